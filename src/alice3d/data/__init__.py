@@ -1,0 +1,1 @@
+"""Scans into stores, and samples out of them."""

@@ -1,0 +1,57 @@
+"""From the scanner's numbers to what a network reads: windows for CT, body statistics for MR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_validator
+
+AIR_HU = -1024.0
+"""What lies outside a CT scan."""
+
+
+class IntensityRule(BaseModel):
+    """How voxels become channels; written into every card, so that a model reads new scans as it read its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    modality: Literal["ct", "mr"] = "ct"
+    """ct: Hounsfield units seen through `windows`; mr: z-score of the body's voxels, clipped to its 0.5-99.5 percentiles."""
+    windows: tuple[tuple[float, float], ...] = ((-200.0, 300.0),)
+    """CT only: one channel a window (low, high) in HU, mapped to -1 .. 1 and clipped."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> IntensityRule:
+        if self.modality == "ct" and not self.windows:
+            raise ValueError("windows: at least one (low, high) pair in HU is needed for CT")
+        for low, high in self.windows:
+            if not low < high:
+                raise ValueError(f"windows: low {low:g} must lie below high {high:g}")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Number of channels that a network gets."""
+        return len(self.windows) if self.modality == "ct" else 1
+
+    def fill(self, stats: Mapping[str, float]) -> float:
+        """The raw value that stands outside the scan: air for CT, the body's 0.5 percentile for MR."""
+        return AIR_HU if self.modality == "ct" else float(stats["p005"])
+
+    def __call__(self, array: NDArray[Any], stats: Mapping[str, float]) -> NDArray[np.float32]:
+        """Raw voxels (x, y, z) to channels (c, x, y, z), float32.
+
+        Args:
+            array: the stored numbers.
+            stats: `mean`, `std`, `p005`, `p995` of the body's voxels of this scan (used for MR).
+        """
+        values = np.asarray(array, np.float32)
+        if self.modality == "mr":
+            clipped = np.clip(values, stats["p005"], stats["p995"])
+            scaled = (clipped - stats["mean"]) / max(stats["std"], 1e-6) / 2  # most voxels within -1 .. 1, as CT's
+            return scaled[None].astype(np.float32)
+        channels = [np.clip((values - low) * (2 / (high - low)) - 1, -1, 1) for low, high in self.windows]
+        return np.stack(channels).astype(np.float32, copy=False)

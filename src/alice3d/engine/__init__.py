@@ -1,0 +1,1 @@
+"""The only training loop, its optimiser, checkpoints and log."""

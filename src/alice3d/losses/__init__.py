@@ -1,0 +1,1 @@
+"""Objectives, each tested against a slow oracle."""

@@ -1,0 +1,1 @@
+"""Networks: backbones, decoders and heads."""
