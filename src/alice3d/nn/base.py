@@ -1,0 +1,50 @@
+"""The one face of every backbone: what a method, a task or an export may ask of an encoder."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """What a method, a task or an export may ask of an encoder.
+
+    Attributes:
+        in_channels: channels of the volume.
+        width: width of a token.
+        stride: voxels that a token spans along each axis; crop sides are multiples of it.
+        channels: channels of `pyramid`'s maps, finest first.
+        strides: their strides in voxels. Feature f of a map of stride s is centred on voxel (f + 0.5) s - 0.5.
+    """
+
+    in_channels: int
+    width: int
+    stride: int
+    channels: list[int]
+    strides: list[int]
+
+    def tokens(
+        self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"] | None = None
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b v d"]]:
+        """Class token and patch tokens.
+
+        Args:
+            volume: crops; sides are multiples of `stride`.
+            visible: True = the encoder sees this patch; n patches in x-major order, equally many True in each row.
+                None shows everything.
+
+        Returns:
+            class tokens (b, width) and the visible patches' tokens (b, v, width), in their order.
+        """
+        raise TypeError(f"{type(self).__name__} does not define tokens()")
+
+    def pyramid(self, volume: Float[Tensor, "b c x y z"]) -> list[Tensor]:
+        """Feature maps (b, channels[i], x / strides[i], …) of the whole, unmasked volume, finest first."""
+        raise TypeError(f"{type(self).__name__} does not define pyramid()")
+
+    def token_grid(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Tokens along x, y, z of a volume of `shape`."""
+        if any(n % self.stride for n in shape):
+            raise ValueError(f"volume sides {tuple(shape)} must be multiples of {self.stride}")
+        x, y, z = (n // self.stride for n in shape)
+        return x, y, z

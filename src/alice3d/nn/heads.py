@@ -1,0 +1,40 @@
+"""Projection heads with prototypes for self-distillation."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+
+class PrototypeHead(nn.Module):
+    """MLP, unit length, then similarity to `prototypes` unit-length vectors (DINO, Caron et al., ICCV 2021).
+
+    Args:
+        width: of the tokens that come in.
+        hidden: width of the two hidden layers.
+        bottleneck: width where vectors are brought to unit length.
+        prototypes: number of outputs.
+    """
+
+    def __init__(self, width: int, *, hidden: int = 512, bottleneck: int = 128, prototypes: int = 512) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, bottleneck),
+        )
+        self.prototypes = parametrizations.weight_norm(nn.Linear(bottleneck, prototypes, bias=False))
+        # DINO keeps the norms of the prototypes at one: only their directions learn.
+        magnitude = self.prototypes.parametrizations.weight.original0
+        magnitude.data.fill_(1.0)
+        magnitude.requires_grad_(False)
+
+    def forward(self, tokens: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
+        """Tokens (…, width) to logits (…, prototypes), each the cosine with a prototype; float32."""
+        unit = F.normalize(self.mlp(tokens).float(), dim=-1)
+        out: Tensor = F.linear(unit, self.prototypes.weight.float())
+        return out

@@ -1,0 +1,76 @@
+"""Residual U-Net encoder: the trunk of the matcher, of Alice and of the segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from alice3d.nn.base import Backbone
+from alice3d.nn.layers import ChannelNorm, ResidualBlock, take_visible
+
+
+class ResUNet(Backbone):
+    """Four scales of residual blocks; the deep grid's features are the tokens.
+
+    Downsampling is a 2³ convolution of stride 2, so a token's cells are aligned with voxels and no scale mixes a
+    hidden patch with a visible one. Masking follows sparse convolution (SparK, Tian et al., ICLR 2023): hidden voxels
+    are zero at the input and set to zero again after every block.
+
+    Args:
+        in_channels: channels of the volume.
+        widths: channels at strides 1, 2, 4, 8. Full resolution dominates the cost, so it stays thin.
+        blocks: residual blocks at strides 2, 4, 8; stride 1 has the stem convolution alone.
+    """
+
+    def __init__(
+        self, *, in_channels: int = 1, widths: Sequence[int] = (16, 32, 64, 128), blocks: Sequence[int] = (1, 2, 2)
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(blocks) + 1:
+            raise ValueError(f"widths {list(widths)} must be one longer than blocks {list(blocks)}")
+        self.in_channels = in_channels
+        self.channels = list(widths)
+        self.strides = [2**level for level in range(len(widths))]
+        self.width = widths[-1]
+        self.stride = self.strides[-1]
+        self.stem = nn.Conv3d(in_channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        for shallow, deep, count in zip(widths[:-1], widths[1:], blocks, strict=True):
+            self.down.append(nn.Sequential(nn.Conv3d(shallow, deep, 2, stride=2), ChannelNorm(deep)))
+            self.stages.append(nn.ModuleList([ResidualBlock(deep, deep) for _ in range(count)]))
+        self.class_token = nn.Sequential(nn.LayerNorm(self.width), nn.Linear(self.width, self.width))
+
+    def _maps(self, volume: Tensor, visible: Tensor | None) -> list[Tensor]:
+        mask = None if visible is None else visible.view(visible.shape[0], 1, *self.token_grid(volume.shape[2:]))
+
+        def hide(x_bcxyz: Tensor) -> Tensor:
+            """Set hidden voxels to zero at whatever scale x is."""
+            if mask is None:
+                return x_bcxyz
+            return x_bcxyz * F.interpolate(mask.to(x_bcxyz.dtype), size=x_bcxyz.shape[2:], mode="nearest")
+
+        maps = [hide(F.gelu(self.stem(hide(volume))))]
+        for down, stage in zip(self.down, self.stages, strict=True):
+            x = hide(down(maps[-1]))
+            for block in stage:  # type: ignore[attr-defined]
+                x = hide(block(x))
+            maps.append(x)
+        return maps
+
+    def tokens(
+        self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"] | None = None
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b v d"]]:
+        """See `Backbone.tokens`; the class token is a linear map of the visible tokens' mean."""
+        deep_bnd = self._maps(volume, visible)[-1].flatten(2).transpose(1, 2)
+        if visible is not None:
+            deep_bnd = take_visible(deep_bnd, visible)
+        return self.class_token(deep_bnd.mean(dim=1)), deep_bnd
+
+    def pyramid(self, volume: Float[Tensor, "b c x y z"]) -> list[Tensor]:
+        """See `Backbone.pyramid`."""
+        self.token_grid(volume.shape[2:])
+        return self._maps(volume, None)

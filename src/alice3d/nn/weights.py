@@ -1,0 +1,184 @@
+"""Weights and their cards: safetensors beside a JSON file that says what they are and what they were trained on."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import alice3d
+from alice3d.errors import UserError
+from alice3d.nn.backbone import Backbone, build_backbone
+from alice3d.nn.fpn3d import FPN3D
+
+FORMAT_VERSION = 1
+SHIPPED = Path(__file__).parent.parent / "weights"
+"""Weights that come with the package: <name>/<kind>.safetensors and its card."""
+NEEDED = ("backbone", "spacing_mm", "intensity", "cases")
+
+
+def save_weights(folder: Path, kind: str, state: dict[str, Tensor], card: dict[str, Any]) -> Path:
+    """Write `<kind>.safetensors`, then its card `<kind>.json`; each appears whole or not at all.
+
+    Args:
+        folder: where; made if missing.
+        kind: encoder, matcher or model.
+        state: the module's state dict.
+        card: what the design lists; format version, kind, axes and program version are filled in.
+
+    Returns:
+        path of the safetensors file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{kind}.safetensors"
+    full = {
+        "format_version": FORMAT_VERSION,
+        "kind": kind,
+        "version": alice3d.__version__,
+        "axes": "RAS",
+        "created_by": f"alice3d {alice3d.__version__}",
+        **card,
+    }
+    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    os.close(handle)
+    # safetensors wants contiguous tensors that share no memory
+    save_file({key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, temporary)
+    os.replace(temporary, path)
+    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    with os.fdopen(handle, "w") as file:
+        json.dump(full, file, indent=1)
+    os.replace(temporary, path.with_suffix(".json"))
+    return path
+
+
+def shipped_names(kind: str) -> list[str]:
+    """Names of the weights of this kind that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{kind}.safetensors"))
+
+
+def find_weights(name_or_path: str | Path, kind: str) -> Path:
+    """The safetensors file that a shipped name, a run folder or a file path means.
+
+    Raises:
+        UserError: nothing there.
+    """
+    given = Path(name_or_path)
+    candidates = [SHIPPED / str(name_or_path) / f"{kind}.safetensors", given / f"{kind}.safetensors", given]
+    for candidate in candidates:
+        if candidate.is_file() and candidate.suffix == ".safetensors":
+            return candidate
+    names = ", ".join(shipped_names(kind)) or "none"
+    raise UserError(f"{name_or_path}: no {kind}.safetensors there, and no shipped {kind} of that name (shipped: {names})")
+
+
+def read_card(weights: Path, kind: str) -> dict[str, Any]:
+    """The card beside a safetensors file.
+
+    Raises:
+        UserError: missing, not JSON, of another kind or of a newer format.
+    """
+    path = weights.with_suffix(".json")
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path.name}: the card is missing beside {weights.name}; without it the weights say nothing") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.name}: not a readable JSON card ({error})") from None
+    if not isinstance(card, dict) or card.get("kind") != kind:
+        found = card.get("kind") if isinstance(card, dict) else type(card).__name__
+        raise UserError(f"{path.name}: kind is {found!r}, expected {kind!r}")
+    if card.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{path.name}: format_version {card.get('format_version')!r} is unknown to alice3d {alice3d.__version__} "
+            f"(knows {FORMAT_VERSION}); update the program"
+        )
+    missing = [key for key in NEEDED if key not in card]
+    if missing:
+        raise UserError(f"{path.name}: the card lacks {', '.join(missing)}")
+    return card
+
+
+def read_state(weights: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, on the CPU.
+
+    Raises:
+        UserError: truncated or not a safetensors file.
+    """
+    try:
+        state: dict[str, Tensor] = load_file(weights)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{weights.name}: not a readable safetensors file ({error})") from None
+    return state
+
+
+def fill_module(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Load a state dict whole into a module.
+
+    Raises:
+        UserError: keys or shapes differ from what the card promises.
+    """
+    try:
+        module.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"{where}: weights do not fit the network of their card ({first})") from None
+
+
+def backbone_of(card: dict[str, Any]) -> Backbone:
+    """A fresh backbone as a card describes it."""
+    described = card["backbone"]
+    return build_backbone(described["name"], int(described["in_channels"]), described.get("options", {}))
+
+
+def load_encoder(name_or_path: str | Path) -> tuple[Backbone, dict[str, Any]]:
+    """An encoder and its card, from a shipped name, a run folder or a file; in evaluation mode.
+
+    A matcher is accepted too: its trunk is the encoder.
+
+    Raises:
+        UserError: missing, damaged, or not what its card says.
+    """
+    try:
+        path = find_weights(name_or_path, "encoder")
+        if not path.with_name("encoder.json").is_file() and path.with_name("matcher.json").is_file():
+            raise UserError("a matcher's file")
+    except UserError:
+        if _is_matcher(name_or_path):
+            matcher, card = load_matcher(name_or_path)
+            return matcher.backbone, card
+        raise
+    card = read_card(path, "encoder")
+    backbone = backbone_of(card)
+    fill_module(backbone, read_state(path), path.name)
+    return backbone.eval(), card
+
+
+def _is_matcher(name_or_path: str | Path) -> bool:
+    try:
+        return find_weights(name_or_path, "matcher").with_suffix(".json").name == "matcher.json"
+    except UserError:
+        return False
+
+
+def load_matcher(name_or_path: str | Path) -> tuple[FPN3D, dict[str, Any]]:
+    """A matcher and its card, from a shipped name, a run folder or a file; in evaluation mode.
+
+    Raises:
+        UserError: missing, damaged, or not what its card says.
+    """
+    path = find_weights(name_or_path, "matcher")
+    card = read_card(path, "matcher")
+    matching = card.get("matching", {})
+    matcher = FPN3D(
+        backbone_of(card),
+        fine_width=int(matching.get("fine_width", 32)),
+        coarse_width=int(matching.get("coarse_width", 64)),
+    )
+    fill_module(matcher, read_state(path), path.name)
+    return matcher.eval(), card
