@@ -88,9 +88,9 @@ class Grid:
     def contains(self, point_mm: NDArray[Any], margin_voxels: float = 0.5) -> NDArray[np.bool_]:
         """Which of the points (..., 3) lie inside the box, up to `margin_voxels` beyond the outer voxel centres."""
         index = self.index(point_mm)
-        inside: NDArray[np.bool_] = ((index >= -margin_voxels) & (index <= np.asarray(self.shape) - 1 + margin_voxels)).all(
-            axis=-1
-        )
+        inside: NDArray[np.bool_] = (
+            (index >= -margin_voxels) & (index <= np.asarray(self.shape) - 1 + margin_voxels)
+        ).all(axis=-1)
         return inside
 
     def crop(self, start: NDArray[Any], stop: NDArray[Any]) -> Grid:

@@ -44,7 +44,9 @@ class CASA(nn.Module):
         q, k, w = (x.view(b, -1, self.heads, d // self.heads).transpose(1, 2) for x in (query_bvd, key, value))
         return F.scaled_dot_product_attention(q, k, w).transpose(1, 2).reshape(b, v, d)
 
-    def online(self, visible_bvd: Float[Tensor, "b v d"], decoded_bne: Float[Tensor, "b n e"]) -> Float[Tensor, "b v d"]:
+    def online(
+        self, visible_bvd: Float[Tensor, "b v d"], decoded_bne: Float[Tensor, "b n e"]
+    ) -> Float[Tensor, "b v d"]:
         """S_u = ζ(attention(query V_u; key and value from φ(H_u))); gradients flow everywhere, the query included.
 
         Args:

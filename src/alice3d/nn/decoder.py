@@ -18,7 +18,9 @@ class TokenDecoder(nn.Module):
         width, depth, heads: of the decoder.
     """
 
-    def __init__(self, *, encoder_width: int, patch_values: int, width: int = 128, depth: int = 2, heads: int = 4) -> None:
+    def __init__(
+        self, *, encoder_width: int, patch_values: int, width: int = 128, depth: int = 2, heads: int = 4
+    ) -> None:
         super().__init__()
         self.width = width
         self.embed = nn.Linear(encoder_width, width)

@@ -14,13 +14,69 @@ def _upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
 
 
+def _embedding(width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(ChannelNorm(width), nn.Conv3d(width, width, 3, padding=1), nn.GELU(), nn.Conv3d(width, out, 1))
+
+
+class PyramidHead(nn.Module):
+    """Top-down road over maps at strides 2, 4 and 8 (feature pyramid network, Lin et al., CVPR 2017).
+
+    Args:
+        channels: of the backbone's maps at strides 1, 2, 4, 8.
+        fine_width: channels of the fine embedding, at stride 2.
+        coarse_width: channels of the coarse embedding, at stride 8.
+    """
+
+    def __init__(self, channels: list[int], *, fine_width: int = 32, coarse_width: int = 64) -> None:
+        super().__init__()
+        _, two, four, eight = channels
+        self.lateral2 = nn.Conv3d(two, fine_width, 1)
+        self.lateral4 = nn.Conv3d(four, coarse_width, 1)
+        self.lateral8 = nn.Conv3d(eight, coarse_width, 1)
+        self.narrow = nn.Conv3d(coarse_width, fine_width, 1)
+        self.fine = _embedding(fine_width, fine_width)
+        self.coarse = _embedding(coarse_width, coarse_width)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Pyramid of the backbone to [fine (b, f, x/2, …), coarse (b, c, x/8, …)], float32, unit length over channels."""
+        _, two, four, eight = maps
+        top8 = self.lateral8(eight)
+        top4 = self.lateral4(four) + _upsample(top8)
+        top2 = self.lateral2(two) + _upsample(self.narrow(top4))
+        return [F.normalize(self.fine(top2).float(), dim=1), F.normalize(self.coarse(top8).float(), dim=1)]
+
+
+class TokenHead(nn.Module):
+    """Embedding of the deepest map alone, for backbones whose maps all have one stride (ViT)."""
+
+    def __init__(self, channels: list[int], *, width: int = 64) -> None:
+        super().__init__()
+        self.coarse = _embedding(channels[-1], width)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Pyramid of the backbone to [embedding (b, width, …)] at its deepest stride, float32, unit length."""
+        return [F.normalize(self.coarse(maps[-1]).float(), dim=1)]
+
+
+def has_pyramid(backbone: Backbone) -> bool:
+    """Whether a backbone gives the scales that fine and coarse embeddings need."""
+    return backbone.strides == [1, 2, 4, 8]
+
+
+def dense_head(backbone: Backbone) -> nn.Module:
+    """The head that turns a backbone's pyramid into unit-length maps for dense contrast."""
+    return PyramidHead(backbone.channels) if has_pyramid(backbone) else TokenHead(backbone.channels)
+
+
 class FPN3D(nn.Module):
     """SAM's network (Yan et al., TMI 2022, arXiv 2012.02383): coarse places, fine details, both of unit length.
 
     Args:
-        backbone: gives maps at strides 2, 4 and 8 (the residual U-Net).
-        fine_width: channels of the fine embedding, at stride 2.
-        coarse_width: channels of the coarse embedding, at stride 8.
+        backbone: gives maps at strides 1, 2, 4 and 8 (the residual U-Net).
+        fine_width, coarse_width: see `PyramidHead`.
+
+    Raises:
+        ValueError: the backbone has other strides.
     """
 
     fine_stride = 2
@@ -28,26 +84,10 @@ class FPN3D(nn.Module):
 
     def __init__(self, backbone: Backbone, *, fine_width: int = 32, coarse_width: int = 64) -> None:
         super().__init__()
-        if backbone.strides != [1, 2, 4, 8]:
+        if not has_pyramid(backbone):
             raise ValueError(f"the matcher needs a backbone with strides 1, 2, 4, 8; got {backbone.strides}")
         self.backbone = backbone
-        _, two, four, eight = backbone.channels
-        self.lateral2 = nn.Conv3d(two, fine_width, 1)
-        self.lateral4 = nn.Conv3d(four, coarse_width, 1)
-        self.lateral8 = nn.Conv3d(eight, coarse_width, 1)
-        self.narrow = nn.Conv3d(coarse_width, fine_width, 1)
-        self.fine = nn.Sequential(
-            ChannelNorm(fine_width),
-            nn.Conv3d(fine_width, fine_width, 3, padding=1),
-            nn.GELU(),
-            nn.Conv3d(fine_width, fine_width, 1),
-        )
-        self.coarse = nn.Sequential(
-            ChannelNorm(coarse_width),
-            nn.Conv3d(coarse_width, coarse_width, 3, padding=1),
-            nn.GELU(),
-            nn.Conv3d(coarse_width, coarse_width, 1),
-        )
+        self.head = PyramidHead(backbone.channels, fine_width=fine_width, coarse_width=coarse_width)
 
     def forward(self, volume: Float[Tensor, "b c x y z"]) -> tuple[Tensor, Tensor]:
         """Embed crops or a whole scan.
@@ -59,10 +99,5 @@ class FPN3D(nn.Module):
             fine (b, fine_width, x/2, y/2, z/2) and coarse (b, coarse_width, x/8, y/8, z/8), float32, unit length over
             channels.
         """
-        _, two, four, eight = self.backbone.pyramid(volume)
-        top8 = self.lateral8(eight)
-        top4 = self.lateral4(four) + _upsample(top8)
-        top2 = self.lateral2(two) + _upsample(self.narrow(top4))
-        fine = F.normalize(self.fine(top2).float(), dim=1)
-        coarse = F.normalize(self.coarse(top8).float(), dim=1)
+        fine, coarse = self.head(self.backbone.pyramid(volume))
         return fine, coarse

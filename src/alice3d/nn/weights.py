@@ -74,7 +74,9 @@ def find_weights(name_or_path: str | Path, kind: str) -> Path:
         if candidate.is_file() and candidate.suffix == ".safetensors":
             return candidate
     names = ", ".join(shipped_names(kind)) or "none"
-    raise UserError(f"{name_or_path}: no {kind}.safetensors there, and no shipped {kind} of that name (shipped: {names})")
+    raise UserError(
+        f"{name_or_path}: no {kind}.safetensors there, and no shipped {kind} of that name (shipped: {names})"
+    )
 
 
 def read_card(weights: Path, kind: str) -> dict[str, Any]:
@@ -87,7 +89,9 @@ def read_card(weights: Path, kind: str) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path.name}: the card is missing beside {weights.name}; without it the weights say nothing") from None
+        raise UserError(
+            f"{path.name}: the card is missing beside {weights.name}; without it the weights say nothing"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path.name}: not a readable JSON card ({error})") from None
     if not isinstance(card, dict) or card.get("kind") != kind:
@@ -124,7 +128,9 @@ def fill_module(module: nn.Module, state: dict[str, Tensor], where: str) -> None
         UserError: keys or shapes differ from what the card promises.
     """
     try:
-        module.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
+        module.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        )
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(f"{where}: weights do not fit the network of their card ({first})") from None

@@ -1,0 +1,132 @@
+"""Contrast between corresponding points: the same anatomy is near, every other place is far."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def sample_at(features: Float[Tensor, "b d x y z"], points: Float[Tensor, "b n 3"], shape: tuple[int, ...]) -> Tensor:
+    """Read a feature map at voxel positions, trilinearly.
+
+    Args:
+        features: map of any stride over a crop; feature f is centred on voxel (f + 0.5) s - 0.5.
+        points: fractional voxel indices (x, y, z) in the crop.
+        shape: the crop's sides in voxels.
+
+    Returns:
+        (b, n, d) float32. Points beyond the border read the border.
+    """
+    sides = torch.tensor(shape, dtype=torch.float32, device=points.device)
+    unit = (2 * points.float() + 1) / sides - 1  # -1 and 1 are the outer faces of the crop
+    grid = unit.flip(-1)[:, :, None, None, :]  # grid_sample counts the last axis first
+    read = F.grid_sample(features.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return read[..., 0, 0].transpose(1, 2)
+
+
+def point_contrast(
+    query_nd: Float[Tensor, "n d"],
+    positive_nd: Float[Tensor, "n d"],
+    candidates_md: Float[Tensor, "m d"],
+    ignored_nm: Bool[Tensor, "n m"],
+    temperature: float,
+) -> Float[Tensor, " n"]:
+    """InfoNCE of each query against its positive and all candidates (SAM, arXiv 2012.02383, equation 1).
+
+    Args:
+        query_nd, positive_nd, candidates_md: similarities are their inner products; give unit-length rows.
+        ignored_nm: True = this candidate lies too near the query's true place (or is unknown) to count as a negative.
+        temperature: divides the similarities.
+
+    Returns:
+        (n,) loss of each query: -log(e^{q·p/T} / (e^{q·p/T} + Σ_{m not ignored} e^{q·c_m/T})).
+    """
+    positive_n1 = (query_nd * positive_nd).sum(-1, keepdim=True) / temperature
+    negative_nm = (query_nd @ candidates_md.T / temperature).masked_fill(ignored_nm, float("-inf"))
+    return torch.cat([positive_n1, negative_nm], dim=1).logsumexp(dim=1) - positive_n1[:, 0]
+
+
+def correspondence_contrast(
+    query_bnd: Float[Tensor, "b n d"],
+    positive_bnd: Float[Tensor, "b n d"],
+    candidates_bmd: Float[Tensor, "b m d"],
+    distance_bnm: Float[Tensor, "b n m"],
+    valid_bn: Bool[Tensor, "b n"],
+    *,
+    temperature: float,
+    ignore_mm: float,
+    across: bool = False,
+) -> Float[Tensor, ""]:
+    """Mean contrast over the valid points of a batch of crop pairs.
+
+    Args:
+        query_bnd: features at points of the query crops.
+        positive_bnd: features at the corresponding points of the key crops.
+        candidates_bmd: features at other points of the key crops, the negatives.
+        distance_bnm: mm from each corresponding point to each candidate, in the key scan.
+        valid_bn: True = this correspondence is known.
+        temperature: of the softmax.
+        ignore_mm: candidates nearer than this to the true place are no negatives.
+        across: also take the candidates of the batch's other pairs as negatives.
+
+    Returns:
+        scalar; zero (with gradient) where nothing is valid.
+    """
+    b, m = len(query_bnd), candidates_bmd.shape[1]
+    losses = []
+    for i in range(b):
+        keep = valid_bn[i]
+        ignored = distance_bnm[i][keep] < ignore_mm
+        candidates = candidates_bmd[i]
+        if across and b > 1:
+            others = torch.cat([candidates_bmd[:i], candidates_bmd[i + 1 :]]).reshape((b - 1) * m, -1)
+            candidates = torch.cat([candidates, others])
+            ignored = F.pad(ignored, (0, len(others)))
+        losses.append(point_contrast(query_bnd[i][keep], positive_bnd[i][keep], candidates, ignored, temperature))
+    each = torch.cat(losses)
+    return each.mean() if len(each) else query_bnd.sum() * 0
+
+
+def distances_mm(batch: dict[str, Tensor], key: str) -> Float[Tensor, "b n m"]:
+    """mm from each corresponding point of crop `key` (q or k) to each of its candidates."""
+    axes = batch[f"axes_{key}"]
+    points, candidates = (batch[f"{name}_{key}"] @ axes.transpose(1, 2) for name in ("points", "candidates"))
+    return torch.cdist(points, candidates)
+
+
+def crop_contrast(
+    query_maps: list[Tensor],
+    key_maps: list[Tensor],
+    batch: dict[str, Tensor],
+    *,
+    query: str,
+    key: str,
+    temperature: float,
+    ignore_mm: float,
+    across: bool = False,
+) -> Float[Tensor, ""]:
+    """Contrast of the points of the crops `query` against the crops `key` of a batch (`q` or `k`).
+
+    The features of several maps are joined: their similarity is the mean of the maps' similarities.
+
+    Args:
+        query_maps, key_maps: unit-length maps (b, d, …) of both crops, of any strides.
+        batch: as `data.views.PairSamples` gives it.
+    """
+    shape = tuple(batch[query].shape[2:])
+
+    def joined(maps: list[Tensor], points: Tensor) -> Tensor:
+        return torch.cat([sample_at(one, points, shape) for one in maps], dim=-1) / len(maps) ** 0.5
+
+    return correspondence_contrast(
+        joined(query_maps, batch[f"points_{query}"]),
+        joined(key_maps, batch[f"points_{key}"]),
+        joined(key_maps, batch[f"candidates_{key}"]),
+        distances_mm(batch, key),
+        batch["valid"],
+        temperature=temperature,
+        ignore_mm=ignore_mm,
+        across=across,
+    )

@@ -1,0 +1,75 @@
+"""Self-distillation over prototypes, with what keeps it from collapsing."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributed import ReduceOp
+from torch.nn import functional as F
+
+from alice3d.losses.ranks import all_reduce
+
+
+def distillation_loss(
+    student_nk: Float[Tensor, "n k"], teacher_nk: Float[Tensor, "n k"], *, student_temperature: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the student's softmax against the teacher's probabilities, mean over rows.
+
+    Args:
+        student_nk: logits.
+        teacher_nk: probabilities, already sharpened and balanced; they take no gradient.
+        student_temperature: divides the student's logits.
+    """
+    log_probability = F.log_softmax(student_nk / student_temperature, dim=-1)
+    return -(teacher_nk.detach() * log_probability).sum(dim=-1).mean()
+
+
+class Centring(nn.Module):
+    """Subtract a running mean of the teacher's logits before its softmax (DINO, Caron et al., ICCV 2021, section 3.1)."""
+
+    centre: Tensor
+
+    def __init__(self, prototypes: int, momentum: float = 0.9) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("centre", torch.zeros(prototypes))
+
+    @torch.no_grad()
+    def forward(self, logits_nk: Float[Tensor, "n k"], temperature: float) -> Float[Tensor, "n k"]:
+        """Probabilities from the centre as it stands, then move the centre towards this batch (all ranks')."""
+        probability = F.softmax((logits_nk - self.centre) / temperature, dim=-1)
+        mean = all_reduce(logits_nk.mean(dim=0), ReduceOp.AVG)
+        self.centre.lerp_(mean, 1 - self.momentum)
+        return probability
+
+
+@torch.no_grad()
+def sinkhorn(logits_nk: Float[Tensor, "n k"], temperature: float, iterations: int = 3) -> Float[Tensor, "n k"]:
+    """Probabilities whose prototypes are used equally (Sinkhorn-Knopp; SwAV, Caron et al., NeurIPS 2020).
+
+    Rows sum to one; columns sum to n/k up to what `iterations` leave open. Over all ranks' rows together.
+    """
+    scaled = logits_nk.float() / temperature
+    highest = all_reduce(scaled.max(), ReduceOp.MAX)
+    weight = (scaled - highest).exp()
+    rows = all_reduce(torch.tensor(float(len(weight)), device=weight.device), ReduceOp.SUM)
+    for _ in range(iterations):
+        column = all_reduce(weight.sum(dim=0, keepdim=True), ReduceOp.SUM)
+        weight = weight / column.clamp_min(1e-12) * (rows / weight.shape[1])
+        weight = weight / weight.sum(dim=1, keepdim=True).clamp_min(1e-12)
+    return weight
+
+
+def entropy(probability_nk: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
+    """Mean entropy of the rows, in nats."""
+    return -(probability_nk * probability_nk.clamp_min(1e-12).log()).sum(dim=-1).mean()
+
+
+def koleo(features_nd: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """KoLeo: -mean log distance to the nearest other row, on unit length; spreads features (Sablayrolles et al., ICLR 2019)."""
+    unit = F.normalize(features_nd.float(), dim=-1)
+    similarity = unit @ unit.T
+    similarity.fill_diagonal_(-1.0)
+    nearest = unit[similarity.argmax(dim=1)]
+    return -((unit - nearest).norm(dim=-1) + 1e-6).log().mean()

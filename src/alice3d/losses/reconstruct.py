@@ -1,0 +1,66 @@
+"""Masked reconstruction: rebuild what the encoder did not see."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def patchify(volume: Float[Tensor, "b c x y z"], patch: int) -> Float[Tensor, "b n p"]:
+    """Cut crops into patches in x-major order; a row holds a patch's voxels, channels last."""
+    b, c, x, y, z = volume.shape
+    cut = volume.reshape(b, c, x // patch, patch, y // patch, patch, z // patch, patch)
+    return cut.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(b, (x * y * z) // patch**3, patch**3 * c)
+
+
+def normalise_patches(patches: Float[Tensor, "b n p"]) -> Float[Tensor, "b n p"]:
+    """Zero mean and unit deviation within each patch (MAE, He et al., CVPR 2022, section 3).
+
+    The variance has a floor of 1e-2: a patch of air or of even tissue holds noise alone, and scaling that to unit
+    deviation would make noise the largest part of the loss.
+    """
+    mean = patches.mean(dim=-1, keepdim=True)
+    variance = patches.var(dim=-1, keepdim=True, unbiased=False)
+    return (patches - mean) / (variance + 1e-2).sqrt()
+
+
+def reconstruction_loss(
+    rebuilt: Float[Tensor, "b n p"],
+    volume: Float[Tensor, "b c x y z"],
+    visible: Bool[Tensor, "b n"],
+    *,
+    patch: int,
+    normalised: bool = True,
+    hidden_only: bool = True,
+) -> Float[Tensor, ""]:
+    """Mean squared error between rebuilt and true patches.
+
+    Args:
+        rebuilt: the decoder's voxels of every patch.
+        volume: the crops without augmentation; noise in the target would set a floor on the loss.
+        visible: True = the encoder saw this patch.
+        patch: side in voxels.
+        normalised: compare with per-patch normalised voxels; False = raw values, as the published code does.
+        hidden_only: count hidden patches alone; False = all, as the published code does.
+    """
+    target = patchify(volume.float(), patch)
+    if normalised:
+        target = normalise_patches(target)
+    error = (rebuilt.float() - target).square().mean(dim=-1)
+    return error[~visible].mean() if hidden_only else error.mean()
+
+
+def rebuilt_volume(
+    rebuilt: Float[Tensor, "b n p"], volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"], *, patch: int
+) -> Tensor:
+    """The crop with its hidden patches replaced by the rebuilt ones, in the crop's own intensities, to look at.
+
+    Assumes normalised targets: each patch is given its true mean and deviation back.
+    """
+    b, c, x, y, z = volume.shape
+    target = patchify(volume, patch)
+    mean, variance = target.mean(-1, keepdim=True), target.var(-1, keepdim=True, unbiased=False)
+    patches = torch.where(visible[..., None], target, rebuilt.float() * (variance + 1e-2).sqrt() + mean)
+    cut = patches.reshape(b, x // patch, y // patch, z // patch, patch, patch, patch, c)
+    return cut.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(b, c, x, y, z)

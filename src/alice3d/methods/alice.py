@@ -1,0 +1,228 @@
+"""Alice: masked reconstruction and self-distillation aligned within and between two patients' matched crops."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from alice3d.config import Config
+from alice3d.losses.contrast import crop_contrast
+from alice3d.losses.distill import Centring, distillation_loss, entropy, sinkhorn
+from alice3d.losses.reconstruct import reconstruction_loss
+from alice3d.methods.base import PretrainMethod
+from alice3d.nn.base import Backbone
+from alice3d.nn.casa import CASA
+from alice3d.nn.decoder import TokenDecoder
+from alice3d.nn.ema import cosine_momentum, target_of, update_ema
+from alice3d.nn.fpn3d import dense_head
+from alice3d.nn.heads import PrototypeHead
+from alice3d.nn.layers import take_visible
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class AliceConfig(Config):
+    """Settings of Alice; every part has a switch (a weight of 0 switches a loss off)."""
+
+    class_weight: Weight = 1.0
+    """λ_cls: class-token alignment between the two volumes."""
+    patch_weight: Weight = 1.0
+    """λ_patch: patch-token alignment within each volume, through CASA."""
+    reconstruction_weight: Weight = 1.0
+    """λ_rec: masked reconstruction."""
+    dense_weight: Weight = 1.0
+    """λ_dense: contrast of corresponding points between the two patients; 0 is the paper's method."""
+    casa: bool = True
+    """Conditional anatomical semantic alignment; off compares the tokens as they are."""
+    casa_heads: Annotated[int, Field(ge=1)] = 8
+    """Attention heads of CASA."""
+    decoder_width: Annotated[int, Field(ge=6)] = 128
+    """Width of the online decoder."""
+    decoder_depth: Annotated[int, Field(ge=1)] = 2
+    """Transformer blocks of the online decoder."""
+    decoder_heads: Annotated[int, Field(ge=1)] = 4
+    """Attention heads of the online decoder."""
+    normalised: bool = True
+    """Reconstruct voxels normalised within each patch; off = raw voxels."""
+    hidden_only: bool = True
+    """Reconstruction counts hidden patches alone; off = all, as the published code does."""
+    prototypes: Annotated[int, Field(ge=2)] = 512
+    """Outputs of each head."""
+    hidden: Annotated[int, Field(ge=2)] = 512
+    """Hidden width of the heads."""
+    bottleneck: Annotated[int, Field(ge=2)] = 128
+    """Width in which the heads' vectors are brought to unit length."""
+    student_temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Temperature of the online heads."""
+    teacher_temperature: tuple[float, float] = (0.04, 0.07)
+    """Temperature of the target heads at the first step and after `teacher_warmup` of the run."""
+    teacher_warmup: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Share of the run in which the teacher's temperature rises."""
+    balance: Literal["sinkhorn", "centre"] = "sinkhorn"
+    """What keeps the target from collapsing. Sinkhorn-Knopp, since plain centring collapsed at small batches."""
+    momentum: Annotated[float, Field(ge=0, le=1)] = 0.99
+    """Momentum of the target at the first step; it rises to 1 along a cosine. The paper's 0.996 is for long runs."""
+    momentum_end: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Momentum at the last step."""
+    dense_temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Temperature of the dense contrast."""
+    ignore_mm: Annotated[float, Field(ge=0)] = 16.0
+    """Places nearer than this to the true one, in mm, are no negatives of the dense contrast."""
+    downstream: Literal["online", "target"] = "online"
+    """Which encoder is exported: E_s, as in the paper, or its moving average E_t."""
+
+
+class Alice(PretrainMethod):
+    """Figure 2 of Jiang et al., ICCV 2023 (arXiv 2302.05615), top to bottom.
+
+    Q is a crop of one patient, K the crop around the matched point of another. E_s sees Q and K through the masks u
+    and r; E_t, its moving average, sees the whole views w(Q) and v(K).
+    """
+
+    Config: ClassVar[type[Config]] = AliceConfig
+
+    def __init__(self, backbone: Backbone, config: AliceConfig, *, crop: int, total_steps: int) -> None:
+        super().__init__(backbone, config, crop=crop, total_steps=total_steps)
+        width = backbone.width
+        self.target_backbone = target_of(backbone)  # E_t
+        self.decoder = TokenDecoder(  # D_s
+            encoder_width=width,
+            patch_values=backbone.stride**3 * backbone.in_channels,
+            width=config.decoder_width,
+            depth=config.decoder_depth,
+            heads=config.decoder_heads,
+        )
+        self.casa = (
+            CASA(width=width, decoder_width=config.decoder_width, heads=config.casa_heads) if config.casa else None
+        )
+        sizes = {"hidden": config.hidden, "bottleneck": config.bottleneck, "prototypes": config.prototypes}
+        self.patch_head = PrototypeHead(width, **sizes)
+        self.class_head = PrototypeHead(width, **sizes)
+        self.target_patch_head = target_of(self.patch_head)
+        self.target_class_head = target_of(self.class_head)
+        self.patch_centre, self.class_centre = Centring(config.prototypes), Centring(config.prototypes)
+        self.dense = dense_head(backbone) if config.dense_weight else None
+        self.target_dense = target_of(self.dense) if self.dense is not None else None
+
+    def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """All losses of one batch of crop pairs; Q and K go through the networks as one stack, Q first."""
+        config = self.config
+        visible = torch.cat([batch["visible_q"], batch["visible_k"]])  # u and r, True = visible
+        masked = torch.cat([batch["q"], batch["k"]])
+        whole = torch.cat([batch["q_target"], batch["k_target"]])  # w(Q) and v(K)
+        grid = self.backbone.token_grid(masked.shape[2:])
+
+        # Online encoder on visible patches, online decoder on all positions: V_u, V_r and H_u, H_r.
+        online_class, online_patches = self.backbone.tokens(masked, visible)
+        decoded, rebuilt = self.decoder(online_class, online_patches, visible, grid)
+        reconstruction = reconstruction_loss(
+            rebuilt,
+            torch.cat([batch["q_clean"], batch["k_clean"]]),
+            visible,
+            patch=self.backbone.stride,
+            normalised=config.normalised,
+            hidden_only=config.hidden_only,
+        )
+
+        # Target encoder on whole views: Y_w, Y_v.
+        with torch.no_grad():
+            target_class, target_patches = self.target_backbone.tokens(whole)
+
+        # CASA: both branches complete each visible token, S_u, S_r and T_w, T_v.
+        if self.casa is not None:
+            student = self.casa.online(online_patches, decoded)
+            with torch.no_grad():
+                teacher = self.casa.target(online_patches, target_patches)
+        else:
+            student, teacher = online_patches, take_visible(target_patches, visible)
+
+        # Intra-volume: S_u^Q against T_w^Q and S_r^K against T_v^K, per visible token.
+        patch_loss, patch_monitors = self._distil("patch", student.flatten(0, 1), teacher.flatten(0, 1), step)
+        # Inter-volume: cls_u^Q against cls_v^K and cls_r^K against cls_w^Q.
+        crossed = target_class.roll(len(masked) // 2, dims=0)
+        class_loss, class_monitors = self._distil("class", online_class, crossed, step)
+
+        parts = {"class": class_loss, "patch": patch_loss, "reconstruction": reconstruction}
+        weights = {
+            "class": config.class_weight,
+            "patch": config.patch_weight,
+            "reconstruction": config.reconstruction_weight,
+        }
+        if self.dense is not None:
+            parts["dense"] = self._dense_contrast(batch, whole)
+            weights["dense"] = config.dense_weight
+        loss = torch.stack([weights[name] * part for name, part in parts.items() if weights[name]]).sum()
+        return {
+            "loss": loss,
+            **{name: part.detach() for name, part in parts.items()},
+            **patch_monitors,
+            **class_monitors,
+            "token_deviation": online_patches.detach().float().std(dim=(0, 1)).mean(),
+        }
+
+    def _distil(self, kind: str, student: Tensor, teacher: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Heads with prototypes, the teacher balanced and sharpened; cross-entropy, and the entropies to watch."""
+        online_head, target_head = getattr(self, f"{kind}_head"), getattr(self, f"target_{kind}_head")
+        temperature = self._teacher_temperature(step)
+        with torch.no_grad():
+            logits = target_head(teacher)
+            if self.config.balance == "sinkhorn":
+                probability = sinkhorn(logits, temperature)
+            else:
+                probability = getattr(self, f"{kind}_centre")(logits, temperature)
+        loss = distillation_loss(online_head(student), probability, student_temperature=self.config.student_temperature)
+        return loss, {
+            f"{kind}_target_entropy": entropy(probability),  # of each answer: falls as the teacher grows sure
+            f"{kind}_marginal_entropy": entropy(probability.mean(dim=0, keepdim=True)),  # of their mean: 0 = collapsed
+        }
+
+    def _teacher_temperature(self, step: int) -> float:
+        first, last = self.config.teacher_temperature
+        warmup = max(self.config.teacher_warmup * self.total_steps, 1)
+        return first + (last - first) * min(step / warmup, 1.0)
+
+    def _dense_contrast(self, batch: dict[str, Tensor], whole: Tensor) -> Tensor:
+        """Past the paper: points of Q against their places in K, other places of K as negatives; and back.
+
+        Online features of the whole view against target features of the partner.
+        """
+        assert self.dense is not None
+        assert self.target_dense is not None
+        b = len(batch["q"])
+        online = self.dense(self.backbone.pyramid(torch.cat([batch["q"], batch["k"]])))
+        with torch.no_grad():
+            target = self.target_dense(self.target_backbone.pyramid(whole))
+        losses = [
+            crop_contrast(
+                [one[view] for one in online],
+                [one[other] for one in target],
+                batch,
+                query=query,
+                key=key,
+                temperature=self.config.dense_temperature / len(online),
+                ignore_mm=self.config.ignore_mm,
+            )
+            for query, key, view, other in (
+                ("q", "k", slice(0, b), slice(b, None)),
+                ("k", "q", slice(b, None), slice(0, b)),
+            )
+        ]
+        return torch.stack(losses).mean()
+
+    def after_step(self, step: int) -> None:
+        """Everything of the target branch follows its online twin; the momentum rises along a cosine."""
+        momentum = cosine_momentum(step, self.total_steps, start=self.config.momentum, end=self.config.momentum_end)
+        update_ema(self.target_backbone, self.backbone, momentum)
+        update_ema(self.target_patch_head, self.patch_head, momentum)
+        update_ema(self.target_class_head, self.class_head, momentum)
+        if self.casa is not None:
+            self.casa.after_step(momentum)
+        if self.dense is not None and self.target_dense is not None:
+            update_ema(self.target_dense, self.dense, momentum)
+
+    def encoder(self) -> Backbone:
+        """E_s, or E_t where `downstream` asks for it."""
+        return self.target_backbone if self.config.downstream == "target" else self.backbone
