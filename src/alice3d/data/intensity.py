@@ -21,7 +21,7 @@ class IntensityRule(BaseModel):
     modality: Literal["ct", "mr"] = "ct"
     """ct: Hounsfield units seen through `windows`; mr: z-score of the body, clipped to its 0.5 and 99.5 percentiles."""
     windows: tuple[tuple[float, float], ...] = ((-200.0, 300.0), (-1000.0, 1000.0))
-    """CT only: one channel a window (low, high) in HU, mapped to -1 .. 1 and clipped. Soft tissue, and lung with bone."""
+    """CT only: one channel a window (low, high) in HU, mapped to -1 .. 1; soft tissue, then lung with bone."""
 
     @model_validator(mode="after")
     def _ordered(self) -> IntensityRule:

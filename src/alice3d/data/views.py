@@ -216,7 +216,7 @@ def _identity(points_mm: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]
 def _corresponding(
     points_q: NDArray[Any], grid_q: Grid, grid_k: Grid, carry: Any, count: int
 ) -> dict[str, NDArray[Any]]:
-    """The first `count` of the query points whose counterpart lies in the key crop; fewer are filled up as not valid."""
+    """The first `count` query points whose counterpart lies in the key crop; fewer are filled up as not valid."""
     if carry is None:
         zero = np.zeros((count, 3), np.float32)
         return {"points_q": zero, "points_k": zero, "valid": np.zeros(count, bool)}

@@ -26,7 +26,7 @@ def distillation_loss(
 
 
 class Centring(nn.Module):
-    """Subtract a running mean of the teacher's logits before its softmax (DINO, Caron et al., ICCV 2021, section 3.1)."""
+    """Subtract a running mean of the teacher's logits before its softmax (DINO, Caron et al., ICCV 2021)."""
 
     centre: Tensor
 
@@ -67,7 +67,7 @@ def entropy(probability_nk: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
 
 
 def koleo(features_nd: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """KoLeo: -mean log distance to the nearest other row, on unit length; spreads features (Sablayrolles et al., ICLR 2019)."""
+    """KoLeo: mean -log distance to the nearest other row, at unit length (Sablayrolles et al., ICLR 2019)."""
     unit = F.normalize(features_nd.float(), dim=-1)
     similarity = unit @ unit.T
     similarity.fill_diagonal_(-1.0)

@@ -38,7 +38,7 @@ class PyramidHead(nn.Module):
         self.coarse = _embedding(coarse_width, coarse_width)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Pyramid of the backbone to [fine (b, f, x/2, …), coarse (b, c, x/8, …)], float32, unit length over channels."""
+        """Pyramid to [fine (b, f, x/2, …), coarse (b, c, x/8, …)], float32, unit length over channels."""
         _, two, four, eight = maps
         top8 = self.lateral8(eight)
         top4 = self.lateral4(four) + _upsample(top8)

@@ -62,21 +62,21 @@ def shipped_names(kind: str) -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{kind}.safetensors"))
 
 
-def find_weights(name_or_path: str | Path, kind: str) -> Path:
-    """The safetensors file that a shipped name, a run folder or a file path means.
+def find_weights(name_or_path: str | Path, *kinds: str) -> Path:
+    """The safetensors file that a shipped name, a run folder or a file path means; earlier kinds are tried first.
 
     Raises:
         UserError: nothing there.
     """
     given = Path(name_or_path)
-    candidates = [SHIPPED / str(name_or_path) / f"{kind}.safetensors", given / f"{kind}.safetensors", given]
-    for candidate in candidates:
-        if candidate.is_file() and candidate.suffix == ".safetensors":
-            return candidate
-    names = ", ".join(shipped_names(kind)) or "none"
-    raise UserError(
-        f"{name_or_path}: no {kind}.safetensors there, and no shipped {kind} of that name (shipped: {names})"
-    )
+    for folder in (SHIPPED / str(name_or_path), given):
+        for kind in kinds:
+            if (folder / f"{kind}.safetensors").is_file():
+                return folder / f"{kind}.safetensors"
+    if given.is_file() and given.suffix == ".safetensors":
+        return given
+    names = ", ".join(name for kind in kinds for name in shipped_names(kind)) or "none"
+    raise UserError(f"{name_or_path}: no {kinds[0]}.safetensors there, nor a shipped {kinds[0]} (shipped: {names})")
 
 
 def read_card(weights: Path, kind: str) -> dict[str, Any]:
@@ -150,26 +150,14 @@ def load_encoder(name_or_path: str | Path) -> tuple[Backbone, dict[str, Any]]:
     Raises:
         UserError: missing, damaged, or not what its card says.
     """
-    try:
-        path = find_weights(name_or_path, "encoder")
-        if not path.with_name("encoder.json").is_file() and path.with_name("matcher.json").is_file():
-            raise UserError("a matcher's file")
-    except UserError:
-        if _is_matcher(name_or_path):
-            matcher, card = load_matcher(name_or_path)
-            return matcher.backbone, card
-        raise
+    path = find_weights(name_or_path, "encoder", "matcher")
+    if path.with_suffix(".json").name == "matcher.json":
+        matcher, card = load_matcher(path)
+        return matcher.backbone, card
     card = read_card(path, "encoder")
     backbone = backbone_of(card)
     fill_module(backbone, read_state(path), path.name)
     return backbone.eval(), card
-
-
-def _is_matcher(name_or_path: str | Path) -> bool:
-    try:
-        return find_weights(name_or_path, "matcher").with_suffix(".json").name == "matcher.json"
-    except UserError:
-        return False
 
 
 def load_matcher(name_or_path: str | Path) -> tuple[FPN3D, dict[str, Any]]:
