@@ -1,0 +1,129 @@
+"""Writes generated patients as NIfTI files with labels, landmarks and splits: they enter like a user's scans."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.data.phantom import LABEL_NAMES, make_phantom
+
+UNLABELLED_SPLIT = "pretrain"
+
+
+@dataclass(frozen=True)
+class PhantomFiles:
+    """What `write_phantoms` wrote."""
+
+    images: Path
+    labels: Path
+    label_names: Path
+    landmarks: Path
+    splits: Path
+    cases: dict[str, list[str]]
+    """Split to case ids."""
+
+
+def write_phantoms(
+    folder: Path,
+    splits: Mapping[str, int],
+    seed: int,
+    *,
+    spacing_mm: tuple[float, float] = (3.6, 4.4),
+    coverage: tuple[float, float] = (0.7, 0.96),
+    with_body: bool = False,
+    workers: int = 1,
+    done: Callable[[], None] | None = None,
+) -> PhantomFiles:
+    """Write patients 0, 1, ... of `seed`, the same files whenever it is called with the same arguments.
+
+    `images/phantom_000.nii.gz` (int16 HU), `labels/phantom_000.nii.gz` (uint8; of every split but `pretrain`),
+    `label_names.json` (value to name), `landmarks.csv` (case, structure, x_mm, y_mm, z_mm in RAS; every case) and
+    `splits.json` (split to case ids). Each file appears whole or not at all; volumes already there are kept.
+
+    Args:
+        folder: created where missing.
+        splits: split name to number of patients, in this order.
+        seed: of the patients; patient n depends on (seed, n) alone.
+        spacing_mm, coverage: see `make_phantom`.
+        with_body: label the tissue that is no other structure, too.
+        workers: processes.
+        done: called after each patient.
+    """
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    jobs: list[dict[str, Any]] = []
+    cases: dict[str, list[str]] = {}
+    for split, count in splits.items():
+        cases[split] = [f"phantom_{len(jobs) + n:03d}" for n in range(count)]
+        for name in cases[split]:
+            labelled = split != UNLABELLED_SPLIT
+            jobs.append({"folder": folder, "name": name, "seed": (seed, len(jobs)), "labelled": labelled})
+    common = {"spacing_mm": spacing_mm, "coverage": coverage, "with_body": with_body}
+    rows: list[tuple[str, str, float, float, float]] = []
+    if workers > 1:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for marks in pool.map(_write_job, [{**job, **common} for job in jobs]):
+                rows += marks
+                if done is not None:
+                    done()
+    else:
+        for job in jobs:
+            rows += _write_job({**job, **common})
+            if done is not None:
+                done()
+    files = PhantomFiles(
+        folder / "images",
+        folder / "labels",
+        folder / "label_names.json",
+        folder / "landmarks.csv",
+        folder / "splits.json",
+        cases,
+    )
+    names = {str(value): name for value, name in LABEL_NAMES.items() if with_body or name != "body"}
+    files.label_names.write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
+    files.splits.write_text(json.dumps(cases, indent=2) + "\n", encoding="utf-8")
+    with files.landmarks.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["case", "structure", "x_mm", "y_mm", "z_mm"])
+        writer.writerows(rows)
+    return files
+
+
+def _write_job(job: dict[str, Any]) -> list[tuple[str, str, float, float, float]]:
+    """Write one patient; returns the rows of its landmarks."""
+    phantom = make_phantom(
+        np.random.default_rng(job["seed"]), name=job["name"], spacing_mm=job["spacing_mm"], coverage=job["coverage"]
+    )
+    _write_nifti(job["folder"] / "images" / f"{phantom.name}.nii.gz", phantom.image, phantom.grid.affine)
+    if job["labelled"]:
+        body = max(LABEL_NAMES)
+        labels = phantom.labels if job["with_body"] else np.where(phantom.labels == body, 0, phantom.labels)
+        _write_nifti(job["folder"] / "labels" / f"{phantom.name}.nii.gz", labels.astype(np.uint8), phantom.grid.affine)
+    return [
+        (phantom.name, structure, *(round(float(value), 3) for value in point))  # type: ignore[misc]
+        for structure, point in phantom.landmarks_mm.items()
+    ]
+
+
+def _write_nifti(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> None:
+    """Write atomically, with the affine as sform and qform; a file already there is kept."""
+    if path.exists():
+        return
+    image: Any = nib.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    unfinished = path.with_name(f".unfinished_{os.getpid()}_{path.name}")
+    nib.save(image, unfinished)
+    unfinished.replace(path)
