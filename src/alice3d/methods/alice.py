@@ -214,7 +214,13 @@ class Alice(PretrainMethod):
 
     def after_step(self, step: int) -> None:
         """Everything of the target branch follows its online twin; the momentum rises along a cosine."""
-        momentum = cosine_momentum(step, self.total_steps, start=self.config.momentum, end=self.config.momentum_end)
+        self._follow(cosine_momentum(step, self.total_steps, start=self.config.momentum, end=self.config.momentum_end))
+
+    def reset_target(self) -> None:
+        """Make the target branch equal to the online one."""
+        self._follow(0.0)
+
+    def _follow(self, momentum: float) -> None:
         update_ema(self.target_backbone, self.backbone, momentum)
         update_ema(self.target_patch_head, self.patch_head, momentum)
         update_ema(self.target_class_head, self.class_head, momentum)

@@ -57,6 +57,9 @@ class PretrainMethod(nn.Module):
     def after_step(self, step: int) -> None:
         """Nothing by default."""
 
+    def reset_target(self) -> None:
+        """Make a target branch equal to the online one, after weights were loaded; nothing by default."""
+
     def encoder(self) -> Backbone:
         """What goes downstream."""
         return self.backbone

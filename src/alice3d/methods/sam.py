@@ -78,6 +78,10 @@ class SAM(PretrainMethod):
         momentum = min(self.config.average, (1 + step) / (10 + step))
         update_ema(self.averaged, self.network, momentum)
 
+    def reset_target(self) -> None:
+        """Let the average start from the weights as they are."""
+        update_ema(self.averaged, self.network, 0.0)
+
     def encoder(self) -> Backbone:
         """The averaged trunk."""
         return self.averaged.backbone

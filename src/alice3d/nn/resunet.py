@@ -45,7 +45,8 @@ class ResUNet(Backbone):
         self.class_token = nn.Sequential(nn.LayerNorm(self.width), nn.Linear(self.width, self.width))
 
     def _maps(self, volume: Tensor, visible: Tensor | None) -> list[Tensor]:
-        mask = None if visible is None else visible.view(visible.shape[0], 1, *self.token_grid(volume.shape[2:]))
+        grid = self.token_grid(volume.shape[2:])
+        mask = None if visible is None else visible.view(len(visible), 1, *grid)
 
         def hide(x_bcxyz: Tensor) -> Tensor:
             """Set hidden voxels to zero at whatever scale x is."""
@@ -72,5 +73,4 @@ class ResUNet(Backbone):
 
     def pyramid(self, volume: Float[Tensor, "b c x y z"]) -> list[Tensor]:
         """See `Backbone.pyramid`."""
-        self.token_grid(volume.shape[2:])
         return self._maps(volume, None)

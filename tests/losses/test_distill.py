@@ -1,0 +1,67 @@
+"""Self-distillation against loops, and what balances it."""
+
+import math
+
+import torch
+
+from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn
+
+
+def logits(n, k, seed=0):
+    return torch.randn(n, k, generator=torch.Generator().manual_seed(seed))
+
+
+def test_loss_equals_the_loop():
+    student, teacher = logits(5, 7), logits(5, 7, seed=1).softmax(-1)
+    total = 0.0
+    for row, probability in zip(student / 0.1, teacher, strict=True):
+        log_sum = math.log(sum(math.exp(float(value)) for value in row))
+        total += -sum(float(p) * (float(value) - log_sum) for p, value in zip(probability, row, strict=True))
+    assert math.isclose(float(distillation_loss(student, teacher, student_temperature=0.1)), total / 5, rel_tol=1e-5)
+
+
+def test_nothing_flows_into_the_teacher():
+    student, teacher = logits(3, 4).requires_grad_(), logits(3, 4, seed=1).requires_grad_()
+    distillation_loss(student, teacher.softmax(-1), student_temperature=0.1).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().sum() > 0
+
+
+def test_centring_subtracts_the_running_mean_and_follows_it():
+    module, batch = Centring(4, momentum=0.9), logits(6, 4) + torch.tensor([5.0, 0, 0, 0])
+    first = module(batch, 0.5)
+    assert torch.allclose(first, (batch / 0.5).softmax(-1))  # the centre was zero
+    assert torch.allclose(module.centre, 0.1 * batch.mean(0))
+    second = module(batch, 0.5)
+    assert torch.allclose(second, ((batch - 0.1 * batch.mean(0)) / 0.5).softmax(-1), atol=1e-6)
+
+
+def test_sinkhorn_equals_the_loop_and_uses_prototypes_equally():
+    scores = logits(12, 4)
+    weight = (scores.double() / 0.07 - (scores.double() / 0.07).max()).exp()
+    for _ in range(3):
+        for j in range(4):
+            weight[:, j] = weight[:, j] / weight[:, j].sum() * (12 / 4)
+        for i in range(12):
+            weight[i] = weight[i] / weight[i].sum()
+    fast = sinkhorn(scores, 0.07)
+    assert torch.allclose(fast.double(), weight, atol=1e-5)
+    assert torch.allclose(fast.sum(1), torch.ones(12), atol=1e-5)
+    assert torch.allclose(sinkhorn(scores, 0.5, iterations=50).sum(0), torch.full((4,), 3.0), atol=1e-3)
+
+
+def test_sinkhorn_spreads_what_a_softmax_would_collapse():
+    collapsed = torch.zeros(8, 4)
+    collapsed[:, 0] = 1.0  # every row likes prototype 0 best
+    assert entropy((collapsed / 0.05).softmax(-1).mean(0, keepdim=True)) < 0.1
+    assert entropy(sinkhorn(collapsed, 0.05).mean(0, keepdim=True)) > 1.3
+
+
+def test_koleo_equals_the_loop_and_falls_as_points_spread():
+    points = logits(6, 3)
+    unit = torch.nn.functional.normalize(points, dim=-1)
+    slow = 0.0
+    for i in range(6):
+        slow -= math.log(min(float((unit[i] - unit[j]).norm()) for j in range(6) if j != i) + 1e-6) / 6
+    assert math.isclose(float(koleo(points)), slow, rel_tol=1e-4)
+    assert koleo(torch.eye(3)) < koleo(torch.eye(3) + 5)
