@@ -140,10 +140,11 @@ def _draw_tissues(rng: np.random.Generator) -> NDArray[np.float32]:
         "air": -1000, "skin": 10, "fat": -105, "muscle": 52 + 8 * contrast, "mesentery": -88,
         "bowel": 35 + 15 * contrast, "bowel_gas": -820, "lung": rng.uniform(-870, -770), "airway": -985,
         "lung_vessel": 20 + 60 * contrast, "myocardium": 45 + 60 * contrast, "heart_blood": 45 + 120 * contrast,
-        "artery": 42 + contrast * (190 - 70 * phase), "vein": 42 + contrast * (70 + 50 * phase), "liver": rng.uniform(38, 62) + 50 * contrast * phase,
-        "liver_vessel": 50 + 110 * contrast * phase, "spleen": 48 + contrast * (80 - 20 * phase),
-        "renal_cortex": 36 + 150 * contrast, "renal_medulla": 32 + contrast * (40 + 80 * phase), "renal_sinus": -30,
-        "marrow": 190 * bone, "cortical_bone": 560 * bone, "disc": 85, "spinal_canal": 28, "cartilage": 105,
+        "artery": 42 + contrast * (190 - 70 * phase), "vein": 42 + contrast * (70 + 50 * phase),
+        "liver": rng.uniform(38, 62) + 50 * contrast * phase, "liver_vessel": 50 + 110 * contrast * phase,
+        "spleen": 48 + contrast * (80 - 20 * phase), "renal_cortex": 36 + 150 * contrast,
+        "renal_medulla": 32 + contrast * (40 + 80 * phase), "renal_sinus": -30, "marrow": 190 * bone,
+        "cortical_bone": 560 * bone, "disc": 85, "spinal_canal": 28, "cartilage": 105,
         "stomach_wall": 40 + 30 * contrast, "stomach_content": rng.uniform(0, 40), "stomach_gas": filling,
         "urine": rng.uniform(0, 15), "bile": rng.uniform(0, 15),
     }  # fmt: skip
@@ -157,7 +158,7 @@ def _render(
     tissue_hu: NDArray[np.float32],
     spacing_mm: NDArray[np.float64],
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """Image and labels on the grid of three RAS axes: the template read through the deformation, blurred, with noise."""
+    """Image and labels on the grid of three RAS axes: the template read through the deformation, with noise."""
     torso = template()
     points = deformation.displacement_on(axes_mm)
     for axis in range(3):

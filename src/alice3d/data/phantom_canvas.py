@@ -1,4 +1,4 @@
-"""What the average torso is painted with: names of tissues and structures, measures of the skeleton, shapes on a grid."""
+"""What the average torso is painted with: names of tissues and structures, measures, shapes on a grid."""
 
 from __future__ import annotations
 
@@ -33,19 +33,9 @@ STRUCTURES = (
 
 TISSUES = (
     *("air", "skin", "fat", "muscle", "mesentery", "bowel", "bowel_gas", "lung", "lung_vessel", "airway"),
-    *(
-        "myocardium",
-        "heart_blood",
-        "artery",
-        "vein",
-        "liver",
-        "liver_vessel",
-        "spleen",
-        "renal_cortex",
-        "renal_medulla",
-    ),
-    *("renal_sinus", "marrow", "cortical_bone", "disc", "spinal_canal", "cartilage", "stomach_wall", "stomach_content"),
-    *("stomach_gas", "urine", "bile"),
+    *("myocardium", "heart_blood", "artery", "vein", "liver", "liver_vessel", "spleen", "renal_cortex"),
+    *("renal_medulla", "renal_sinus", "marrow", "cortical_bone", "disc", "spinal_canal", "cartilage"),
+    *("stomach_wall", "stomach_content", "stomach_gas", "urine", "bile"),
 )
 TISSUE = {name: code for code, name in enumerate(TISSUES)}
 LABEL = {name: value for value, name in enumerate(STRUCTURES, start=1)}
@@ -60,23 +50,13 @@ SPINE_TOP_MM = 242.0
 VERTEBRA_CENTRES_MM = SPINE_TOP_MM - np.cumsum(VERTEBRA_HEIGHTS_MM) + VERTEBRA_HEIGHTS_MM / 2
 
 AORTA: tuple[tuple[float, ...], ...] = (
-    (-8, 30, 92),
-    (6, 28, 120),
-    (4, 18, 148),
-    (-10, -6, 160),
-    (-22, -34, 145),
-    (-24, -42, 110),
-    (-20, -40, 40),
+    *((-8, 30, 92), (6, 28, 120), (4, 18, 148), (-10, -6, 160), (-22, -34, 145)),
+    *((-24, -42, 110), (-20, -40, 40), (-14, -30, -30), (-9, -16, -90), (-5, -12, -140)),
 )
-AORTA += ((-14, -30, -30), (-9, -16, -90), (-5, -12, -140))
 STOMACH: tuple[tuple[float, ...], ...] = (
-    (-58, -8, 6),
-    (-74, 12, -22),
-    (-66, 40, -52),
-    (-36, 56, -72),
-    (-2, 52, -72),
-    (14, 44, -62),
+    *((-58, -8, 6), (-74, 12, -22), (-66, 40, -52), (-36, 56, -72), (-2, 52, -72), (14, 44, -62)),
 )
+"""Nodes of the centre lines, RAS mm of the template."""
 
 ORGANS = {
     "heart": ((-24, 30, 62), (54, 43, 50)),

@@ -15,7 +15,7 @@ Points = NDArray[np.float64]
 """(..., 3) RAS mm."""
 
 MAX_STEEPNESS = 0.95
-"""Bound on the displacement's change per mm; below 1 the map is invertible and fixed-point iteration finds the inverse."""
+"""Bound on the displacement's change per mm; below 1 the map is invertible, by fixed-point iteration."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Deformation:
 
     def inverse(self, points_mm: Points, tolerance_mm: float = 1e-4) -> Points:
         """Points (..., 3) of the template to the patient, by fixed-point iteration."""
-        target = apply_affine(np.linalg.inv(self.affine), np.asarray(points_mm, np.float64))
+        target = apply_affine(np.linalg.inv(self.affine).astype(np.float64), np.asarray(points_mm, np.float64))
         points = target
         for _ in range(100):
             better = target - self.displacement(points)
