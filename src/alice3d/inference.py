@@ -1,0 +1,245 @@
+"""From a trained model and a scan to class probabilities and label maps: windows, grids, components."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from alice3d.data.intensity import IntensityRule
+from alice3d.errors import UserError
+from alice3d.geometry import Grid, resample, smooth_for
+from alice3d.nn.seghead import build_segmenter
+from alice3d.nn.weights import backbone_of, fill_module, find_weights, read_card, read_state
+
+# Shape suffixes: c channels, k classes (0 is background), xyz voxels.
+
+WHOLE_VOXELS = 128**3
+"""Scans up to this many voxels go through a convolutional net in one piece (about 1 GB of features)."""
+POSITION_FREE = frozenset({"resunet"})
+"""Backbones without a position code: what they compute does not depend on where a window starts or how large it is."""
+
+
+@dataclass(frozen=True)
+class SegmentationModel:
+    """A segmenter as `finetune` wrote it.
+
+    Attributes:
+        net: volume (b, c, x, y, z) to class scores (b, k, x, y, z).
+        card: the JSON beside the weights.
+        rule: how voxels become channels.
+        spacing_mm: (3,) the spacing that the net was trained at.
+        values: label value of each class; values[0] is 0, background.
+        names: value to name.
+        window: voxels a side of the crops it was trained on.
+        whole_voxels: scans up to this many voxels are predicted in one piece.
+        single_piece: classes of which only the largest connected piece is kept.
+    """
+
+    net: nn.Module
+    card: dict[str, Any]
+    rule: IntensityRule
+    spacing_mm: tuple[float, float, float]
+    values: tuple[int, ...]
+    names: dict[int, str]
+    window: int
+    whole_voxels: int
+    single_piece: tuple[int, ...]
+
+    def probabilities(self, image_cxyz: NDArray[np.float32], *, device: str = "cpu") -> NDArray[np.float32]:
+        """Class probabilities (k, x, y, z) of channels (c, x, y, z) at the model's spacing."""
+        return predict_probabilities(
+            self.net, image_cxyz, window=self.window, whole_voxels=self.whole_voxels, device=device
+        )
+
+    def label_map(
+        self, image_cxyz: NDArray[np.float32], grid: Grid, target: Grid, *, device: str = "cpu"
+    ) -> NDArray[np.int16]:
+        """Label values (x, y, z) on the grid `target`.
+
+        Args:
+            image_cxyz: channels of the scan.
+            grid: where `image_cxyz` lies, at the model's spacing.
+            target: where the labels are wanted, any spacing and orientation.
+            device: where the net runs.
+        """
+        probabilities = self.probabilities(image_cxyz, device=device)
+        classes = classes_on_grid(probabilities, grid, target)
+        keep_largest_piece(classes, self.single_piece)
+        return np.asarray(self.values, np.int16)[classes]
+
+
+def load_model(path: str | Path) -> SegmentationModel:
+    """The segmenter of a `finetune` folder or of a model.safetensors file, in evaluation mode.
+
+    Raises:
+        UserError: missing, damaged, or a model of another task.
+    """
+    weights = find_weights(path, "model")
+    card = read_card(weights, "model")
+    if card.get("task") != "segmentation":
+        raise UserError(f"{weights.with_suffix('.json').name}: task is {card.get('task')!r}, expected 'segmentation'")
+    names = {int(value): str(name) for value, name in card["labels"].items()}
+    values = (0, *sorted(names))
+    net = build_segmenter(backbone_of(card), len(values), card["head"])
+    fill_module(net, read_state(weights), weights.name)
+    x, y, z = (float(mm) for mm in card["spacing_mm"])
+    return SegmentationModel(
+        net=net.eval(),
+        card=card,
+        rule=IntensityRule(**card["intensity"]),
+        spacing_mm=(x, y, z),
+        values=values,
+        names=names,
+        window=int(card["crop"]),
+        whole_voxels=WHOLE_VOXELS if card["backbone"]["name"] in POSITION_FREE else 0,
+        single_piece=tuple(values.index(int(value)) for value in card.get("single_piece", [])),
+    )
+
+
+def gaussian_window(shape: tuple[int, ...], sigma_share: float = 0.125) -> Float[Tensor, "x y z"]:
+    """Weight of each voxel of a window: a Gaussian of `sigma_share` of each side, at least a thousandth of its peak.
+
+    As in nnU-Net (Isensee et al., Nature Methods 2021) and MONAI.
+    """
+    weight = torch.ones(())
+    for n in shape:
+        x = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
+        weight = weight[..., None] * torch.exp(-0.5 * (x / (sigma_share * n)) ** 2)
+    return weight.clamp(min=max(float(weight.min()), 1e-3))
+
+
+def window_starts(length: int, window: int, overlap: float) -> list[int]:
+    """First voxels of windows that cover 0 .. length, in equal steps, the last one moved back to end at `length`."""
+    step = max(int(window * (1 - overlap)), 1)
+    starts = list(range(0, max(length - window, 0), step))
+    return [*starts, max(length - window, 0)]
+
+
+@torch.no_grad()
+def predict_probabilities(
+    net: nn.Module,
+    image_cxyz: NDArray[np.float32],
+    *,
+    window: int,
+    whole_voxels: int = WHOLE_VOXELS,
+    overlap: float = 0.5,
+    batch: int = 4,
+    device: str | torch.device = "cpu",
+) -> NDArray[np.float32]:
+    """Class probabilities of a whole scan, by Gaussian-weighted overlapping windows or in one piece.
+
+    Args:
+        net: volume (b, c, x, y, z) to scores (b, k, x, y, z); its `stride` (1 where it has none) divides the sides.
+        image_cxyz: channels of the scan. It is padded at the far ends with each channel's smallest value.
+        window: voxels a side of a window, rounded up to a multiple of the stride.
+        whole_voxels: a padded scan of up to this many voxels goes through in one piece; 0 always cuts windows.
+        overlap: share of a window that it shares with the next one along an axis.
+        batch: windows at once.
+        device: where the net runs.
+
+    Returns:
+        (k, x, y, z) float32 that sums to 1 over k.
+    """
+    stride = int(getattr(net, "stride", 1))
+    net = net.to(device)
+    image = torch.from_numpy(np.ascontiguousarray(image_cxyz))
+    shape = image.shape[1:]
+
+    def up(n: int) -> int:
+        return -(-n // stride) * stride
+
+    whole = int(np.prod([up(n) for n in shape])) <= whole_voxels
+    sides = [up(n) if whole else up(window) for n in shape]
+    padded = [max(n, side) for n, side in zip(shape, sides, strict=True)]
+    lowest = image.amin(dim=(1, 2, 3), keepdim=True)
+    ends = [(0, p - n) for n, p in zip(shape, padded, strict=True)]
+    image = F.pad(image - lowest, [value for pair in reversed(ends) for value in pair]) + lowest
+
+    starts = [window_starts(n, side, overlap) for n, side in zip(padded, sides, strict=True)]
+    boxes = [
+        tuple(slice(at, at + side) for at, side in zip(corner, sides, strict=True))
+        for corner in itertools.product(*starts)
+    ]
+    if len(boxes) == 1:
+        scores = net(image[None].to(device)).float().softmax(dim=1)[0].cpu()
+        piece_kxyz: NDArray[np.float32] = scores[:, : shape[0], : shape[1], : shape[2]].numpy()
+        return piece_kxyz
+    weight = gaussian_window(tuple(sides))
+    total: Tensor | None = None
+    weights = torch.zeros(padded)
+    for first in range(0, len(boxes), batch):
+        chosen = boxes[first : first + batch]
+        volumes = torch.stack([image[:, *box] for box in chosen]).to(device)
+        probabilities = net(volumes).float().softmax(dim=1).cpu()
+        if total is None:
+            total = torch.zeros(probabilities.shape[1], *padded)
+        for box, piece in zip(chosen, probabilities, strict=True):
+            total[:, *box] += piece * weight
+            weights[box] += weight
+    assert total is not None
+    result: NDArray[np.float32] = (total / weights)[:, : shape[0], : shape[1], : shape[2]].numpy()
+    return result
+
+
+def classes_on_grid(probabilities_kxyz: NDArray[np.float32], grid: Grid, target: Grid) -> NDArray[np.int16]:
+    """The most probable class at each voxel of another grid; probabilities are interpolated linearly, class by class.
+
+    A voxel's winner holds at least 1/k, and interpolation never exceeds the values it mixes: only the box where some
+    structure reaches half of that is looked at, the rest is background. Outside `grid` all is background.
+
+    Args:
+        probabilities_kxyz: (k, x, y, z), class 0 is background.
+        grid: where they lie.
+        target: where classes are wanted.
+
+    Returns:
+        (x, y, z) of `target`, class indices.
+    """
+    result = np.zeros(target.shape, np.int16)
+    if grid.shape == target.shape and np.allclose(grid.affine, target.affine, atol=1e-4):
+        result[...] = probabilities_kxyz.argmax(axis=0)
+        return result
+    possible = np.argwhere((probabilities_kxyz[1:] > 0.5 / len(probabilities_kxyz)).any(axis=0))
+    if not len(possible):
+        return result
+    low, high = possible.min(axis=0) - 1, possible.max(axis=0) + 1
+    corners = np.array(list(itertools.product(*zip(low, high, strict=True))))
+    index = target.index(grid.world(corners))
+    start = np.clip(np.floor(index.min(axis=0)).astype(int), 0, target.shape)
+    stop = np.clip(np.ceil(index.max(axis=0)).astype(int) + 1, 0, target.shape)
+    if (start >= stop).any():
+        return result
+    box = target.crop(start, stop)
+    best: NDArray[Any] | None = None
+    winner = result[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+    for k, probability in enumerate(probabilities_kxyz):
+        smooth = smooth_for(probability, grid.spacing_mm, target.spacing_mm)
+        values = resample(smooth, grid.affine, box, order=1, fill=0.0 if k else 1.0)
+        if best is None:
+            best = values
+            continue
+        better = values > best
+        best[better] = values[better]
+        winner[better] = k
+    return result
+
+
+def keep_largest_piece(classes_xyz: NDArray[np.int16], which: Iterable[int]) -> None:
+    """Set to background, in place, all but the largest face-connected piece of each class in `which`."""
+    for k in which:
+        pieces, count = ndimage.label(classes_xyz == k)
+        if count > 1:
+            sizes = np.bincount(pieces.ravel())
+            sizes[0] = 0
+            classes_xyz[(pieces > 0) & (pieces != sizes.argmax())] = 0

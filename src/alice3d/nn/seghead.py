@@ -1,0 +1,199 @@
+"""From a backbone's pyramid to a class score for every voxel: a decoder with skips, or one linear layer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from alice3d.nn.base import Backbone
+from alice3d.nn.layers import ChannelNorm, ResidualBlock
+
+# Shape suffixes: b batch, c channels or classes, xyz voxels, n points, f features.
+
+MAX_DECODER_WIDTH = 128
+"""Channels that a deep level is brought to at most: a ViT's four maps together may hold thousands."""
+
+
+def _factors(n: int) -> list[int]:
+    """Prime factors, smallest first: 12 to [2, 2, 3]."""
+    found, divisor = [], 2
+    while n > 1:
+        while n % divisor == 0:
+            found.append(divisor)
+            n //= divisor
+        divisor += 1
+    return found
+
+
+class ConvBlock(nn.Module):
+    """One 3³ convolution, norm and gelu: what full resolution can afford."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, channels, 3, padding=1, bias=False)
+        self.norm = ChannelNorm(channels)
+
+    def forward(self, x_bcxyz: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b d x y z"]:
+        """(b, in, x, y, z) to (b, channels, x, y, z)."""
+        return F.gelu(self.norm(self.conv(x_bcxyz)))
+
+
+class ConvStem(nn.Module):
+    """Maps at the strides that a backbone lacks, from the volume itself (UNETR's remedy for coarse tokens).
+
+    Args:
+        in_channels: channels of the volume.
+        finest: the backbone's finest stride; the stem gives every scale from 1 up to below it.
+        width: channels at full resolution, doubled at each scale up to 64.
+    """
+
+    def __init__(self, in_channels: int, finest: int, width: int = 16) -> None:
+        super().__init__()
+        self.strides, self.channels = [1], [width]
+        self.blocks = nn.ModuleList([ConvBlock(in_channels, width)])
+        for factor in _factors(finest)[:-1]:
+            deep = min(2 * self.channels[-1], 64)
+            down = nn.Conv3d(self.channels[-1], deep, factor, stride=factor)
+            self.blocks.append(nn.Sequential(down, ChannelNorm(deep), ResidualBlock(deep, deep)))
+            self.strides.append(self.strides[-1] * factor)
+            self.channels.append(deep)
+
+    def forward(self, volume: Float[Tensor, "b c x y z"]) -> list[Tensor]:
+        """Maps at `strides`, finest first."""
+        maps = [self.blocks[0](volume)]
+        for block in self.blocks[1:]:
+            maps.append(block(maps[-1]))
+        return maps
+
+
+class Decoder(nn.Module):
+    """U-Net decoder over maps of growing stride (Ronneberger et al., MICCAI 2015).
+
+    Args:
+        channels: of the maps, finest first.
+        strides: of the maps, finest first; each a multiple of the one before.
+        classes: background included.
+    """
+
+    def __init__(self, channels: list[int], strides: list[int], classes: int) -> None:
+        super().__init__()
+        widths = [min(c, MAX_DECODER_WIDTH) for c in channels]
+        widths[0] = min(widths[0], 16)  # full resolution dominates the cost
+        self.bottom = ResidualBlock(channels[-1], widths[-1])
+        self.up = nn.ModuleList()
+        self.blocks = nn.ModuleList()
+        for i in reversed(range(len(channels) - 1)):
+            ratio = strides[i + 1] // strides[i]
+            self.up.append(nn.ConvTranspose3d(widths[i + 1], widths[i], ratio, stride=ratio))
+            block = ConvBlock if i == 0 else ResidualBlock
+            self.blocks.append(block(channels[i] + widths[i], widths[i]))
+        self.classify = nn.Conv3d(widths[0], classes, 1)
+
+    def forward(self, maps: list[Tensor]) -> Float[Tensor, "b c x y z"]:
+        """Maps, finest first, to class scores at the finest map's resolution."""
+        x_bcxyz = self.bottom(maps[-1])
+        for up, block, skip in zip(self.up, self.blocks, reversed(maps[:-1]), strict=True):
+            x_bcxyz = block(torch.cat([up(x_bcxyz), skip], dim=1))
+        logits: Tensor = self.classify(x_bcxyz)
+        return logits
+
+
+class SegmentationNet(nn.Module):
+    """A backbone with a U-Net decoder.
+
+    Maps of one stride (a ViT's four depths) enter together; strides finer than the backbone's finest come from a
+    convolutional stem, so that a ViT's 8-voxel tokens still give sharp borders.
+
+    Args:
+        backbone: gives the pyramid; sides of a volume are multiples of its `stride`.
+        classes: background included.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classes = classes
+        self.stride = backbone.stride
+        strides = sorted(set(backbone.strides))
+        channels = [
+            sum(c for c, s in zip(backbone.channels, backbone.strides, strict=True) if s == at) for at in strides
+        ]
+        self.stem = ConvStem(backbone.in_channels, strides[0]) if strides[0] > 1 else None
+        if self.stem is not None:
+            channels, strides = self.stem.channels + channels, self.stem.strides + strides
+        self.decoder = Decoder(channels, strides, classes)
+
+    def forward(
+        self, volume: Float[Tensor, "b c x y z"], *, freeze_backbone: bool = False
+    ) -> Float[Tensor, "b k x y z"]:
+        """Class scores (before softmax) of every voxel; `freeze_backbone` lets no gradient into the backbone."""
+        pyramid = self.backbone.pyramid(volume)
+        if freeze_backbone:
+            pyramid = [level.detach() for level in pyramid]
+        grouped: dict[int, list[Tensor]] = {}
+        for level, stride in zip(pyramid, self.backbone.strides, strict=True):
+            grouped.setdefault(stride, []).append(level)
+        maps = [torch.cat(grouped[stride], dim=1) for stride in sorted(grouped)]
+        if self.stem is not None:
+            maps = self.stem(volume) + maps
+        logits: Tensor = self.decoder(maps)
+        return logits
+
+
+class LinearSegmentationNet(nn.Module):
+    """A backbone with one linear layer over its features at each voxel: the pyramid's maps, read trilinearly.
+
+    A linear layer and interpolation commute, so each map is classified at its own resolution and the scores are
+    interpolated and summed; nothing of the features' width is ever held at full resolution.
+
+    Args:
+        backbone: gives the pyramid; sides of a volume are multiples of its `stride`.
+        classes: background included.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classes = classes
+        self.stride = backbone.stride
+        self.linear = nn.Linear(sum(backbone.channels), classes)
+
+    def forward(self, volume: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b k x y z"]:
+        """Class scores (before softmax) of every voxel."""
+        logits = self.linear.bias[None, :, None, None, None]
+        pieces = torch.split(self.linear.weight, self.backbone.channels, dim=1)
+        for level, weight in zip(self.backbone.pyramid(volume), pieces, strict=True):
+            scores = F.conv3d(level.float(), weight[:, :, None, None, None])
+            if scores.shape[2:] != volume.shape[2:]:
+                scores = F.interpolate(scores, size=volume.shape[2:], mode="trilinear", align_corners=False)
+            logits = logits + scores
+        return logits
+
+
+def features_at(
+    pyramid: list[Tensor], shape: tuple[int, int, int], index_n3: Float[Tensor, "n 3"]
+) -> Float[Tensor, "n f"]:
+    """The features that `LinearSegmentationNet` classifies, at chosen voxels of one volume.
+
+    Args:
+        pyramid: maps (1, c, x, y, z) of one volume.
+        shape: of the volume.
+        index_n3: voxel indices.
+    """
+    # grid_sample counts the last axis first and maps outer faces to -1 and 1, as interpolate(align_corners=False) does
+    size = torch.tensor(shape, dtype=torch.float32, device=index_n3.device)
+    where = ((index_n3.float() + 0.5) / size * 2 - 1).flip(-1)[None, :, None, None]
+    sampled: list[Tensor] = [
+        F.grid_sample(level.float(), where, mode="bilinear", padding_mode="border", align_corners=False)
+        for level in pyramid
+    ]
+    return torch.cat(sampled, dim=1)[0, :, :, 0, 0].T
+
+
+def build_segmenter(backbone: Backbone, classes: int, head: Literal["unet", "linear"]) -> nn.Module:
+    """The network of a head's name: `unet` or `linear`."""
+    return SegmentationNet(backbone, classes) if head == "unet" else LinearSegmentationNet(backbone, classes)
