@@ -16,8 +16,8 @@ class PretrainConfig(SelfSupervisedSettings):
     positional: ClassVar[tuple[str, ...]] = ("store", "out")
     method: str = "alice"
     """Objective: alice, mae, or package.module of your own."""
-    options: dict[str, Any] = {}
-    """Settings of the objective, as `--options.dense_weight 0`; the reference lists them a method."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the objective, as `--options.dense_weight 0`; the reference lists them."""
     partner: Literal["auto", "same", "matched", "random"] = "auto"
     """Where the second crop comes from; auto: matched where `--pairs` is given, else the same scan."""
     hidden_share: Annotated[float, Field(ge=0, lt=1)] = 0.75
@@ -28,26 +28,26 @@ class PretrainConfig(SelfSupervisedSettings):
 
 def run(config: PretrainConfig) -> dict[str, Any]:
     """Train, then write encoder.safetensors and its card."""
-    from alice3d.engine.device import resolve_device
-    from alice3d.engine.selfsupervised import train
+    from alice3d.engine.selfsupervised import prepare_training, train
     from alice3d.nn.weights import save_weights
 
-    state = outputs.claim(config.out, "pretraining", config.fingerprint(), config.overwrite)
-    if state == "done":
-        return outputs.report_done(config.out)
     partner = config.partner
     if partner == "auto":
         partner = "matched" if config.pairs is not None else "same"
-    method, result, card = train(
+    job = prepare_training(
         config,
-        method_name=config.method,
-        options=config.options,
+        config.method,
+        config.options,
         partner=partner,
         hidden_share=config.hidden_share,
         block=config.mask_block,
-        device=resolve_device(config.device, config.threads),
     )
-    save_weights(config.out, "encoder", method.encoder().state_dict(), card)
+    state = outputs.check(config.out, "encoder", job.settings, overwrite=config.overwrite)
+    if state == "done":
+        console.say(f"{config.out}: already done")
+        return outputs.earlier_result(config.out)
+    result, card = train(job, state)
+    save_weights(config.out, "encoder", job.method.encoder().state_dict(), card)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
     outputs.finish(config.out, done)
     console.say(

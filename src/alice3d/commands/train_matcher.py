@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,38 +15,34 @@ class TrainMatcherConfig(SelfSupervisedSettings):
 
     positional: ClassVar[tuple[str, ...]] = ("store", "out")
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """Highest learning rate of AdamW."""
-    options: dict[str, Any] = {}
-    """Settings of the objective, as `--options.temperature 0.1`; `alice train-matcher --help` cannot list them: see the reference."""
-    mode: Annotated[str, Field(pattern="^(direct|robust)$")] = "robust"
-    """How the matcher is meant to be used: `direct` match of each point, or `robust` with a fit over many points."""
+    """Highest learning rate of AdamW, reached after the warm-up, then falling along a cosine."""
+    crop: Annotated[int, Field(ge=8)] = 64
+    """Voxels a side of the crops."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the objective, as `--options.temperature 0.1`; the reference lists them."""
+    mode: Literal["direct", "robust"] = "robust"
+    """How the matcher is meant to be used: each point by itself, or with a robust fit over many points."""
 
 
 def run(config: TrainMatcherConfig) -> dict[str, Any]:
     """Train, then write matcher.safetensors and its card."""
-    from alice3d.engine.device import resolve_device
-    from alice3d.engine.selfsupervised import train
+    from alice3d.engine.selfsupervised import prepare_training, train
     from alice3d.methods.sam import SAM
     from alice3d.nn.weights import save_weights
 
-    state = outputs.claim(config.out, "matcher", config.fingerprint(), config.overwrite)
+    partner: Literal["matched", "same"] = "matched" if config.pairs is not None else "same"
+    job = prepare_training(config, "sam", config.options, partner=partner, hidden_share=0.0, block=1)
+    state = outputs.check(config.out, "matcher", job.settings, overwrite=config.overwrite)
     if state == "done":
-        return outputs.report_done(config.out)
-    method, result, card = train(
-        config,
-        method_name="sam",
-        options=config.options,
-        partner="matched" if config.pairs is not None else "same",
-        hidden_share=0.0,
-        block=1,
-        device=resolve_device(config.device, config.threads),
-    )
+        console.say(f"{config.out}: already done")
+        return outputs.earlier_result(config.out)
+    result, card = train(job, state)
+    method = job.method
     assert isinstance(method, SAM)
-    settings = method.config
     card["matching"] = {
         "mode": config.mode,
-        "fine_width": settings.fine_width,
-        "coarse_width": settings.coarse_width,
+        "fine_width": method.config.fine_width,
+        "coarse_width": method.config.coarse_width,
     }
     save_weights(config.out, "matcher", method.averaged.state_dict(), card)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}

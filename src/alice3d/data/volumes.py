@@ -13,7 +13,7 @@ from alice3d.geometry import Grid, ras_grid, resample, smooth_for, spacing_of
 
 
 def _needed_box(case: Case, grid: Grid, margin: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Start and stop of the stored voxels that reading `grid` touches, clipped; nothing is touched where start >= stop."""
+    """Start and stop of the stored voxels that reading `grid` touches, clipped; nothing where start >= stop."""
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in grid.shape], indexing="ij"), axis=-1).reshape(-1, 3)
     index = case.grid.index(grid.world(corners))
     start = np.clip(np.floor(index.min(axis=0)).astype(int) - margin, 0, case.shape)

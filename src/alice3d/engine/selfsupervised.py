@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
-from alice3d.config import Config
+from alice3d import outputs
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Case, Store
 from alice3d.data.views import PairSamples, Partner, ViewSettings
+from alice3d.engine.device import resolve_device
 from alice3d.engine.fit import FitResult, fit
 from alice3d.engine.settings import SelfSupervisedSettings
 from alice3d.errors import UserError
@@ -38,7 +42,7 @@ def choose_cases(store: Store, split: str) -> list[Case]:
     names = [name.strip() for name in split.split(",")]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise UserError(f"split: the store has no split {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+        raise UserError(f"--split: the store has no split {unknown[0]!r}; it has {', '.join(known) or 'none'}")
     return [case for case in cases if case.split in names]
 
 
@@ -54,7 +58,7 @@ def intensity_rule(store: Store, windows: str) -> IntensityRule:
         pairs = tuple((float(low), float(high)) for low, high in (part.split(":") for part in windows.split(",")))
         return IntensityRule(modality="ct", windows=pairs)
     except ValueError as error:
-        raise UserError(f"windows: {windows!r} is not LOW:HIGH,LOW:HIGH in HU with LOW < HIGH ({error})") from None
+        raise UserError(f"--windows: {windows!r} is not LOW:HIGH,LOW:HIGH in HU with LOW < HIGH ({error})") from None
 
 
 def source_commit() -> str | None:
@@ -66,12 +70,12 @@ def source_commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def load_matching(method: PretrainMethod, name_or_path: str | Path) -> int:
+def load_matching(method: PretrainMethod, path: Path) -> int:
     """Start a method from weights: the backbone, and the dense head where both have one of the same shape.
 
     Args:
         method: freshly built; its target branch is made equal to the online one again.
-        name_or_path: an encoder or a matcher.
+        path: safetensors file of an encoder or a matcher.
 
     Returns:
         number of tensors taken.
@@ -79,7 +83,6 @@ def load_matching(method: PretrainMethod, name_or_path: str | Path) -> int:
     Raises:
         UserError: nothing of the backbone fits.
     """
-    path = find_weights(name_or_path, "encoder", "matcher")
     state = read_state(path)
     if path.name.startswith("encoder"):
         state = {f"backbone.{key}": value for key, value in state.items()}
@@ -87,32 +90,54 @@ def load_matching(method: PretrainMethod, name_or_path: str | Path) -> int:
     state |= {f"network.{key}": value for key, value in state.items() if key.startswith(("backbone.", "head."))}
     state |= {f"dense.{key[5:]}": value for key, value in state.items() if key.startswith("head.")}
     own = method.state_dict()
-    taken = {key: value.to(own[key].dtype) for key, value in state.items() if key in own and own[key].shape == value.shape}
+    taken = {
+        key: value.to(own[key].dtype) for key, value in state.items() if key in own and own[key].shape == value.shape
+    }
     missed = [key for key in own if key.startswith("backbone.") and key not in taken]
     if missed:
-        raise UserError(f"init: {name_or_path} does not fit the backbone ({missed[0]} is missing or of another shape)")
+        raise UserError(f"--init: {path.name} does not fit the backbone ({missed[0]} is missing or of another shape)")
     method.load_state_dict(taken, strict=False)
     method.reset_target()
     return len(taken)
 
 
-def train(
+@dataclass(frozen=True)
+class Job:
+    """Everything that training needs, checked; nothing is written yet.
+
+    Attributes:
+        config: as given.
+        method: freshly built, started from `init` where asked.
+        samples: pairs of crops by number.
+        settings: what the result depends on, inputs by checksum.
+        card: of the weights, without what training itself adds.
+    """
+
+    config: SelfSupervisedSettings
+    method: PretrainMethod
+    samples: PairSamples
+    settings: dict[str, Any]
+    card: dict[str, Any]
+
+
+def prepare_training(
     config: SelfSupervisedSettings,
-    *,
     method_name: str,
     options: dict[str, Any],
+    *,
     partner: Partner,
     hidden_share: float,
     block: int,
-    device: torch.device,
-) -> tuple[PretrainMethod, FitResult, dict[str, Any]]:
-    """Train one method on a store's scans.
+) -> Job:
+    """Open the inputs, build network and method, and check that all fits together.
 
-    Returns:
-        the trained method, what the loop says of the run, and the card without its weights' own entries.
+    Args:
+        config: of the command.
+        method_name, options: which objective, with which settings.
+        partner, hidden_share, block: see `PairSamples` and `ViewSettings`.
 
     Raises:
-        UserError: the store, the split, the pairs table or an option is wrong.
+        UserError: the store, the split, the pairs table, the weights to start from or an option is wrong.
     """
     store = Store.open(config.store)
     cases = choose_cases(store, config.split)
@@ -121,17 +146,20 @@ def train(
     settings = method_config(kind, options)
     rule = intensity_rule(store, config.windows)
     name, backbone_options = config.backbone, dict(config.backbone_options)
+    initial = None
     if config.init is not None:  # the weights say which network they are of
-        card = read_card_of(config.init)
+        initial, card = read_card_of(config.init)
         rule = IntensityRule(**card["intensity"])
         name, backbone_options = card["backbone"]["name"], card["backbone"].get("options", {})
+    if config.scale_low > config.scale_high:
+        raise UserError(f"--scale-low {config.scale_low:g} is above --scale-high {config.scale_high:g}")
     torch.manual_seed(config.seed)  # initial weights
     backbone = build_backbone(name, rule.channels, backbone_options)
     if config.crop % backbone.stride:
-        raise UserError(f"crop: {config.crop} voxels is no multiple of the backbone's stride {backbone.stride}")
+        raise UserError(f"--crop: {config.crop} voxels is no multiple of the backbone's stride {backbone.stride}")
     method = kind(backbone, settings, crop=config.crop, total_steps=config.steps)
-    if config.init is not None:
-        load_matching(method, config.init)
+    if initial is not None:
+        load_matching(method, initial)
     spacing = tuple(float(value) for value in store.spec.spacing_mm)
     samples = PairSamples(
         store=store,
@@ -153,35 +181,57 @@ def train(
         patch=backbone.stride,
         seed=config.seed,
     )
-    result = fit(method, samples, config, config.out, device=device, seed=config.seed)
     described = {
         "backbone": {"name": name, "options": backbone_options, "in_channels": rule.channels},
         "spacing_mm": list(spacing),
-        "intensity": rule.model_dump(),
+        "intensity": rule.model_dump(mode="json"),
         "crop": config.crop,
-        "method": {"name": method_name, "options": _plain(settings)},
+        "method": {"name": method_name, "options": settings.model_dump(mode="json")},
         "partner": partner,
         "pairs": pairs.card.get("checksum") if pairs is not None else None,
-        "init": str(config.init) if config.init is not None else None,
-        "steps": result.steps,
+        "init": sha256_of(initial) if initial is not None else None,
+        "steps": config.steps,
         "batch": config.batch,
-        "loss": result.loss,
         "seed": config.seed,
         "cases": [{"id": case.id, "checksum": case.checksum} for case in cases],
         "licence": config.licence,
         "source_commit": source_commit(),
     }
-    return method, result, described
+    inputs = {"store": store.checksum, "pairs": described["pairs"], "init": described["init"]}
+    return Job(config, method, samples, config.settings(**inputs), described)
 
 
-def read_card_of(name_or_path: str | Path) -> dict[str, Any]:
-    """The card of an encoder or a matcher."""
+def train(job: Job, state: outputs.State) -> tuple[FitResult, dict[str, Any]]:
+    """Run the loop; the output folder is claimed just before the first write.
+
+    Args:
+        job: what `prepare_training` made.
+        state: what `outputs.check` said of the folder.
+
+    Returns:
+        what the loop says of the run, and the card.
+    """
+    config = job.config
+    kind = "matcher" if job.card["method"]["name"] == "sam" else "encoder"
+
+    def claim() -> None:
+        outputs.begin(config.out, kind, job.settings, state=state, overwrite=config.overwrite)
+        outputs.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+    device = resolve_device(config.device, config.threads)
+    result = fit(job.method, job.samples, config, device=device, claim=claim)
+    return result, {**job.card, "loss": result.loss}
+
+
+def read_card_of(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The file and the card of an encoder or a matcher."""
     path = find_weights(name_or_path, "encoder", "matcher")
     card = read_card(path, "matcher" if path.name.startswith("matcher") else "encoder")
     backbone_of(card)  # refuses a backbone that this program does not know
-    return card
+    return path, card
 
 
-def _plain(settings: Config) -> dict[str, Any]:
-    plain: dict[str, Any] = settings.model_dump(mode="json")
-    return plain
+def sha256_of(path: Path) -> str:
+    """Checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

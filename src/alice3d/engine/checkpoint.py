@@ -1,0 +1,67 @@
+"""Checkpoints: everything that a run needs to go on, each file whole or not there."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alice3d import console
+from alice3d.errors import WorkFailed
+
+KEPT = 2
+"""Newest checkpoints that stay; the one before the last is the way out should a disk damage the last."""
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint files of a run, oldest first."""
+    found = [path for path in folder.glob("step-*.pt") if re.fullmatch(r"step-\d+\.pt", path.name)]
+    return sorted(found, key=lambda path: int(path.stem[5:]))
+
+
+def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
+    """Write `step-N.pt` atomically and drop older ones.
+
+    Raises:
+        WorkFailed: the disk is full or cannot be written; earlier checkpoints stay as they were.
+    """
+    path = folder / f"step-{step}.pt"
+    temporary = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise WorkFailed(
+            f"{path.name}: the checkpoint of step {step} cannot be written ({reason}); earlier ones are kept, "
+            "make room and give the same command again"
+        ) from None
+    for old in checkpoints(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest readable checkpoint, or None; a damaged one is named and passed over. Nothing is unpickled."""
+    for leftover in folder.glob("*.tmp"):
+        leftover.unlink(missing_ok=True)
+    for path in reversed(checkpoints(folder)):
+        try:
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+            console.warn(f"{path.name} is damaged; going on from an earlier checkpoint")
+            continue
+        return content
+    return None

@@ -1,0 +1,252 @@
+"""From the words of a command line and a YAML file to a command's settings, and from settings to help."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from alice3d.config import CommandConfig, nearest
+from alice3d.errors import UserError
+
+GLOBAL = {
+    "config": "YAML file of settings; options on the line win",
+    "json": "print one JSON object on standard output, and nothing else there",
+    "debug": "show where an error came from",
+    "help": "show this",
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A parsed command line."""
+
+    config: CommandConfig
+    json: bool
+
+
+def parse(command: str, what: str, kind: type[CommandConfig], words: list[str]) -> Call | str:
+    """Read a command line; a string is the help that was asked for.
+
+    Args:
+        command: its name.
+        what: it gives, in one line.
+        kind: its settings.
+        words: what follows the command's name.
+
+    Raises:
+        UserError: unknown option or key, missing or wrong value; one line, with the nearest known name.
+    """
+    given, places, flags = _sort(command, kind, words)
+    if flags["help"]:
+        return describe(command, what, kind)
+    values = _from_file(flags["config"], kind) if flags["config"] else {}
+    values |= _by_place(command, kind, places, values)
+    for name, value in given.items():
+        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
+    return Call(kind.checked(values, command), bool(flags["json"]))
+
+
+def _sort(
+    command: str, kind: type[CommandConfig], words: list[str]
+) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
+    """Options by field, words by place, and the global flags."""
+    fields = kind.model_fields
+    given: dict[str, Any] = {}
+    places: list[str] = []
+    flags: dict[str, Any] = {"config": None, "json": False, "debug": False, "help": False}
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            places += rest
+            break
+        if word == "-h":
+            flags["help"] = True
+            continue
+        if not word.startswith("--"):
+            if word.startswith("-") and len(word) > 1 and not _is_number(word):
+                raise UserError(f"{command}: no option {word!r}; options begin with --, see --help")
+            places.append(word)
+            continue
+        option, equals, value = word[2:].partition("=")
+        name, dot, key = option.partition(".")
+        name = name.replace("-", "_")
+        if name in ("json", "debug", "help"):
+            flags[name] = True
+            continue
+        negated = name.startswith("no_") and name[3:] in fields and _is_flag(fields[name[3:]])
+        if negated or (name in fields and _is_flag(fields[name]) and not equals):
+            given[name[3:] if negated else name] = not negated
+            continue
+        if name not in fields and name != "config":
+            raise UserError(f"{command}: no option --{option}; {_nearest_option(name, kind)}")
+        if not equals:
+            try:
+                value = next(rest)
+            except StopIteration:
+                raise UserError(f"{command}: --{option} needs a value") from None
+        if name == "config":
+            flags["config"] = value
+        elif _is_dict(fields[name]):
+            if not dot:
+                raise UserError(f"{command}: --{name} is a group: give --{name}.KEY VALUE")
+            given.setdefault(name, {})[key] = plain(value)
+        elif dot:
+            raise UserError(f"{command}: --{name} has no part {key!r}")
+        else:
+            given[name] = value
+    return given, places, flags
+
+
+def _is_number(word: str) -> bool:
+    try:
+        [float(part) for part in word.split(",")]
+    except ValueError:
+        return False
+    return True
+
+
+def _nearest_option(name: str, kind: type[CommandConfig]) -> str:
+    options = [field.replace("_", "-") for field in kind.model_fields if field not in kind.positional]
+    hint = nearest(name.replace("_", "-"), [*options, *GLOBAL])
+    return hint.replace("did you mean '", "did you mean '--") if hint.startswith("did") else "see --help"
+
+
+def _by_place(command: str, kind: type[CommandConfig], places: list[str], from_file: dict[str, Any]) -> dict[str, Any]:
+    """Give words by place to the positional fields; a list field takes all that the others leave."""
+    names = list(kind.positional)
+    if not places:
+        missing = [name for name in names if name not in from_file and kind.model_fields[name].is_required()]
+        if missing:
+            raise UserError(f"{command}: {', '.join(missing).upper()} missing; usage: {usage(command, kind)}")
+        return {}
+    many = [name for name in names if get_origin(kind.model_fields[name].annotation) is list]
+    needed = len([name for name in names if kind.model_fields[name].is_required()])
+    if len(places) < needed or (len(places) > len(names) and not many):
+        counted = "too many" if len(places) > len(names) else "too few"
+        raise UserError(f"{command}: {counted} arguments; usage: {usage(command, kind)}")
+    out: dict[str, Any] = {}
+    surplus = len(places) - len(names)
+    at = 0
+    for name in names:
+        if name in many:
+            out[name] = places[at : at + 1 + surplus]
+            at += 1 + surplus
+        elif at < len(places):
+            out[name] = places[at]
+            at += 1
+    return out
+
+
+def _from_file(path: str, kind: type[CommandConfig]) -> dict[str, Any]:
+    file = Path(path)
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(f"--config {path}: not YAML{where}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"--config {path}: a mapping of settings is needed, got a {type(values).__name__}")
+    renamed = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for key in renamed:
+        if key not in kind.model_fields:
+            raise UserError(f"--config {path}: no setting {key!r}; {nearest(key, kind.model_fields)}")
+    return {key: _numbers(value) for key, value in renamed.items()}
+
+
+def _numbers(value: Any) -> Any:
+    """YAML reads 3e-4 as a string; make such strings numbers, also inside groups."""
+    if isinstance(value, dict):
+        return {key: _numbers(inner) for key, inner in value.items()}
+    return plain(value) if isinstance(value, str) and _is_number(value) and "," not in value else value
+
+
+def plain(word: str) -> Any:
+    """A word as the plain value that it looks like: number, true, false, null, list, or the word itself."""
+    try:
+        return float(word) if "e" in word.lower() or "." in word else int(word)
+    except ValueError:
+        pass
+    try:
+        value = yaml.safe_load(word)
+    except yaml.YAMLError:
+        return word
+    return [plain(part) for part in word.split(",")] if isinstance(value, str) and "," in value else value
+
+
+def _is_flag(field: FieldInfo) -> bool:
+    return field.annotation is bool
+
+
+def _is_dict(field: FieldInfo) -> bool:
+    return field.annotation is dict or get_origin(field.annotation) is dict
+
+
+def usage(command: str, kind: type[CommandConfig]) -> str:
+    """`alice prepare SCANS STORE [options]`."""
+    places = []
+    for name in kind.positional:
+        field = kind.model_fields[name]
+        word = name.upper() + ("..." if get_origin(field.annotation) is list else "")
+        places.append(word if field.is_required() else f"[{word}]")
+    return " ".join(["alice", command, *places, "[options]"])
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return _type_name(next(part for part in get_args(annotation) if part is not type(None)))
+    if get_origin(annotation) is Literal:
+        return "|".join(str(value) for value in get_args(annotation))
+    if get_origin(annotation) in (list, tuple):
+        return "LIST"
+    return {"int": "N", "float": "X", "Path": "PATH"}.get(getattr(annotation, "__name__", ""), "TEXT")
+
+
+def _in_order(kind: type[CommandConfig]) -> list[str]:
+    """Fields for the help: by place first, then the command's own, then what it shares with others."""
+    order = list(kind.positional)
+    for level in kind.__mro__:
+        order += [name for name in vars(level).get("__annotations__", {}) if name in kind.model_fields]
+    return list(dict.fromkeys(order))
+
+
+def describe(command: str, what: str, kind: type[CommandConfig]) -> str:
+    """The help of a command: usage, then every setting with its default."""
+    import textwrap
+
+    lines = [f"usage: {usage(command, kind)}", "", f"{command}: {what}", ""]
+    entries: list[tuple[str, str]] = []
+    for name in _in_order(kind):
+        field = kind.model_fields[name]
+        text = " ".join((field.description or "").split())
+        if name in kind.positional:
+            entries.append((name.upper(), text))
+            continue
+        default = field.get_default(call_default_factory=True)
+        if _is_flag(field):
+            shown = f"--{name.replace('_', '-')}" if not default else f"--no-{name.replace('_', '-')}"
+            entries.append((shown, text))
+        elif _is_dict(field):
+            entries.append((f"--{name.replace('_', '-')}.KEY VALUE", text))
+        else:
+            if isinstance(default, (tuple, list)):
+                default = ",".join(str(part) for part in default)
+            tail = "" if field.is_required() or default is None else f" [{default}]"
+            entries.append((f"--{name.replace('_', '-')} {_type_name(field.annotation)}", text + tail))
+    entries += [(f"--{name}" + (" FILE" if name == "config" else ""), text) for name, text in GLOBAL.items()]
+    for left, text in entries:
+        wrapped = textwrap.wrap(text, 84) or [""]
+        if len(left) > 30:
+            lines.append(f"  {left}")
+            left = ""
+        lines += [f"  {left:30}  {wrapped[0]}", *(" " * 34 + more for more in wrapped[1:])]
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""Output folders: who made them, with which settings, and whether the work in them is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import alice3d
+from alice3d.errors import UserError
+
+MARKER = "status.json"
+"""{kind, version, settings, state: started | done, result}; written first, and again last."""
+State = Literal["new", "started", "done"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_marker(out: Path) -> dict[str, Any] | None:
+    """What `begin` or `finish` wrote; None where there is none or it is damaged."""
+    try:
+        marker = json.loads((out / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) and {"kind", "settings", "state"} <= set(marker) else None
+
+
+def check(out: Path, kind: str, settings: dict[str, Any], *, overwrite: bool) -> State:
+    """Look at an output folder; nothing is written.
+
+    Args:
+        out: the folder.
+        kind: of result, such as `matcher`.
+        settings: all that the result depends on, as plain JSON values.
+        overwrite: whatever is there may go.
+
+    Returns:
+        `new`: missing, empty or to be overwritten; `started`: an earlier call with the same settings stopped midway;
+        `done`: it finished.
+
+    Raises:
+        UserError: it holds something else, or was made with other settings or inputs.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; an output folder is needed")
+    if overwrite or not out.exists() or not any(out.iterdir()):
+        return "new"
+    marker = read_marker(out)
+    if marker is None:
+        raise UserError(f"{out}: holds something else; choose another folder or give --overwrite")
+    if marker["kind"] != kind:
+        raise UserError(f"{out}: holds a {marker['kind']}, not a {kind}; choose another folder or give --overwrite")
+    differing = _first_difference(marker["settings"], json.loads(json.dumps(settings)))
+    if differing is not None:
+        raise UserError(f"{out}: was made with {differing}; choose another folder or give --overwrite")
+    return "done" if marker["state"] == "done" else "started"
+
+
+def _first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
+    for key in sorted({*old, *new}):
+        before, now = old.get(key), new.get(key)
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            return _first_difference(before, now, f"{prefix}{key}.")
+        if prefix == "inputs.":
+            return f"another {key} (its content differs)"
+        return f"{prefix}{key} {_short(before)}, this call has {_short(now)}"
+    return None
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def begin(out: Path, kind: str, settings: dict[str, Any], *, state: State, overwrite: bool = False) -> None:
+    """Claim the folder, once the inputs are known to be good; clears what an overwritten earlier run left.
+
+    Files that no command of ours made are never removed.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        if state == "new" and overwrite and read_marker(out) is not None:
+            shutil.rmtree(out)
+        out.mkdir(parents=True, exist_ok=True)
+        if state == "new":
+            _write(out, kind, settings, "started", None)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def finish(out: Path, result: dict[str, Any]) -> None:
+    """Mark the work in the folder as whole; `result` is what `--json` prints, now and when the call is repeated."""
+    marker = read_marker(out)
+    assert marker is not None, "begin() comes before finish()"
+    _write(out, marker["kind"], marker["settings"], "done", result)
+
+
+def earlier_result(out: Path) -> dict[str, Any]:
+    """The result that `finish` kept."""
+    marker = read_marker(out)
+    assert marker is not None
+    return dict(marker["result"] or {})
+
+
+def _write(out: Path, kind: str, settings: dict[str, Any], state: str, result: dict[str, Any] | None) -> None:
+    content = {"kind": kind, "version": alice3d.__version__, "state": state, "settings": settings, "result": result}
+    write_text(out / MARKER, json.dumps(content, indent=1))
