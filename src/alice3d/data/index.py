@@ -1,0 +1,147 @@
+"""The index of a store: one CSV row a scan, taken or refused, appended when the scan's arrays lie safely on disk."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from alice3d.errors import UserError
+from alice3d.outputs import write_text
+
+INDEX = "index.csv"
+COLUMNS = (
+    "id",  # file name without extension
+    "split",  # "" = in none
+    "status",  # taken | refused
+    "reason",  # why it was refused
+    "source",  # relative to the folder the user gave
+    "shape",  # voxels along R, A, S
+    "spacing_mm",
+    "affine",  # 16 numbers, row by row: voxel index to RAS mm
+    "body_low_mm",  # corners of the body's box, RAS mm
+    "body_high_mm",
+    "stats",  # JSON: of the body's voxels
+    "checksum",  # SHA-256 of the stored voxels and affine
+    "content",  # SHA-256 of the source's voxels, whatever the file's format, name, or the store's spacing
+    "image_sha256",  # of the file images/<id>.b2nd
+    "label",  # file, or "" where there is none
+    "label_source",
+    "label_checksum",
+    "label_sha256",
+    "structures",  # label values that occur
+    "notes",  # what was noticed and mended
+    "stamp",  # size and time of the source files, to notice that they changed
+    "source_shape",
+    "source_spacing_mm",
+)
+Row = dict[str, str]
+"""Column to text; all of `COLUMNS`."""
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """`1.0 2.5` to floats."""
+    return tuple(float(word) for word in text.split())
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """`1 2` to ints."""
+    return tuple(int(word) for word in text.split())
+
+
+def joined(values: Iterable[Any]) -> str:
+    """Numbers to text that reads back to the same bits."""
+    return " ".join(repr(value.item() if hasattr(value, "item") else value) for value in values)
+
+
+def clean(text: str) -> str:
+    """A file name as one line of valid UTF-8: control characters and foreign bytes are written as escapes."""
+    valid = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in valid)
+
+
+def stats_text(stats: Mapping[str, float]) -> str:
+    """Body statistics as one cell."""
+    return json.dumps({key: float(value) for key, value in stats.items()})
+
+
+def part_name(shard: tuple[int, int]) -> str:
+    """File name of the index that shard (i, n) of a job array writes."""
+    return f"index.{shard[0]:05d}-of-{shard[1]:05d}.csv"
+
+
+def _text_of(rows: Iterable[Row], header: bool) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows({key: clean(value) for key, value in row.items()} for row in rows)
+    return buffer.getvalue()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of one index file; a last line that a crash cut off is left out.
+
+    Raises:
+        UserError: another header, or a row that is not whole.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({type(error).__name__})") from None
+    text = text[: text.rfind("\n") + 1]
+    reader = csv.DictReader(io.StringIO(text))
+    missing = set(COLUMNS) - set(reader.fieldnames or ())
+    if missing:
+        raise UserError(f"{path}: no column {sorted(missing)[0]!r}; the index is damaged, run alice prepare again")
+    rows = []
+    for row in reader:
+        if None in row or any(row[name] is None for name in COLUMNS):
+            raise UserError(
+                f"{path}: row {reader.line_num} is not whole; the index is damaged, run alice prepare again"
+            )
+        rows.append({name: row[name] for name in COLUMNS})
+    return rows
+
+
+def read_index(folder: Path) -> list[Row]:
+    """All rows of a store, of index.csv and of the parts of a job array; a later row replaces an earlier one.
+
+    Taken rows are known by their id, refused ones by their source.
+    """
+    taken: dict[str, Row] = {}
+    refused: dict[str, Row] = {}
+    for path in [folder / INDEX, *sorted(folder.glob("index.*-of-*.csv"))]:
+        if not path.exists():
+            continue
+        for row in read_rows(path):
+            if row["status"] == "taken":
+                taken[row["id"]] = row
+                refused.pop(row["source"], None)
+            else:
+                refused[row["source"]] = row
+                if row["source"] == taken.get(row["id"], {}).get("source"):
+                    del taken[row["id"]]  # taken once, but its file has changed for the worse
+    return [*(taken[name] for name in sorted(taken)), *(refused[name] for name in sorted(refused))]
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Append one row and force it to disk; a line that a crash cut off is mended first."""
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        if size and file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(_text_of([row], header=file.seek(0, os.SEEK_END) == 0).encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Replace an index file, atomically."""
+    write_text(path, _text_of(rows, header=True))

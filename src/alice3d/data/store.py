@@ -1,0 +1,289 @@
+"""A folder of prepared scans: compressed arrays of which any box can be read, an index, and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from alice3d.config import nearest
+from alice3d.data.index import Row, integers, joined, numbers, read_index, stats_text
+from alice3d.data.intensity import IntensityRule
+from alice3d.errors import UserError, WorkFailed
+from alice3d.geometry import Grid
+from alice3d.outputs import write_text
+
+SPEC = "store.json"
+FORMAT = "alice-store"
+VERSION = 1
+OPEN_ARRAYS = 256
+"""Array handles that one process keeps."""
+
+
+class StoreSpec(BaseModel):
+    """What store.json says: how every scan of the store was prepared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["alice-store"] = "alice-store"
+    version: int = VERSION
+    made_by: str = ""
+    axes: Literal["RAS"] = "RAS"
+    spacing_mm: tuple[float, float, float]
+    modality: Literal["ct", "mr"]
+    intensity: IntensityRule
+    """The rule that a model reads the stored numbers by unless told otherwise; the arrays do not depend on it."""
+    crop: Literal["body", "none"] = "body"
+    label_names: dict[int, str] = {}
+    """Value to name, as declared; empty where nothing was declared."""
+    seed: int = 0
+    """Of the default split."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One taken scan.
+
+    Attributes:
+        id: file name without extension.
+        split: "" where it is in none.
+        shape: voxels along R, A, S.
+        grid: of the stored array.
+        stats: `mean`, `std`, `p005`, `p995` of the body's voxels; `min`, `max` of all.
+        body_box_mm: low and high corner of the body, RAS mm.
+        checksum: SHA-256 of the stored voxels and affine.
+        content: SHA-256 of the source's voxels: the same scan in any format, under any name, at any spacing.
+        source: relative to the folder the user gave.
+        labelled: has a stored label.
+        structures: label values that occur: what was contoured; () where unlabelled.
+        label_checksum: SHA-256 of the stored label's voxels; "" where unlabelled.
+        notes: what was noticed and mended.
+    """
+
+    id: str
+    split: str
+    shape: tuple[int, int, int]
+    grid: Grid
+    stats: dict[str, float]
+    body_box_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
+    checksum: str
+    content: str
+    source: str
+    labelled: bool
+    structures: tuple[int, ...]
+    label_checksum: str = ""
+    notes: str = ""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along R, A, S."""
+        x, y, z = (float(value) for value in self.grid.spacing_mm)
+        return x, y, z
+
+    @classmethod
+    def of_row(cls, row: Row) -> Case:
+        """Read a taken row of the index."""
+        x, y, z = integers(row["shape"])
+        low, high = numbers(row["body_low_mm"]), numbers(row["body_high_mm"])
+        return cls(
+            id=row["id"],
+            split=row["split"],
+            shape=(x, y, z),
+            grid=Grid((x, y, z), np.array(numbers(row["affine"])).reshape(4, 4)),
+            stats=json.loads(row["stats"]),
+            body_box_mm=((low[0], low[1], low[2]), (high[0], high[1], high[2])),
+            checksum=row["checksum"],
+            content=row["content"],
+            source=row["source"],
+            labelled=bool(row["label"]),
+            structures=integers(row["structures"]),
+            label_checksum=row["label_checksum"],
+            notes=row["notes"],
+        )
+
+    def to_row(self) -> Row:
+        """The cells of this case that `of_row` reads."""
+        return {
+            "id": self.id,
+            "split": self.split,
+            "status": "taken",
+            "reason": "",
+            "source": self.source,
+            "shape": joined(self.shape),
+            "spacing_mm": joined(self.spacing_mm),
+            "affine": joined(self.grid.affine.ravel()),
+            "body_low_mm": joined(self.body_box_mm[0]),
+            "body_high_mm": joined(self.body_box_mm[1]),
+            "stats": stats_text(self.stats),
+            "checksum": self.checksum,
+            "content": self.content,
+            "label": f"labels/{self.id}.b2nd" if self.labelled else "",
+            "label_checksum": self.label_checksum,
+            "structures": joined(self.structures),
+            "notes": self.notes,
+        }
+
+
+class Store:
+    """A store, opened for reading; may be shared by threads, sent to other processes and opened by many at once.
+
+    Attributes:
+        path: the folder.
+        spec: how its scans were prepared.
+        refused: (id, source, reason) of each scan that was not taken.
+    """
+
+    def __init__(self, path: Path, spec: StoreSpec, rows: list[Row]) -> None:
+        self.path, self.spec = path, spec
+        self.refused = [(row["id"], row["source"], row["reason"]) for row in rows if row["status"] != "taken"]
+        self.rows = {row["id"]: row for row in rows if row["status"] == "taken"}
+        self._cases = {name: Case.of_row(row) for name, row in sorted(self.rows.items())}
+        self._handles: OrderedDict[str, Any] = OrderedDict()
+        self._process = os.getpid()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Read the spec and the index; arrays are opened when they are asked for.
+
+        Raises:
+            UserError: no store there, a format version this release does not know, or a damaged index.
+        """
+        folder = Path(path)
+        spec = read_spec(folder)
+        if spec is None:
+            what = "no such folder" if not folder.exists() else f"no store there ({SPEC} is missing)"
+            raise UserError(f"{folder}: {what}; make one by alice prepare SCANS {folder}")
+        try:
+            return cls(folder, spec, read_index(folder))
+        except (ValueError, IndexError, TypeError):
+            raise UserError(f"{folder}: index.csv is damaged; run alice prepare with --overwrite") from None
+
+    def cases(self, split: str | None = None) -> list[Case]:
+        """The taken cases, sorted by id; of one split where it is named."""
+        return [case for case in self._cases.values() if split is None or case.split == split]
+
+    def case(self, id: str) -> Case:
+        """One case.
+
+        Raises:
+            UserError: not in the store, naming the nearest id or why it was refused.
+        """
+        if id in self._cases:
+            return self._cases[id]
+        for name, _, reason in self.refused:
+            if name == id:
+                raise UserError(f"{self.path}: case {id!r} was refused: {reason}")
+        near = nearest(id, self._cases) if len(self._cases) <= 8 else nearest(id, self._cases).split(";")[0]
+        near = near if len(near) < 120 else f"it holds {len(self._cases)} cases"
+        raise UserError(f"{self.path}: no case {id!r}; {near}")
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits that hold a case."""
+        return sorted({case.split for case in self._cases.values()} - {""})
+
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Label value to name: as declared, and `label_3` for a value without one."""
+        found = {value for case in self._cases.values() for value in case.structures}
+        names = {value: f"label_{value}" for value in found} | self.spec.label_names
+        return {value: names[value] for value in sorted(names)}
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over the spec, and the voxels, labels and split of every taken case."""
+        spec = self.spec.model_dump(mode="json", exclude={"made_by", "intensity", "seed"})
+        digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
+        for case in self._cases.values():
+            digest.update("\0".join((case.id, case.split, case.checksum, case.label_checksum, "\n")).encode())
+        return digest.hexdigest()
+
+    def image(self, id: str) -> Any:
+        """Handle of a case's voxels (R, A, S), int16 or float32: slice it, only what is asked for is read."""
+        return self._open(f"images/{self.case(id).id}.b2nd")
+
+    def label(self, id: str) -> Any:
+        """Handle of a case's label values (R, A, S).
+
+        Raises:
+            UserError: the case has no label.
+        """
+        if not self.case(id).labelled:
+            raise UserError(f"{self.path}: case {id!r} has no label")
+        return self._open(f"labels/{id}.b2nd")
+
+    def _open(self, name: str) -> Any:
+        if self._process != os.getpid():  # a forked child must not share its parent's handles
+            self._handles, self._process = OrderedDict(), os.getpid()
+        handle = self._handles.get(name)
+        if handle is None:
+            handle = open_array(self.path / name)
+            self._handles[name] = handle
+            if len(self._handles) > OPEN_ARRAYS:
+                self._handles.popitem(last=False)
+        return handle
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handles": OrderedDict()}
+
+
+def read_spec(folder: Path) -> StoreSpec | None:
+    """store.json of a folder; None where there is none.
+
+    Raises:
+        UserError: unreadable, or of a format version that this release does not know.
+    """
+    path = folder / SPEC
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("format") != FORMAT:
+            raise UserError(f"{path}: is not a store of alice (format {content.get('format')!r})")
+        if content.get("version") != VERSION:
+            raise UserError(
+                f"{path}: format version {content.get('version')!r}, this release reads {VERSION}; "
+                "update alice3d or prepare the scans again"
+            )
+        return StoreSpec(**content)
+    except (OSError, ValueError, AttributeError, TypeError, ValidationError) as error:
+        raise UserError(f"{path}: is damaged ({type(error).__name__}); prepare again with --overwrite") from None
+
+
+def write_spec(folder: Path, spec: StoreSpec) -> None:
+    """Write store.json, atomically."""
+    write_text(folder / SPEC, json.dumps(spec.model_dump(mode="json"), indent=1) + "\n")
+
+
+def open_array(path: Path) -> Any:
+    """Open one .b2nd file for reading.
+
+    Raises:
+        WorkFailed: missing or damaged.
+    """
+    try:
+        # One thread a reader: crops are small, and readers run side by side in data-loading processes.
+        return blosc2.open(str(path), mode="r", deserialize="safe", dparams={"nthreads": 1})
+    except (OSError, RuntimeError, ValueError) as error:
+        what = "is missing" if isinstance(error, FileNotFoundError) or not path.exists() else "is damaged"
+        raise WorkFailed(
+            f"{path.parent.name}/{path.name} of {path.parent.parent} {what}; check by alice prepare --verify"
+        ) from None
+
+
+def voxels_checksum(array: NDArray[Any], affine: NDArray[np.float64] | None = None) -> str:
+    """SHA-256 of type, shape and voxels, and of the affine rounded to 1e-6 mm where it is given."""
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    if affine is not None:
+        digest.update((np.round(affine, 6) + 0.0).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,185 @@
+"""Writing side of a store: arrays that appear whole or not at all, a lock, and the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.data.index import INDEX, Row, read_index, write_rows
+from alice3d.data.store import SPEC
+from alice3d.errors import UserError
+from alice3d.outputs import write_text
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there
+    fcntl = None  # type: ignore[assignment]
+
+MANIFEST = "SHA256SUMS"
+"""In the form that `sha256sum --check` reads."""
+FOLDERS = ("images", "labels")
+UNFINISHED = ".unfinished-"
+CHUNK, BLOCK = 64, 32
+"""Voxels a side of what is compressed as one piece, and of what is decompressed as one piece."""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_array(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> str:
+    """Write one .b2nd file (zstd level 1), force it to disk, then give it its name.
+
+    Args:
+        path: images/<id>.b2nd or labels/<id>.b2nd.
+        array: (x, y, z).
+        affine: kept in the file beside the voxels, so that the file can be read on its own.
+
+    Returns:
+        SHA-256 of the file.
+
+    Raises:
+        OSError: disk full, or the like; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}.b2nd")
+    unfinished.unlink(missing_ok=True)
+    chunks = tuple(min(CHUNK, n) for n in array.shape)
+    cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
+    try:
+        packed = blosc2.asarray(
+            np.ascontiguousarray(array), chunks=chunks, blocks=tuple(min(BLOCK, n) for n in chunks), cparams=cparams
+        )
+        packed.schunk.vlmeta["affine"] = [float(value) for value in affine.ravel()]
+        content = packed.to_cframe()
+        # Written by ourselves: a full disk is then an OSError, not a broken file.
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        sync_folder(path.parent)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return hashlib.sha256(content).hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to disk, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]:
+    """Hold the store for writing: one writer, or the shards of one job array, each once.
+
+    Raises:
+        UserError: somebody else is writing to it.
+    """
+    names = [(".lock", shard is None), *([(f".lock-{shard[0]}-of-{shard[1]}", True)] if shard else [])]
+    held: list[int] = []
+    try:
+        for name, alone in names if fcntl is not None else ():
+            handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+            held.append(handle)
+            try:
+                fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{folder}: another alice prepare is writing to it; wait for it, or stop it") from None
+            except OSError:  # a file system without locks
+                pass
+        yield
+    finally:
+        for handle in held:
+            os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what interrupted calls left unfinished; only under the lock of a sole writer."""
+    for name in FOLDERS:
+        for path in (folder / name).glob(f"{UNFINISHED}*"):
+            path.unlink(missing_ok=True)
+
+
+def fold(folder: Path, rows: list[Row] | None = None) -> list[Row]:
+    """Merge the parts of a job array into index.csv, drop arrays without a row, write the manifest.
+
+    Args:
+        folder: the store, held by a sole writer.
+        rows: what the index shall hold; the union of all parts where not given.
+
+    Returns:
+        the rows.
+    """
+    rows = read_index(folder) if rows is None else rows
+    write_rows(folder / INDEX, rows)
+    for part in folder.glob("index.*-of-*.csv"):
+        part.unlink()
+    known = {f"images/{row['id']}.b2nd" for row in rows if row["status"] == "taken"}
+    known |= {row["label"] for row in rows if row["label"]}
+    for name in FOLDERS:
+        for path in (folder / name).glob("*.b2nd"):
+            if f"{name}/{path.name}" not in known:
+                path.unlink()
+    write_manifest(folder, rows)
+    return rows
+
+
+def write_manifest(folder: Path, rows: list[Row]) -> None:
+    """SHA-256 of every file of the store."""
+    lines = []
+    for row in rows:
+        if row["status"] == "taken":
+            lines.append(f"{row['image_sha256']}  images/{row['id']}.b2nd")
+            if row["label"]:
+                lines.append(f"{row['label_sha256']}  {row['label']}")
+    lines += [f"{file_sha256(folder / name)}  {name}" for name in (INDEX, SPEC)]
+    write_text(folder / MANIFEST, "\n".join(lines) + "\n")
+
+
+def verify(folder: Path, rows: list[Row]) -> list[tuple[str, str]]:
+    """Compare every file with its checksum.
+
+    Returns:
+        (file, what is wrong) of each damaged one.
+    """
+    wanted = [(f"images/{row['id']}.b2nd", row["image_sha256"]) for row in rows if row["status"] == "taken"]
+    wanted += [(row["label"], row["label_sha256"]) for row in rows if row["label"]]
+    manifest = folder / MANIFEST
+    if manifest.exists():
+        lines = [line.partition("  ") for line in manifest.read_text(encoding="utf-8").splitlines()]
+        wanted += [(name, checksum) for checksum, _, name in lines if name in (INDEX, SPEC)]
+    faults = []
+    for name, checksum in wanted:
+        path = folder / name
+        try:
+            found = file_sha256(path)
+        except FileNotFoundError:
+            faults.append((name, "is missing"))
+            continue
+        except OSError as error:
+            faults.append((name, f"cannot be read ({error.strerror})"))
+            continue
+        if found != checksum:
+            faults.append((name, "has changed since it was written (checksum differs)"))
+    return faults
