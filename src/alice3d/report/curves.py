@@ -1,0 +1,160 @@
+"""Line and dot charts as SVG that follows the page's colours: loss curves of a log, scores of models side by side."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+INK = "#010203"
+"""Stands for the text colour of the page: becomes `currentColor` in the SVG."""
+SERIES = ("#8a8f98", "#2f7fd1", "#d55e00", "#009e73", "#b04a9d", "#a07a00")
+"""Readable on white and on black; grey first, for what the others are compared with."""
+NOT_A_CURVE = frozenset({"step", "learning_rate", "gradient_norm", "data_wait_s", "step_s"})
+COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean with its 95 % interval; `low` and `high` are None where there is no interval."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+def curve_names(log: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Loss and its parts in the order of the log: what is a number in some line and no matter of the loop's."""
+    names: dict[str, None] = {}
+    for entry in log:
+        for key, value in entry.items():
+            if key not in NOT_A_CURVE and isinstance(value, (int, float)) and not isinstance(value, bool):
+                names[key] = None
+    return sorted(names, key=lambda name: name != "loss")
+
+
+def running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Mean over `width` values around each, fewer at the ends."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    start, stop = np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, len(values))
+    mean: NDArray[np.float64] = (total[stop] - total[start]) / (stop - start)
+    return mean
+
+
+def loss_curves(log: Sequence[Mapping[str, Any]], *, labels: Mapping[str, str] | None = None) -> Figure:
+    """One small chart for the loss and each of its parts, over the steps: every step faint, a running mean strong.
+
+    Args:
+        log: lines of `log.jsonl`.
+        labels: key of the log to what is written above its chart.
+
+    Raises:
+        ValueError: there is nothing to draw.
+    """
+    names = curve_names(log)
+    if not names:
+        raise ValueError("the log holds no loss")
+    rows = -(-len(names) // COLUMNS)
+    figure = new_figure(8.2, 1.75 * rows + 0.15)
+    axes = figure.subplots(rows, min(COLUMNS, len(names)), squeeze=False).ravel()
+    for name, each in zip(names, axes, strict=False):
+        points = [(entry["step"], float(entry[name])) for entry in log if name in entry]
+        steps, values = np.array(points, np.float64).T
+        each.plot(steps, values, color=SERIES[1], linewidth=0.6, alpha=0.35)
+        each.plot(steps, running_mean(values, max(len(values) // 20, 1)), color=SERIES[1], linewidth=1.6)
+        plain(each)
+        each.set_title((labels or {}).get(name, name.replace("_", " ")), fontsize=9, color=INK, loc="left")
+        spread = np.percentile(values, (1, 99)) if len(values) > 20 else (values.min(), values.max())
+        margin = 0.08 * (spread[1] - spread[0]) or 0.5
+        each.set_ylim(spread[0] - margin, spread[1] + margin)
+    for each in axes[len(names) :]:
+        each.set_visible(False)
+    return figure
+
+
+def score_chart(scores: Mapping[str, Mapping[str, Score]], *, axis: str = "Dice") -> Figure:
+    """Models against each other: a row a group (a structure, a number of labels), a dot a model, bars for intervals.
+
+    Args:
+        scores: group to model to score between 0 and 1; a model that lacks a group has no dot there.
+        axis: what is measured.
+    """
+    groups = list(scores)
+    models = list(dict.fromkeys(name for group in scores.values() for name in group))
+    figure = new_figure(7.4, 0.24 * len(groups) * max(len(models), 2) + 0.95)
+    axes = figure.subplots()
+    step = 0.7 / max(len(models), 1)
+    for order, model in enumerate(models):
+        colour = SERIES[order % len(SERIES)]
+        for row, group in enumerate(groups):
+            score = scores[group].get(model)
+            if score is None:
+                continue
+            y = row + (order - (len(models) - 1) / 2) * step
+            if score.low is not None and score.high is not None:
+                axes.plot([score.low, score.high], [y, y], color=colour, linewidth=2, alpha=0.5)
+            axes.plot([score.mean], [y], "o", color=colour, markersize=5, label=model if row == 0 else None)
+    plain(axes)
+    axes.set(yticks=range(len(groups)), yticklabels=groups, ylim=(len(groups) - 0.4, -0.6), xlim=(-0.01, 1.01))
+    axes.set_xlabel(axis, color=INK, fontsize=8)
+    figure.legend(*_legend(models), loc="outside upper left", ncols=4, fontsize=8, frameon=False, labelcolor=INK)
+    return figure
+
+
+def _legend(models: Sequence[str]) -> tuple[list[Any], list[str]]:
+    colours = [SERIES[order % len(SERIES)] for order in range(len(models))]
+    return [Line2D([], [], color=c, marker="o", linestyle="", markersize=5) for c in colours], list(models)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A transparent figure of so many inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.patch.set_alpha(0)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plain(axes: Axes) -> None:
+    """Two thin axes, a faint grid, the page's ink."""
+    axes.patch.set_alpha(0)
+    axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+    axes.tick_params(colors=INK, labelsize=7, length=2, width=0.6)
+    for name, spine in axes.spines.items():
+        spine.set(color=INK, linewidth=0.6, visible=name in ("left", "bottom"))
+
+
+def svg_of(figure: Figure, *, name: str, alt: str) -> str:
+    """The figure as an inline `<svg>` element whose ink is the page's.
+
+    Args:
+        figure: drawn with `INK`.
+        name: makes the ids inside unique on the page.
+        alt: read aloud instead of the picture.
+    """
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    ids = f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}-"
+    text = re.sub(r'\bid="', f'id="{ids}', text)
+    text = re.sub(r'(href="|url\()#', rf"\g<1>#{ids}", text)
+    width, height = (value * 72 for value in figure.get_size_inches())
+    opening = (
+        f'<svg role="img" aria-label="{escape(alt)}" xmlns="http://www.w3.org/2000/svg" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width:g} {height:g}">'
+    )
+    return opening + text[text.index(">") + 1 :]
