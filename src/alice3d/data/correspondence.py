@@ -1,0 +1,218 @@
+"""Where any point of one patient lies in another: a robust affine and a smooth field fitted to matched points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from alice3d.geometry import Affine, Grid, apply_affine, diagonal_affine
+
+Points = NDArray[np.float64]
+
+MIN_ROWS = 12
+"""An affine has 12 numbers, three a point; fewer than 12 points leave no means to tell which of them are wrong."""
+HYPOTHESES = 300
+"""With half of the points wrong, one draw of four in 16 is free of them; 300 draws all but never miss."""
+AFFINE_MM = 20.0
+"""Residual of the affine at which a point counts a quarter; patients' posture bends by about as much."""
+FIELD_MM = 12.0
+"""Residual of the smooth field at which a point counts a quarter."""
+RIDGE = 1e-3
+"""Pull of the affine's linear part towards the isotropic start, as a share of the points' spread."""
+PRIOR = 0.5
+"""Weight of `no displacement` in the smooth field, in points: where few points lie, the affine alone speaks."""
+SUPPORT = 1.5
+"""Weighted points within the field's reach at which the support counts a half."""
+SPREAD_MM = 14.0
+"""Local scatter of the points about the field at which certainty falls to a half."""
+
+
+@dataclass(frozen=True, eq=False)
+class Correspondence:
+    """The map from one scan to another, sampled on a coarse lattice so that thousands of points cost about 1 ms.
+
+    Attributes:
+        affine: (4, 4) query RAS mm to key RAS mm.
+        lattice: grid in the query's space on which the field is kept.
+        field_mm: (3, x, y, z) displacement in the key's space, added to the affine.
+        trust: (x, y, z) certainty 0 .. 1.
+    """
+
+    affine: Affine
+    lattice: Grid
+    field_mm: NDArray[np.float32]
+    trust: NDArray[np.float32]
+
+    def map(self, points_mm: NDArray[Any]) -> Points:
+        """Points (n, 3) of the query to where their anatomy lies in the key; both RAS mm."""
+        points = np.asarray(points_mm, np.float64)
+        return apply_affine(self.affine, points) + self._read(self.field_mm, points)
+
+    def certainty(self, points_mm: NDArray[Any]) -> NDArray[np.float64]:
+        """How far the map can be trusted at points (n, 3): 0 (no accepted point near, or they disagree) .. 1."""
+        return self._read(self.trust[None], np.asarray(points_mm, np.float64))[:, 0]
+
+    def local_affine(self, points_mm: NDArray[Any]) -> NDArray[np.float64]:
+        """Jacobian (n, 3, 3) of `map` at points (n, 3): column j is the key's move for 1 mm along query axis j."""
+        points = np.asarray(points_mm, np.float64)
+        step = float(self.lattice.spacing_mm[0]) / 2
+        offsets = step * np.concatenate([np.eye(3), -np.eye(3)])
+        moved = self.map((points[:, None] + offsets).reshape(-1, 3)).reshape(len(points), 2, 3, 3)
+        columns: NDArray[np.float64] = (moved[:, 0] - moved[:, 1]) / (2 * step)
+        return columns.transpose(0, 2, 1)
+
+    def _read(self, channels: NDArray[np.float32], points: Points) -> Points:
+        """Trilinear reading (n, c) of channels (c, x, y, z) on the lattice; beyond it, its border."""
+        index = self.lattice.index(points).T
+        values = [ndimage.map_coordinates(c, index, order=1, mode="nearest", output=np.float64) for c in channels]
+        return np.stack(values, axis=-1)
+
+
+def robust_weight(residual_mm: NDArray[Any], scale_mm: float) -> NDArray[np.float64]:
+    """Geman-McClure weight 1 / (1 + (r / scale)²)²: one at 0, a quarter at `scale_mm`, nothing for gross errors."""
+    weight: NDArray[np.float64] = 1.0 / (1.0 + (np.asarray(residual_mm, np.float64) / scale_mm) ** 2) ** 2
+    return weight
+
+
+def _weighted_affine(query: Points, key: Points, weight: NDArray[np.float64]) -> Affine:
+    """Least squares with a light pull of the linear part towards a uniform scaling: a slab of points is enough."""
+    total = weight.sum()
+    centre_q, centre_k = weight @ query / total, weight @ key / total
+    q, k = query - centre_q, key - centre_k
+    spread = float((weight @ q**2).sum())
+    scale = float((weight @ (q * k)).sum()) / max(spread, 1e-9)
+    scale = float(np.clip(scale, 0.5, 2.0))
+    ridge = RIDGE * spread / 3 + 1e-9
+    normal = (q * weight[:, None]).T @ q + ridge * np.eye(3)
+    linear = np.linalg.solve(normal, (q * weight[:, None]).T @ k + ridge * scale * np.eye(3)).T
+    affine = np.eye(4)
+    affine[:3, :3] = linear
+    affine[:3, 3] = centre_k - linear @ centre_q
+    return affine
+
+
+def plausible(affine: Affine) -> bool:
+    """Whether one body can be another's image under it: no mirror image, no axis stretched beyond 0.5 to 2."""
+    stretch = np.linalg.svd(affine[:3, :3], compute_uv=False)
+    return bool(np.linalg.det(affine[:3, :3]) > 0 and stretch.min() > 0.5 and stretch.max() < 2.0)
+
+
+def _best_hypothesis(query: Points, key: Points, weight: NDArray[np.float64], rng: np.random.Generator) -> Affine:
+    """The affine through four drawn points, or the least squares of all, that leaves the smallest robust cost."""
+    share = weight / weight.sum()
+    drawn = rng.choice(len(query), (HYPOTHESES, 4), p=share)
+    candidates = [_weighted_affine(query, key, weight)]
+    for chosen in drawn:
+        if len(set(chosen)) == 4:
+            candidates.append(_weighted_affine(query[chosen], key[chosen], np.ones(4)))
+    affines = np.stack([affine for affine in candidates if plausible(affine)] or [_translation(query, key)])
+    mapped = np.einsum("hij,nj->hni", affines[:, :3, :3], query) + affines[:, None, :3, 3]
+    square = ((mapped - key) ** 2).sum(axis=-1) / AFFINE_MM**2
+    cost = (square / (1 + square)) @ weight
+    best: Affine = affines[int(np.argmin(cost))]
+    return best
+
+
+def _translation(query: Points, key: Points) -> Affine:
+    return diagonal_affine((1.0, 1.0, 1.0), np.median(key - query, axis=0))
+
+
+def robust_affine(query_mm: NDArray[Any], key_mm: NDArray[Any], weight: NDArray[Any] | None = None) -> Affine:
+    """The affine that most of the matched points agree on (seeded draws of four, then reweighted least squares).
+
+    Args:
+        query_mm, key_mm: (n, 3) matched points; up to half of them may be wrong.
+        weight: (n,) prior trust in each.
+
+    Raises:
+        ValueError: fewer than `MIN_ROWS` points.
+    """
+    query, key = np.asarray(query_mm, np.float64), np.asarray(key_mm, np.float64)
+    if len(query) < MIN_ROWS:
+        raise ValueError(f"an affine needs {MIN_ROWS} matched points, got {len(query)}")
+    prior = np.ones(len(query)) if weight is None else np.asarray(weight, np.float64) + 1e-6
+    affine = _best_hypothesis(query, key, prior, np.random.default_rng(0))
+    for _ in range(10):
+        residual = np.linalg.norm(apply_affine(affine, query) - key, axis=1)
+        better = _weighted_affine(query, key, prior * robust_weight(residual, AFFINE_MM))
+        if not plausible(better):
+            break
+        affine = better
+    return affine
+
+
+def _smoothed_without_itself(
+    points: Points, values: Points, weight: NDArray[np.float64], reach_mm: float
+) -> tuple[Points, NDArray[np.float64]]:
+    """At each point the Gaussian-weighted mean (n, 3) of the *other* points' values, and their total weight (n,)."""
+    square = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
+    kernel = np.exp(-0.5 * square / reach_mm**2) * weight
+    np.fill_diagonal(kernel, 0.0)
+    total = kernel.sum(axis=1)
+    return kernel @ values / (total + PRIOR)[:, None], total
+
+
+def fit_correspondence(
+    query_mm: NDArray[Any], key_mm: NDArray[Any], weight: NDArray[Any] | None = None, *, reach_mm: float = 25.0
+) -> tuple[Correspondence, NDArray[np.float64]]:
+    """Fit the map through matched points, of which a good part may be wrong.
+
+    A robust affine takes the pose and the size; what it leaves is smoothed with a Gaussian of `reach_mm`, each point
+    counted by how well the others around it foretell it (moving least squares of order 0, reweighted).
+
+    Args:
+        query_mm, key_mm: (n, 3) matched points, RAS mm.
+        weight: (n,) prior trust in each.
+        reach_mm: standard deviation of the smoothing.
+
+    Returns:
+        the map, and each row's distance (n,) in mm from what the *other* rows say of it.
+
+    Raises:
+        ValueError: fewer than `MIN_ROWS` points.
+    """
+    query, key = np.asarray(query_mm, np.float64), np.asarray(key_mm, np.float64)
+    prior = np.ones(len(query)) if weight is None else np.asarray(weight, np.float64)
+    affine = robust_affine(query, key, prior)
+    left = key - apply_affine(affine, query)
+    trust = prior * robust_weight(np.linalg.norm(left, axis=1), 1.5 * AFFINE_MM)
+    for _ in range(4):
+        smooth, _ = _smoothed_without_itself(query, left, trust, reach_mm)
+        distance = np.linalg.norm(left - smooth, axis=1)
+        trust = prior * robust_weight(distance, FIELD_MM)
+    return _on_lattice(affine, query, left, trust, distance, reach_mm), distance
+
+
+def _on_lattice(
+    affine: Affine,
+    query: Points,
+    left: Points,
+    trust: NDArray[np.float64],
+    distance: NDArray[np.float64],
+    reach_mm: float,
+) -> Correspondence:
+    """Gaussian sums of residuals, weights and squared scatter on a lattice of half the reach; separable and exact."""
+    spacing, margin = reach_mm / 2, 2.5 * reach_mm
+    low, high = query.min(axis=0) - margin, query.max(axis=0) + margin
+    counts = np.ceil((high - low) / spacing).astype(int) + 1
+    nx, ny, nz = (int(n) for n in counts)
+    lattice = Grid((nx, ny, nz), diagonal_affine((spacing,) * 3, low))
+    kernels = [
+        np.exp(-0.5 * ((low[a] + spacing * np.arange(counts[a]))[:, None] - query[:, a]) ** 2 / reach_mm**2).astype(
+            np.float32
+        )
+        for a in range(3)
+    ]
+    plane = (kernels[1][:, None] * kernels[2][None]).reshape(ny * nz, -1)  # (yz, n)
+    # A scatter of 10⁴ mm² is as bad as any: gross errors keep a little weight, and must not decide alone.
+    scatter = np.minimum(distance, 3 * FIELD_MM) ** 2
+    columns = np.stack([trust, trust * scatter, *(trust * left[:, a] for a in range(3))]).astype(np.float32)
+    sums = ((columns[:, None] * kernels[0][None]).reshape(5 * nx, -1) @ plane.T).reshape(5, nx, ny, nz)
+    total = sums[0]
+    spread2 = sums[1] / np.maximum(total, 1e-6)
+    certainty = total / (total + SUPPORT) / (1 + spread2 / SPREAD_MM**2)
+    return Correspondence(affine, lattice, sums[2:] / (total + np.float32(PRIOR)), certainty.astype(np.float32))
