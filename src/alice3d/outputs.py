@@ -66,7 +66,7 @@ def check(out: Path, kind: str, settings: dict[str, Any], *, overwrite: bool) ->
     if marker is None:
         raise UserError(f"{out}: holds something else; choose another folder or give --overwrite")
     if marker["kind"] != kind:
-        raise UserError(f"{out}: holds a {marker['kind']}, not a {kind}; choose another folder or give --overwrite")
+        raise UserError(f"{out}: holds: {marker['kind']}; wanted: {kind}; choose another folder or give --overwrite")
     differing = _first_difference(marker["settings"], json.loads(json.dumps(settings)))
     if differing is not None:
         raise UserError(f"{out}: was made with {differing}; choose another folder or give --overwrite")

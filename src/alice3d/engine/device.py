@@ -1,6 +1,9 @@
-"""Which device computes, and with how many threads."""
+"""Which device computes, with how many threads and in which precision."""
 
 from __future__ import annotations
+
+import contextlib
+from typing import Any
 
 import torch
 
@@ -32,3 +35,19 @@ def resolve_device(device: str, threads: int = 0) -> torch.device:
     if (chosen.index or 0) >= count:
         raise UserError(f"--device: {device!r} is not on this machine; take cpu or auto")
     return chosen
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return any(bool(getattr(torch.cpu, f"_is_{name}_supported", bool)()) for name in ("avx512_bf16", "amx_tile"))
+    return False
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Where the forward pass runs: `bf16`, `fp32`, or `auto` (bf16 where the device has it)."""
+    if precision == "bf16" or (precision == "auto" and has_bf16(device)):
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()

@@ -129,7 +129,7 @@ class Alice(PretrainMethod):
 
         # Target encoder on whole views: Y_w, Y_v.
         with torch.no_grad():
-            target_class, target_patches = self.target_backbone.tokens(whole)
+            target_class, target_patches, target_pyramid = self._target(whole)
 
         # CASA: both branches complete each visible token, S_u, S_r and T_w, T_v.
         if self.casa is not None:
@@ -152,7 +152,7 @@ class Alice(PretrainMethod):
             "reconstruction": config.reconstruction_weight,
         }
         if self.dense is not None:
-            parts["dense"] = self._dense_contrast(batch, whole)
+            parts["dense"] = self._dense_contrast(batch, target_pyramid)
             weights["dense"] = config.dense_weight
         loss = torch.stack([weights[name] * part for name, part in parts.items() if weights[name]]).sum()
         return {
@@ -184,7 +184,12 @@ class Alice(PretrainMethod):
         warmup = max(self.config.teacher_warmup * self.total_steps, 1)
         return first + (last - first) * min(step / warmup, 1.0)
 
-    def _dense_contrast(self, batch: dict[str, Tensor], whole: Tensor) -> Tensor:
+    def _target(self, whole: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        if self.dense is None:
+            return (*self.target_backbone.tokens(whole), [])
+        return self.target_backbone.whole(whole)
+
+    def _dense_contrast(self, batch: dict[str, Tensor], target_pyramid: list[Tensor]) -> Tensor:
         """Past the paper: points of Q against their places in K, other places of K as negatives; and back.
 
         Online features of the whole view against target features of the partner.
@@ -194,7 +199,7 @@ class Alice(PretrainMethod):
         b = len(batch["q"])
         online = self.dense(self.backbone.pyramid(torch.cat([batch["q"], batch["k"]])))
         with torch.no_grad():
-            target = self.target_dense(self.target_backbone.pyramid(whole))
+            target = self.target_dense(target_pyramid)
         losses = [
             crop_contrast(
                 [one[view] for one in online],

@@ -42,6 +42,10 @@ class Backbone(nn.Module):
         """Feature maps (b, channels[i], x / strides[i], …) of the whole, unmasked volume, finest first."""
         raise TypeError(f"{type(self).__name__} does not define pyramid()")
 
+    def whole(self, volume: Float[Tensor, "b c x y z"]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """`tokens` and `pyramid` of the unmasked volume, in one pass where the backbone can."""
+        return (*self.tokens(volume), self.pyramid(volume))
+
     def token_grid(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Tokens along x, y, z of a volume of `shape`."""
         if any(n % self.stride for n in shape):

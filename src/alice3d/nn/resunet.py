@@ -74,3 +74,9 @@ class ResUNet(Backbone):
     def pyramid(self, volume: Float[Tensor, "b c x y z"]) -> list[Tensor]:
         """See `Backbone.pyramid`."""
         return self._maps(volume, None)
+
+    def whole(self, volume: Float[Tensor, "b c x y z"]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """See `Backbone.whole`: the deep map is both."""
+        maps = self._maps(volume, None)
+        deep_bnd = maps[-1].flatten(2).transpose(1, 2)
+        return self.class_token(deep_bnd.mean(dim=1)), deep_bnd, maps

@@ -11,11 +11,32 @@ from torch.nn import functional as F
 
 from alice3d.nn.base import Backbone
 from alice3d.nn.layers import ChannelNorm, ResidualBlock
+from alice3d.nn.resunet import ResUNet
 
 # Shape suffixes: b batch, c channels or classes, xyz voxels, n points, f features.
 
 MAX_DECODER_WIDTH = 128
 """Channels that a deep level is brought to at most: a ViT's four maps together may hold thousands."""
+
+
+POSITION_FREE = (ResUNet,)
+"""Backbones without a position code: what they compute does not depend on where a window starts or how large it is."""
+WHOLE_VOXELS = 128**3
+"""Scans up to this many voxels go through a position-free net in one piece (about 1 GB of features)."""
+LARGE_WINDOW = 96
+"""Voxels a side of a position-free net's windows in larger scans: few borders, and little read twice."""
+
+
+def reading_window(backbone: Backbone, crop: int) -> tuple[int, int]:
+    """Voxels a side of the windows that a trained net reads a scan by, and up to how many voxels it takes it whole.
+
+    Args:
+        backbone: of the net.
+        crop: voxels a side of the crops it learnt from.
+    """
+    if isinstance(backbone, POSITION_FREE):
+        return max(crop, LARGE_WINDOW), WHOLE_VOXELS
+    return crop, 0
 
 
 def _factors(n: int) -> list[int]:
@@ -131,9 +152,8 @@ class SegmentationNet(nn.Module):
         self, volume: Float[Tensor, "b c x y z"], *, freeze_backbone: bool = False
     ) -> Float[Tensor, "b k x y z"]:
         """Class scores (before softmax) of every voxel; `freeze_backbone` lets no gradient into the backbone."""
-        pyramid = self.backbone.pyramid(volume)
-        if freeze_backbone:
-            pyramid = [level.detach() for level in pyramid]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_backbone):
+            pyramid = self.backbone.pyramid(volume)
         grouped: dict[int, list[Tensor]] = {}
         for level, stride in zip(pyramid, self.backbone.strides, strict=True):
             grouped.setdefault(stride, []).append(level)
@@ -164,12 +184,16 @@ class LinearSegmentationNet(nn.Module):
 
     def forward(self, volume: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b k x y z"]:
         """Class scores (before softmax) of every voxel."""
+        return self.classify(self.backbone.pyramid(volume), tuple(volume.shape[2:]))
+
+    def classify(self, pyramid: list[Tensor], shape: tuple[int, ...]) -> Float[Tensor, "b k x y z"]:
+        """Class scores of every voxel of a volume of `shape`, from the backbone's maps of it."""
         logits = self.linear.bias[None, :, None, None, None]
         pieces = torch.split(self.linear.weight, self.backbone.channels, dim=1)
-        for level, weight in zip(self.backbone.pyramid(volume), pieces, strict=True):
+        for level, weight in zip(pyramid, pieces, strict=True):
             scores = F.conv3d(level.float(), weight[:, :, None, None, None])
-            if scores.shape[2:] != volume.shape[2:]:
-                scores = F.interpolate(scores, size=volume.shape[2:], mode="trilinear", align_corners=False)
+            if scores.shape[2:] != shape:
+                scores = F.interpolate(scores, size=shape, mode="trilinear", align_corners=False)
             logits = logits + scores
         return logits
 

@@ -1,0 +1,189 @@
+"""The command line: options from settings, one clear line for every wrong call, help, YAML."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, ClassVar, Literal
+
+import pytest
+from pydantic import Field
+
+from alice3d import cli, console
+from alice3d.config import CommandConfig
+from alice3d.errors import UserError, WorkFailed
+from alice3d.options import Call, parse, plain
+
+
+class ToyConfig(CommandConfig):
+    """A command for the tests."""
+
+    positional: ClassVar[tuple[str, ...]] = ("model", "scans", "out")
+    model: str
+    """Which model."""
+    scans: list[Path]
+    """Scans to read."""
+    out: Path
+    """Where to write."""
+    rate: Annotated[float, Field(gt=0)] = 1e-3
+    """How fast."""
+    window_mm: tuple[float, float] = (1.0, 2.0)
+    """Two numbers in mm."""
+    mode: Literal["fast", "slow"] = "fast"
+    """How."""
+    mirror: bool = False
+    """Whether to mirror."""
+    tidy: bool = True
+    """Whether to tidy."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """More."""
+
+
+def toy(line: str) -> ToyConfig:
+    call = parse("toy", "plays", ToyConfig, line.split())
+    assert isinstance(call, Call)
+    assert isinstance(call.config, ToyConfig)
+    return call.config
+
+
+def test_words_become_settings() -> None:
+    config = toy(
+        "m a.nii b.nii out --rate 3e-4 --window-mm 4,5.5 --mode=slow --mirror --no-tidy --options.a 2 --options.b x,y"
+    )
+    assert (config.model, config.scans, config.out) == ("m", [Path("a.nii"), Path("b.nii")], Path("out"))
+    assert (config.rate, config.window_mm, config.mode) == (3e-4, (4.0, 5.5), "slow")
+    assert (config.mirror, config.tidy, config.options) == (True, False, {"a": 2, "b": ["x", "y"]})
+
+
+def test_underscores_and_negative_numbers_are_taken() -> None:
+    assert toy("m s o --window_mm -4,5").window_mm == (-4.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("m s o --raet 1", "no option --raet; did you mean '--rate'"),
+        ("m s o --rate", "--rate needs a value"),
+        ("m s o --rate fast", "rate: .*valid number.*'fast'"),
+        ("m s o --rate -1", "rate: .*greater than 0.*'-1'"),
+        ("m s o --mode medium", "mode: .*'fast' or 'slow'.*'medium'"),
+        ("m s o --window-mm 1,2,3", "window_mm"),
+        ("m s", "too few arguments; usage: alice toy MODEL SCANS... OUT"),
+        ("", "MODEL, SCANS, OUT missing"),
+        ("m s o --options 3", "give --options.KEY VALUE"),
+        ("m s o --rate.x 3", "no part 'x'"),
+        ("m s o -r 3", "no option '-r'"),
+    ],
+)
+def test_wrong_calls_get_one_clear_line(line: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        toy(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_yaml_gives_settings_and_the_line_wins(tmp_path: Path) -> None:
+    file = tmp_path / "toy.yaml"
+    file.write_text("model: m\nscans: [s]\nout: o\nrate: 3e-4\nwindow-mm: [1, 3]\noptions: {a: 1e-2, b: 2}\n")
+    config = toy(f"--config {file} --rate 0.5 --options.b 7")
+    assert (config.rate, config.window_mm, config.options) == (0.5, (1.0, 3.0), {"a": 0.01, "b": 7})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("raet: 1", "no setting 'raet'; did you mean 'rate'"), ("a: [1", "not YAML"), ("- 1", "mapping of settings")],
+)
+def test_wrong_yaml_names_the_file(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=rf"bad.yaml.*{message}"):
+        toy(f"m s o --config {file}")
+    with pytest.raises(UserError, match=r"none\.yaml: cannot be read"):
+        toy("m s o --config none.yaml")
+
+
+def test_plain_values() -> None:
+    assert [plain(w) for w in ("3", "3e-4", "0.5", "true", "null", "word", "1,2")] == [
+        3,
+        3e-4,
+        0.5,
+        True,
+        None,
+        "word",
+        [1, 2],
+    ]
+
+
+def test_help_lists_every_setting_with_its_default() -> None:
+    text = parse("toy", "plays", ToyConfig, ["--help"])
+    assert isinstance(text, str)
+    for word in (
+        "MODEL SCANS... OUT",
+        "--rate X",
+        "How fast. [0.001]",
+        "--mirror",
+        "--no-tidy",
+        "--window-mm",
+        "fast|slow",
+    ):
+        assert word in text
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
+    monkeypatch.setitem(cli.COMMANDS, "toy", "plays")
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: SimpleNamespace(ToyConfig=ToyConfig, run=run))
+
+
+def test_json_alone_on_standard_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(config: ToyConfig) -> dict[str, Any]:
+        console.say("written")
+        return {"rate": config.rate}
+
+    fake(monkeypatch, run)
+    assert cli.main(["toy", "m", "s", "o", "--rate", "2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"rate": 2.0}
+    assert err == "written\n"
+    assert cli.main(["toy", "m", "s", "o"]) == 0
+    assert capsys.readouterr() == ("written\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(UserError("bad scan"), 2), (WorkFailed("no luck"), 1), (ValueError("oops"), 1)]
+)
+def test_errors_are_one_line_and_a_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    def run(config: ToyConfig) -> dict[str, Any]:
+        raise error
+
+    fake(monkeypatch, run)
+    assert cli.main(["toy", "m", "s", "o"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(error) in err
+    assert err.count("\n") == 1
+    with pytest.raises(type(error)):
+        cli.main(["toy", "m", "s", "o", "--debug"])
+
+
+def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["pretrian", "a"]) == 2
+    assert capsys.readouterr().err == "alice: no command 'pretrian'; did you mean 'pretrain'?\n"
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--help"]) == 0
+    assert f"usage: alice {command}" in capsys.readouterr().out
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = (
+        "import sys; from alice3d import cli; cli.main(['--help']); cli.main(['pretrain', '--help']);"
+        "heavy = {'torch', 'numpy', 'scipy', 'nibabel', 'matplotlib', 'blosc2'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

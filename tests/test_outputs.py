@@ -1,0 +1,63 @@
+"""Output folders: new, going on, done, and refused when they hold something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alice3d import outputs
+from alice3d.errors import UserError
+
+SETTINGS = {"steps": 10, "options": {"a": 1}, "inputs": {"store": "abc"}}
+
+
+def test_a_folder_is_new_then_started_then_done(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "run"
+    assert outputs.check(out, "encoder", SETTINGS, overwrite=False) == "new"
+    assert not out.exists()  # looking leaves nothing behind
+    outputs.begin(out, "encoder", SETTINGS, state="new")
+    assert outputs.check(out, "encoder", SETTINGS, overwrite=False) == "started"
+    outputs.finish(out, {"loss": 1.5})
+    assert outputs.check(out, "encoder", SETTINGS, overwrite=False) == "done"
+    assert outputs.earlier_result(out) == {"loss": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("model", SETTINGS, "holds: encoder; wanted: model"),
+        ("encoder", {**SETTINGS, "steps": 20}, "steps 10, this call has 20"),
+        ("encoder", {**SETTINGS, "options": {"a": 2}}, "options.a 1, this call has 2"),
+        ("encoder", {**SETTINGS, "inputs": {"store": "other"}}, "another store"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path: Path, kind: str, settings: dict[str, object], message: str) -> None:
+    outputs.begin(tmp_path, "encoder", SETTINGS, state="new")
+    with pytest.raises(UserError, match=message):
+        outputs.check(tmp_path, kind, settings, overwrite=False)
+    assert outputs.check(tmp_path, kind, settings, overwrite=True) == "new"
+
+
+def test_foreign_files_are_refused_and_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="holds something else"):
+        outputs.check(tmp_path, "encoder", SETTINGS, overwrite=False)
+    state = outputs.check(tmp_path, "encoder", SETTINGS, overwrite=True)
+    outputs.begin(tmp_path, "encoder", SETTINGS, state=state, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_overwriting_clears_the_earlier_run(tmp_path: Path) -> None:
+    outputs.begin(tmp_path, "encoder", SETTINGS, state="new")
+    (tmp_path / "log.jsonl").write_text("old")
+    outputs.begin(tmp_path, "encoder", {"steps": 3}, state="new", overwrite=True)
+    assert not (tmp_path / "log.jsonl").exists()
+    assert outputs.check(tmp_path, "encoder", {"steps": 3}, overwrite=False) == "started"
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "run"
+    file.write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        outputs.check(file, "encoder", SETTINGS, overwrite=False)
