@@ -9,6 +9,7 @@ import io
 import json
 import os
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -181,6 +182,7 @@ class PairsTable:
         self._first = arrays["first_row"]
         self._place = {(self._cases[a], self._cases[b]): n for n, (a, b) in enumerate(arrays["scan_pairs"].tolist())}
         self._cache: OrderedDict[tuple[str, str], Correspondence] = OrderedDict()
+        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -244,10 +246,11 @@ class PairsTable:
         Raises:
             UserError: no such pair, or too few accepted rows.
         """
-        known = self._cache.get((query, key))
-        if known is not None:
-            self._cache.move_to_end((query, key))
-            return known
+        with self._lock:  # samples are read by several threads
+            known = self._cache.get((query, key))
+            if known is not None:
+                self._cache.move_to_end((query, key))
+                return known
         rows = self.rows(query, key)
         if not rows.usable:
             raise UserError(
@@ -256,9 +259,10 @@ class PairsTable:
             )
         keep = rows.accepted
         made, _ = fit_correspondence(rows.query_mm[keep], rows.key_mm[keep])
-        self._cache[query, key] = made
-        if len(self._cache) > CACHED:
-            self._cache.popitem(last=False)
+        with self._lock:
+            self._cache[query, key] = made
+            if len(self._cache) > CACHED:
+                self._cache.popitem(last=False)
         return made
 
     def write_csv(self, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +148,9 @@ class Store:
         self.refused = [(row["id"], row["source"], row["reason"]) for row in rows if row["status"] != "taken"]
         self.rows = {row["id"]: row for row in rows if row["status"] == "taken"}
         self._cases = {name: Case.of_row(row) for name, row in sorted(self.rows.items())}
-        self._handles: OrderedDict[str, Any] = OrderedDict()
+        self._handles: OrderedDict[tuple[int, str], Any] = OrderedDict()
         self._process = os.getpid()
+        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -223,17 +225,21 @@ class Store:
 
     def _open(self, name: str) -> Any:
         if self._process != os.getpid():  # a forked child must not share its parent's handles
-            self._handles, self._process = OrderedDict(), os.getpid()
-        handle = self._handles.get(name)
-        if handle is None:
-            handle = open_array(self.path / name)
-            self._handles[name] = handle
-            if len(self._handles) > OPEN_ARRAYS:
-                self._handles.popitem(last=False)
-        return handle
+            self._handles, self._process, self._lock = OrderedDict(), os.getpid(), threading.Lock()
+        key = (threading.get_ident(), name)  # a handle decompresses into buffers of its own: one a thread
+        with self._lock:
+            handle = self._handles.get(key)
+            if handle is None:
+                handle = self._handles[key] = open_array(self.path / name)
+                if len(self._handles) > OPEN_ARRAYS:
+                    self._handles.popitem(last=False)
+            return handle
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handles": OrderedDict()}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_handles", "_lock", "_process")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _handles=OrderedDict(), _lock=threading.Lock(), _process=os.getpid())
 
 
 def read_spec(folder: Path) -> StoreSpec | None:
