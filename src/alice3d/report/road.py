@@ -1,0 +1,262 @@
+"""The report of the whole road, from scans to a segmenter: what was done, what came out, how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+import alice3d
+from alice3d.data.pairs import PairsTable
+from alice3d.data.store import Store
+from alice3d.engine.log import read_log
+from alice3d.outputs import write_text
+from alice3d.report.curves import Score, loss_curves, score_chart, svg_of
+from alice3d.report.page import Html, Section, code_block, page, paragraph, svg_figure, table, text
+from alice3d.report.pictures import Landmarks, choose_matches, labels_figure, legend, match_figure, scans_figure
+
+PARTS = {
+    "fine": "fine embedding",
+    "coarse": "coarse embedding",
+    "joint": "both together",
+    "class": "between volumes (λ_cls)",
+    "patch": "within a volume (λ_patch)",
+    "reconstruction": "reconstruction (λ_rec)",
+    "dense": "dense, between volumes (λ_dense)",
+}
+"""Key of the log to what a reader calls it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the road: its name, what it does in a line, how to repeat it, and its seconds over all calls."""
+
+    name: str
+    what: str
+    command: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Road:
+    """Everything that the report tells; what is None or empty has not been done and is left out.
+
+    Attributes:
+        title, lead: of the page.
+        steps: in order.
+        store: folder of the store.
+        prepared: result of `prepare`.
+        matcher: result of `evaluate-matcher`.
+        pairs: folder of the pairs table.
+        paired: result of `pair`.
+        logs: heading to folder of a training run.
+        scores: model to result of `evaluate`; the first is what the others are compared with.
+        landmarks: true places, to tell how far a match is off.
+        predicted: title to label values on the stored grid of `predicted_case`; the reference comes first.
+        predicted_case: id.
+        machine: what it ran on.
+        closing: what to do next, lines of a terminal.
+    """
+
+    title: str
+    lead: str
+    steps: Sequence[Step]
+    store: Path
+    prepared: Mapping[str, Any]
+    matcher: Mapping[str, Any] | None = None
+    pairs: Path | None = None
+    paired: Mapping[str, Any] | None = None
+    logs: Mapping[str, Path] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    landmarks: Landmarks = field(default_factory=dict)
+    predicted: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    predicted_case: str = ""
+    machine: str = ""
+    closing: Sequence[str] = ()
+
+
+def write_report(path: Path, road: Road) -> None:
+    """Write the page, whole or not at all."""
+    store = Store.open(road.store)
+    sections = [
+        steps_section(road),
+        scans_section(road, store),
+        matching_section(road, store),
+        losses_section(road),
+        scores_section(road),
+        prediction_section(road, store),
+        closing_section(road),
+    ]
+    foot = f"Written by alice3d {alice3d.__version__}. This file holds all it shows; nothing was sent anywhere."
+    write_text(path, page(road.title, [s for s in sections if s is not None], lead=road.lead, foot=foot))
+
+
+def clock(seconds: float) -> str:
+    """`0:07`, `12:30`: minutes and seconds."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+def steps_section(road: Road) -> Section:
+    """Each step with its time, and the commands that repeat it."""
+    rows: list[list[Any]] = [[step.name, step.what, clock(step.seconds)] for step in road.steps]
+    rows.append(["in all", "", clock(sum(step.seconds for step in road.steps))])
+    parts = [
+        table(["Step", "What it does", "min:s"], rows, caption=road.machine),
+        paragraph("Each step is a command of its own, and can be repeated or changed:"),
+        code_block([step.command for step in road.steps]),
+    ]
+    return Section("steps", "What was done", parts)
+
+
+def scans_section(road: Road, store: Store) -> Section:
+    """How many scans were taken, which were refused and why, and what they look like."""
+    refused = road.prepared["refused"]
+    spacing = " × ".join(f"{mm:g}" for mm in store.spec.spacing_mm)
+    said = f"{road.prepared['taken']} scans were taken, {refused} refused. They are kept at {spacing} mm, axes R, A, S."
+    parts = [paragraph(said)]
+    if refused:
+        parts.append(table(["Reason", "Scans"], sorted(road.prepared["reasons"].items(), key=lambda item: -item[1])))
+    counts: dict[str, list[int]] = {}
+    for case in store.cases():
+        entry = counts.setdefault(case.split or "in no split", [0, 0])
+        entry[0] += 1
+        entry[1] += case.labelled
+    parts.append(table(["Split", "Scans", "with labels"], [[name, *entry] for name, entry in sorted(counts.items())]))
+    return Section("scans", "The scans", [*parts, scans_figure(store)])
+
+
+def matching_section(road: Road, store: Store) -> Section | None:
+    """Matched points side by side, and what the table and the landmarks say of them."""
+    if road.pairs is None or road.paired is None:
+        return None
+    pairs = PairsTable.open(road.pairs)
+    parts = [
+        paragraph(
+            "The matcher learned from single scans only. It was then asked where points of one patient lie in another; "
+            "rows that do not return to where they began, or disagree with their neighbours, are not accepted."
+        )
+    ]
+    parts.append(table(["Pairs table", ""], pairs_rows(road.paired, pairs.card)))
+    if road.matcher is not None:
+        caption = (
+            f"Landmark error over {road.matcher['pairs']} scan pairs, {road.matcher['points']} points. The baselines: the "
+            "same relative place in the body’s box, and the same network untrained."
+        )
+        parts.append(
+            table(["Landmarks", "mean mm", "median mm", "within 10 mm"], landmark_rows(road.matcher), caption=caption)
+        )
+    matches = choose_matches(store, pairs, road.landmarks)
+    if matches:
+        parts.append(paragraph("Points chosen for lying far apart, not for how well they were matched:", kind="note"))
+        parts += [match_figure(store, match) for match in matches]
+    return Section("matching", "The same place in two patients", parts)
+
+
+def pairs_rows(paired: Mapping[str, Any], card: Mapping[str, Any]) -> list[list[Any]]:
+    """What the pairs table holds, and its two guards."""
+    rows: list[list[Any]] = [["scan pairs", card["scan_pairs"]], ["of them usable", card["usable"]]]
+    rows += [["matched points", card["rows"]], ["of them accepted", card["accepted"]]]
+    rows.append(["median cycle error", f"{paired['cycle_mm_median']:.1f} mm"])
+    rows.append(["a scan matched with itself is off by", f"{paired['self_check_mm']:.1f} mm"])
+    mirror = paired["mirror_check"]
+    shown = ("passed" if mirror else "failed") if isinstance(mirror, bool) else mirror
+    return [*rows, ["its mirror image swaps left and right", shown]]
+
+
+def landmark_rows(scores: Mapping[str, Any]) -> list[list[Any]]:
+    """The matcher and its baselines."""
+
+    def shown(key: str, form: str) -> str | None:
+        return format(scores[key], form) if scores.get(key) is not None else None
+
+    return [
+        ["this matcher", shown("mean_mm", ".1f"), shown("median_mm", ".1f"), shown("within_10mm", ".0%")],
+        ["same place in the box", shown("baseline_box_mean_mm", ".1f"), shown("baseline_box_median_mm", ".1f"), None],
+        ["untrained network", shown("baseline_untrained_mean_mm", ".1f"), None, None],
+    ]
+
+
+def losses_section(road: Road) -> Section | None:
+    """The curves of each training run, with each part."""
+    parts = []
+    for heading, folder in road.logs.items():
+        log = read_log(folder / "log.jsonl")
+        if not log:
+            continue
+        svg = svg_of(loss_curves(log, labels=PARTS), name=heading, alt=f"{heading}: loss and its parts over the steps")
+        parts += [Html(f"<h3>{text(heading)}</h3>"), svg_figure(svg, caption=f"{len(log)} steps; faint: each step.")]
+    return Section("losses", "Learning", parts) if parts else None
+
+
+def _score(entry: Mapping[str, Any]) -> Score:
+    return Score(entry["mean"], entry.get("low"), entry.get("high"))
+
+
+def scores_section(road: Road) -> Section | None:
+    """Dice of each model, over all and a structure; whichever wins."""
+    if not road.scores:
+        return None
+    groups: dict[str, dict[str, Score]] = {"all structures": {}}
+    for model, result in road.scores.items():
+        groups["all structures"][model] = _score(result["dice"])
+        for name, entry in result["by_structure"].items():
+            if entry["cases"]:
+                groups.setdefault(name.replace("_", " "), {})[model] = _score(entry["dice"])
+    cases = next(iter(road.scores.values()))["cases"]
+    said = verdict(road.scores)
+    chart = svg_of(score_chart(groups), name="dice", alt=f"Dice of {', '.join(road.scores)}, by structure. {said}")
+    rows = [
+        [model, *(interval(result[key], digits) for key, digits in (("dice", 3), ("nsd", 3), ("hd95_mm", 1)))]
+        for model, result in road.scores.items()
+    ]
+    caption = f"Mean over {cases} test scans with 95 % intervals. NSD: surfaces within the tolerance. HD95 in mm."
+    parts = [
+        paragraph(said),
+        table(["Model", "Dice", "NSD", "HD95"], rows, caption=caption),
+        svg_figure(chart, caption="Dice on the test scans; bars are 95 % intervals over scans."),
+    ]
+    return Section("scores", "Segmentation from few labels", parts)
+
+
+def interval(entry: Mapping[str, Any], digits: int) -> str:
+    """`0.71 (0.66–0.75)`."""
+    shown = f"{entry['mean']:.{digits}f}"
+    if entry.get("low") is None:
+        return shown
+    return f"{shown} ({entry['low']:.{digits}f}–{entry['high']:.{digits}f})"
+
+
+def verdict(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """One sentence on who wins, and one on how much that means."""
+    ordered = sorted(scores.items(), key=lambda item: -item[1]["dice"]["mean"])
+    if len(ordered) < 2:
+        return f"Mean Dice {ordered[0][1]['dice']['mean']:.3f}."
+    said = ", ".join(f"{name} {result['dice']['mean']:.3f}" for name, result in ordered)
+    cases = ordered[0][1]["cases"]
+    return (
+        f"Mean Dice, best first: {said}. One draw of labels, one seed and {cases} test scans: read small differences "
+        "as none, and use several draws before you conclude."
+    )
+
+
+def prediction_section(road: Road, store: Store) -> Section | None:
+    """One predicted scan over the image, beside its reference."""
+    if not road.predicted:
+        return None
+    case = store.case(road.predicted_case)
+    caption = f"{case.id}, a test scan that no training saw the labels of."
+    values = {int(value) for labels in road.predicted.values() for value in set(labels.ravel().tolist()) - {0}}
+    names = {value: name for value, name in store.label_names.items() if value in values}
+    parts = [labels_figure(store, case, road.predicted, caption=caption), legend(names)]
+    return Section("prediction", "A prediction", parts)
+
+
+def closing_section(road: Road) -> Section | None:
+    """What to do next."""
+    if not road.closing:
+        return None
+    return Section("next", "What next", [code_block(road.closing)])
