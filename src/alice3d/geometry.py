@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,15 +84,13 @@ class Grid:
 
     def index(self, point_mm: NDArray[Any]) -> NDArray[np.float64]:
         """RAS mm (..., 3) to fractional voxel index (..., 3)."""
-        return apply_affine(np.linalg.inv(self.affine), point_mm)
+        return apply_affine(np.linalg.inv(self.affine).astype(np.float64), point_mm)
 
     def contains(self, point_mm: NDArray[Any], margin_voxels: float = 0.5) -> NDArray[np.bool_]:
         """Which of the points (..., 3) lie inside the box, up to `margin_voxels` beyond the outer voxel centres."""
         index = self.index(point_mm)
-        inside: NDArray[np.bool_] = (
-            (index >= -margin_voxels) & (index <= np.asarray(self.shape) - 1 + margin_voxels)
-        ).all(axis=-1)
-        return inside
+        inside = (index >= -margin_voxels) & (index <= np.asarray(self.shape) - 1 + margin_voxels)
+        return np.asarray(inside.all(axis=-1))
 
     def crop(self, start: NDArray[Any], stop: NDArray[Any]) -> Grid:
         """The sub-box of voxels start <= index < stop, each (3,); may reach outside."""
@@ -127,6 +126,43 @@ def ras_grid(shape: tuple[int, ...], affine: Affine, spacing_mm: NDArray[Any] | 
     origin = (low + high) / 2 - (counts - 1) / 2 * spacing
     nx, ny, nz = (int(n) for n in counts)
     return Grid((nx, ny, nz), diagonal_affine(spacing, origin))
+
+
+def closest_axes(affine: Affine) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Which voxel axis runs closest to R, to A and to S, and whether along (1) or against (-1) it.
+
+    Returns:
+        order: order[0] is the voxel axis closest to R, and so on; each axis once.
+        signs: (3,) of 1 or -1.
+    """
+    cosines = affine[:3, :3] / spacing_of(affine)
+    orders = list(itertools.permutations(range(3)))
+    best = orders[
+        int(np.argmax([sum(abs(cosines[world, axis]) for world, axis in enumerate(order)) for order in orders]))
+    ]
+    signs = [1 if cosines[world, axis] >= 0 else -1 for world, axis in enumerate(best)]
+    return (best[0], best[1], best[2]), (signs[0], signs[1], signs[2])
+
+
+def to_closest_ras(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
+    """Turn a volume's axes so that they run closest to R, A and S; no voxel is interpolated or copied.
+
+    Args:
+        array: (i, j, k).
+        affine: of `array`, to RAS mm.
+
+    Returns:
+        view of the array, and its affine: every voxel keeps its place in the world.
+    """
+    order, signs = closest_axes(affine)
+    turned = affine.copy()
+    turned[:3, :3] = affine[:3, order] * np.asarray(signs)
+    first = [array.shape[axis] - 1 if sign < 0 else 0 for axis, sign in zip(order, signs, strict=True)]
+    corner = np.zeros(3)
+    corner[list(order)] = first
+    turned[:3, 3] = apply_affine(affine, corner)
+    view = array.transpose(order)[tuple(slice(None, None, sign) for sign in signs)]
+    return view, turned
 
 
 def resample(array: NDArray[Any], affine: Affine, grid: Grid, *, order: int = 1, fill: float = 0.0) -> NDArray[Any]:

@@ -1,0 +1,89 @@
+"""Fill a store: read scans of any kind, check them, bring them to one spacing and orientation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from alice3d import console
+from alice3d.config import CommandConfig
+
+
+class PrepareConfig(CommandConfig):
+    """`alice prepare SCANS STORE [--labels DIR] [--splits FILE]`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("scans", "store")
+    scans: Path
+    """Folder of scans (searched with all its folders), or one file."""
+    store: Path
+    """Folder of the store; the same call again goes on, or adds what is new."""
+    labels: Path | None = None
+    """Folder of label maps, named like their scans."""
+    splits: Path | None = None
+    """JSON file, split name to list of ids; without it labelled cases are drawn 70/10/20 into train, val and test, and
+    the others go to pretrain."""
+    label_names: str = ""
+    """Names of label values: a JSON file (a dataset.json will do) or 1=liver,2=spleen; others are then refused."""
+    spacing: str = "auto"
+    """Voxel size in mm, one number or three (R,A,S); auto: the median of the headers, or what the store has."""
+    modality: Literal["auto", "ct", "mr"] = "auto"
+    """Of the numbers: ct (Hounsfield units) or mr (any others); auto tells by the values."""
+    crop: Literal["body", "none"] = "body"
+    """Cut to the body, or keep the whole field of view."""
+    unoriented: Literal["refuse", "las", "ras"] = "refuse"
+    """What a file is taken for whose header does not say its orientation (Analyze, sform and qform unset)."""
+    jobs: Annotated[int, Field(ge=1)] = 1
+    """Processes; each holds one scan in memory at a time."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the default split."""
+    overwrite: bool = False
+    """Replace a store that was made with other settings."""
+    dry_run: bool = False
+    """Look at the headers, say what would be taken, write nothing."""
+
+    @field_validator("spacing")
+    @classmethod
+    def _numbers(cls, text: str) -> str:
+        if text == "auto":
+            return text
+        try:
+            values = [float(part) for part in text.split(",")]
+        except ValueError:
+            raise ValueError("one number of mm, three (R,A,S), or auto are possible") from None
+        if len(values) not in (1, 3) or not all(0.01 <= mm <= 100 for mm in values):
+            raise ValueError("one number of mm, three (R,A,S), or auto are possible, from 0.01 to 100")
+        return text
+
+    def spacing_mm(self) -> tuple[float, float, float] | Literal["auto"]:
+        """`spacing` as three numbers along R, A, S."""
+        if self.spacing == "auto":
+            return "auto"
+        values = [float(part) for part in self.spacing.split(",")]
+        x, y, z = values if len(values) == 3 else values * 3
+        return x, y, z
+
+
+def run(config: PrepareConfig) -> dict[str, Any]:
+    """Fill the store; returns counts of taken and refused scans and the reasons."""
+    from alice3d.data.labels import read_label_names
+    from alice3d.data.prepare import PrepareOptions, prepare
+
+    options = PrepareOptions(
+        labels=config.labels,
+        splits=config.splits,
+        label_names=read_label_names(config.label_names),
+        spacing_mm=config.spacing_mm(),
+        modality=config.modality,
+        crop=config.crop,
+        unoriented=config.unoriented,
+        seed=config.seed,
+        jobs=config.jobs,
+        overwrite=config.overwrite,
+        dry_run=config.dry_run,
+    )
+    result = prepare(config.scans, config.store, options)
+    if not config.dry_run:
+        console.say(f"Store written to {config.store}. Next: alice train-matcher {config.store} MATCHER")
+    return result

@@ -1,0 +1,87 @@
+"""Runs the same work on many tasks through any executor, with memory bounded by the jobs in flight."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+AHEAD = 2
+"""Tasks that wait a worker, so that none idles."""
+
+
+def process_pool(jobs: int) -> ProcessPoolExecutor:
+    """Worker processes that start afresh: nothing of this process is copied."""
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+
+
+def run_batch(
+    work: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    jobs: int,
+    lost: Callable[[Task], Result],
+    executor: Executor | None = None,
+) -> Iterator[Result]:
+    """Yield results as they come, in no order.
+
+    Args:
+        work: a function of a module; raises only where going on makes no sense.
+        tasks: taken from as workers get free.
+        jobs: workers; 1 without an executor works in this process.
+        lost: result of a task at which its worker died twice (out of memory, a crash in a library).
+        executor: any other than processes of this machine, such as a cluster's; not shut down here.
+    """
+    if jobs == 1 and executor is None:
+        yield from map(work, tasks)
+        return
+    waiting = iter(tasks)
+    pool: Executor = executor or process_pool(jobs)
+    flying: dict[Future[Result], Task] = {}
+    try:
+        while True:
+            while len(flying) < jobs * AHEAD and (task := next(waiting, None)) is not None:
+                try:
+                    flying[pool.submit(work, task)] = task
+                except BrokenProcessPool:
+                    flying[_broken()] = task
+            if not flying:
+                return
+            suspects = []
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                task = flying.pop(future)
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    suspects.append(task)
+            if suspects:  # a worker died: everything in flight is lost; one by one shows which task did it
+                suspects += flying.values()
+                flying = {}
+                if executor is None:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                for task in suspects:
+                    yield _alone(work, task, lost)
+                if executor is None:
+                    pool = process_pool(jobs)
+    finally:
+        if executor is None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _broken() -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_exception(BrokenProcessPool())
+    return future
+
+
+def _alone(work: Callable[[Task], Result], task: Task, lost: Callable[[Task], Result]) -> Result:
+    """Run a task in a process of its own."""
+    with process_pool(1) as pool:
+        try:
+            return pool.submit(work, task).result()
+        except BrokenProcessPool:
+            return lost(task)

@@ -1,0 +1,127 @@
+"""Finds the patient in a scan: what is crop, what is statistics; for CT and MR, on a coarse copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from alice3d.geometry import Affine, Grid, apply_affine, resample, spacing_of
+
+COARSE_MM = 3.0
+"""Voxels are skipped until they lie about this far apart: enough for a box and for statistics."""
+CT_TISSUE_HU = -350.0
+"""Above: tissue; clothes, foam and most couch tops lie below."""
+OPENING_MM = 6.0
+"""Thinner things (couch, tubes, masks) are cut off."""
+SECOND_PIECE = 0.05
+"""Pieces of at least this share of the largest belong to the body too: legs, arms beside the trunk."""
+MIN_SHARE = 0.002
+"""A body smaller than this share of the scan is none."""
+MAX_BACKGROUND = 0.25
+"""MR: the background's median lies below this share of the tissue's, or no body stands out."""
+MIN_FACES = 0.5
+"""MR: at least this share of the voxels on the four side faces is background, or no body stands out."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """Where the patient is: a mask (True = body) on a coarse grid of the scan."""
+
+    mask: NDArray[np.bool_]
+    affine: Affine
+
+    def box_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Low and high corner (3,), RAS mm, of the box around the body's voxels and their outer faces."""
+        index = np.argwhere(self.mask)
+        low, high = index.min(axis=0) - 0.5, index.max(axis=0) + 0.5
+        corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
+        world = apply_affine(self.affine, corners)
+        return world.min(axis=0), world.max(axis=0)
+
+    def on(self, grid: Grid) -> NDArray[np.bool_]:
+        """The mask at the voxel centres of another grid."""
+        inside: NDArray[np.bool_] = resample(self.mask, self.affine, grid, order=0).astype(bool)
+        return inside
+
+
+def find_body(array: NDArray[Any], affine: Affine, modality: Literal["ct", "mr"]) -> Body | None:
+    """The patient's mask; None where no body stands out from a background: a crop inside the body, an empty scan.
+
+    Args:
+        array: (i, j, k), with axes closest to R, A, S.
+        affine: of `array`, to RAS mm.
+        modality: ct reads Hounsfield units, mr separates tissue from dark background.
+    """
+    step = np.maximum(np.floor(COARSE_MM / spacing_of(affine) + 1e-6), 1).astype(int)
+    coarse = array[:: step[0], :: step[1], :: step[2]].astype(np.float32)
+    coarse_affine = affine.copy()
+    coarse_affine[:3, :3] *= step
+    spacing = spacing_of(coarse_affine)
+    smooth = ndimage.gaussian_filter(coarse, np.minimum(COARSE_MM / 2 / spacing, 1.0))
+    tissue = smooth > CT_TISSUE_HU if modality == "ct" else _bright(smooth)
+    if tissue is None or not tissue.any():
+        return None
+    radius = np.maximum(np.round(OPENING_MM / 2 / spacing), 0).astype(int)
+    mask = _largest(_opened(tissue, radius))
+    if mask.mean() < MIN_SHARE:
+        return None
+    mask = _without_holes(ndimage.binary_dilation(mask, iterations=1) & tissue)
+    return Body(mask, coarse_affine)
+
+
+def _bright(values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Voxels brighter than the background; None where the volume has no dark background around something bright."""
+    low, high = np.percentile(values, (0.1, 99.0))
+    if not high > low:
+        return None
+    level = np.sqrt(np.clip((values - low) / (high - low), 0, 1))  # the root spreads the dark end
+    bright: NDArray[np.bool_] = level > _otsu(level)
+    inside, outside = values[bright], values[~bright]
+    if not inside.size or not outside.size:
+        return None
+    if np.median(outside) - low > MAX_BACKGROUND * (np.median(inside) - low):
+        return None
+    faces = np.concatenate([~bright[[0, -1]].reshape(-1), ~bright[:, [0, -1]].reshape(-1)])
+    return bright if faces.mean() >= MIN_FACES else None
+
+
+def _otsu(level: NDArray[np.float32]) -> float:
+    """The threshold in 0 .. 1 that separates two groups best (Otsu, 1979)."""
+    counts, edges = np.histogram(level, bins=256, range=(0, 1))
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    mean_below = np.cumsum(counts * centres) / np.maximum(below, 1)
+    mean_above = ((counts * centres).sum() - np.cumsum(counts * centres)) / np.maximum(above, 1)
+    return float(edges[1:][np.argmax(below * above * (mean_below - mean_above) ** 2)])
+
+
+def _opened(mask: NDArray[np.bool_], radius: NDArray[Any]) -> NDArray[np.bool_]:
+    """Erode and dilate by a box of the given radius (3,) in voxels; the volume's faces do not erode."""
+    size = tuple(int(2 * r + 1) for r in radius)
+    if max(size) == 1:
+        return mask
+    eroded = ndimage.minimum_filter(mask, size, mode="nearest")
+    opened: NDArray[np.bool_] = ndimage.maximum_filter(eroded, size, mode="nearest")
+    return opened
+
+
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest piece, and those that are not much smaller."""
+    pieces, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    kept: NDArray[np.bool_] = (sizes >= SECOND_PIECE * sizes.max())[pieces] & mask
+    return kept
+
+
+def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill what is enclosed in an axial slice: lungs, bowel gas, cavities."""
+    filled = np.stack([ndimage.binary_fill_holes(mask[:, :, k]) for k in range(mask.shape[2])], axis=2)
+    return filled.astype(bool)

@@ -1,0 +1,184 @@
+"""The work on one case, the same in this process, in a pool and on a cluster: read, prepare, write, one row."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from alice3d.data.index import Row, joined
+from alice3d.data.labels import check_classes, check_same_grid, resample_labels
+from alice3d.data.nifti import Unoriented
+from alice3d.data.prepared import extent_mm, prepare_array
+from alice3d.data.read import read_header, read_label, read_voxels
+from alice3d.data.scan import Header, ScanError, Volume, check_voxels
+from alice3d.data.sources import Source
+from alice3d.data.store import Case, voxels_checksum
+from alice3d.data.store_writing import write_array
+from alice3d.errors import WorkFailed
+from alice3d.geometry import to_closest_ras
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case, and how it is to be prepared; small and plain, so that it travels to other processes."""
+
+    source: Source
+    store: Path
+    split: str
+    spacing_mm: tuple[float, float, float]
+    modality: Literal["ct", "mr"]
+    told: bool
+    crop: Literal["body", "none"]
+    label_names: dict[int, str]
+    unoriented: Unoriented
+
+
+def stamp(source: Source) -> str:
+    """Size and time of change of the files of a case; "" where they cannot be seen."""
+    words = []
+    for path in (source.path, source.label):
+        if path is None:
+            continue
+        try:
+            status = path.stat()
+        except OSError:
+            return ""
+        words.append(f"{status.st_size}:{status.st_mtime_ns}")
+    return " ".join(words)
+
+
+def refused_row(source: Source, reason: str, split: str = "") -> Row:
+    """The row of a scan that is not taken."""
+    return {
+        "id": source.id,
+        "split": split,
+        "status": "refused",
+        "reason": reason,
+        "source": source.name,
+        "label_source": source.label_name,
+        "stamp": stamp(source),
+    }
+
+
+def work(task: Task) -> Row:
+    """Prepare one case and write its arrays.
+
+    Returns:
+        the row for the index: taken, or refused with the reason.
+
+    Raises:
+        WorkFailed: the store cannot be written; no other case would fare better.
+    """
+    source = task.source
+    if source.fault:
+        return refused_row(source, source.fault, task.split)
+    try:
+        return _prepare(task)
+    except ScanError as error:
+        whose = "label: " if source.label is not None and error.name == source.label_name else ""
+        return refused_row(source, whose + error.reason, task.split)
+    except MemoryError:
+        return refused_row(source, "too large: preparing it takes more memory than there is", task.split)
+    except WorkFailed:
+        raise
+    except Exception as error:  # one bad scan never stops a batch; its text may hold what must not be shown
+        return refused_row(source, f"unexpected {type(error).__name__} while it was prepared", task.split)
+
+
+def _named(source: Source, label: bool, error: ScanError) -> ScanError:
+    return ScanError(source.label_name if label else source.name, error.reason)
+
+
+def _prepare(task: Task) -> Row:
+    source = task.source
+    header = read_header(source.path, unoriented=task.unoriented)
+    label_header = _label_header(task, header)
+    array = read_voxels(header)
+    check_voxels(array, source.name)
+    label: Any = None
+    label_affine = header.affine
+    notes: tuple[str, ...] = ()
+    if label_header is not None:
+        label, label_affine, notes = _label(task, header)
+    prepared = prepare_array(
+        Volume(array, header.affine, header.notes),
+        spacing_mm=task.spacing_mm,
+        modality=task.modality,
+        crop=task.crop,
+        keep_mm=None if label is None else extent_mm(label, label_affine),
+        told=task.told,
+        name=source.name,
+    )
+    del array
+    on_grid: Any = None
+    if label is not None:
+        on_grid, lost = resample_labels(label, label_affine, prepared.grid)
+        notes = (*notes, *lost)
+    row: Row = {}
+    try:
+        affine = prepared.grid.affine
+        row["image_sha256"] = write_array(task.store / "images" / f"{source.id}.b2nd", prepared.image, affine)
+        if on_grid is not None:
+            row["label_sha256"] = write_array(task.store / "labels" / f"{source.id}.b2nd", on_grid, affine)
+    except OSError as error:
+        raise WorkFailed(_cannot_write(task.store, error)) from None
+    shape = prepared.image.shape
+    case = Case(
+        id=source.id,
+        split=task.split,
+        shape=(shape[0], shape[1], shape[2]),
+        grid=prepared.grid,
+        stats=prepared.stats,
+        body_box_mm=prepared.body_box_mm,
+        checksum=prepared.checksum,
+        content=prepared.content,
+        source=source.name,
+        labelled=on_grid is not None,
+        structures=() if on_grid is None else tuple(int(v) for v in np.flatnonzero(np.bincount(on_grid.ravel())) if v),
+        label_checksum="" if on_grid is None else voxels_checksum(on_grid),
+        notes="; ".join((*prepared.notes, *notes)),
+    )
+    turned, turned_affine = to_closest_ras(np.broadcast_to(np.uint8(0), header.shape), header.affine)
+    row["source_shape"] = joined(turned.shape)
+    row["source_spacing_mm"] = joined(np.sqrt((turned_affine[:3, :3] ** 2).sum(axis=0)).round(6))
+    return {**case.to_row(), **row, "label_source": source.label_name, "stamp": stamp(source)}
+
+
+def _cannot_write(store: Path, error: OSError) -> str:
+    what = "disk full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or type(error).__name__
+    return f"{store}: cannot be written ({what}); what is there is whole, the same command goes on"
+
+
+def _label_header(task: Task, header: Header) -> Header | None:
+    """The label's header, its grid compared before any voxel is read."""
+    source = task.source
+    if source.label is None:
+        return None
+    try:
+        label = read_header(source.label, unoriented=task.unoriented)
+        check_same_grid(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
+    except ScanError as error:
+        raise _named(source, True, error) from None
+    return label
+
+
+def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
+    """Label values with axes closest to RAS, their affine, and notes; None for a label without structures."""
+    source = task.source
+    assert source.label is not None
+    try:
+        volume = read_label(source.label, unoriented=task.unoriented)
+        values = np.flatnonzero(np.bincount(volume.array.ravel()))
+        check_classes(values, task.label_names, source.label_name)
+        label, affine = check_same_grid(volume.array, volume.affine, header.shape, header.affine, source.label_name)
+    except ScanError as error:
+        raise _named(source, True, error) from None
+    if not values.any():
+        return None, affine, ("the label is empty, taken as unlabelled",)
+    return label, affine, ()

@@ -1,0 +1,237 @@
+"""Reads NIfTI-1 and -2 (.nii, .nii.gz, .hdr with .img) and Analyze 7.5, checking the header's own bytes."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from alice3d.data.scan import Header, ScanError, check_shape, check_space, scaled
+from alice3d.geometry import MAX_SPACING_MM, MIN_SPACING_MM, Affine, apply_affine
+
+Unoriented = Literal["refuse", "las", "ras"]
+"""What a file that does not say its orientation is taken for."""
+TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+OTHER_TYPES = {1: "single bits", 32: "complex", 128: "RGB colours", 1536: "128-bit floats", 1792: "complex"}
+OTHER_TYPES |= {2048: "complex", 2304: "RGBA colours"}
+MAX_DEFLATE = 1032
+"""No gzip stream grows by more than this on unpacking."""
+CHUNK = 1 << 24
+UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
+"""Codes of xyzt_units for metre, millimetre and micrometre."""
+DISAGREE_MM = 0.5
+"""sform and qform that place a corner this far apart (and a tenth of a voxel) are reported."""
+
+
+def open_stream(path: Path) -> IO[bytes]:
+    """Open a file, unpacking gzip by what it holds and not by its name."""
+    file = path.open("rb")
+    packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file, mode="rb") if packed else file  # type: ignore[return-value]
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def pair_of(path: Path) -> tuple[Path, Path]:
+    """Header file and voxel file of a .hdr, .img or their .gz; one and the same for .nii."""
+    name = path.name.lower()
+    for ending, other in ((".hdr", ".img"), (".img", ".hdr"), (".hdr.gz", ".img.gz"), (".img.gz", ".hdr.gz")):
+        if name.endswith(ending):
+            stem = path.name[: -len(ending)]
+            twin = next((p for p in (path.with_name(stem + e) for e in (other, other.upper())) if p.exists()), None)
+            if twin is None:
+                raise ScanError(path.name, f"half of a pair: {stem}{other} is missing")
+            return (path, twin) if ".hdr" in ending else (twin, path)
+    return path, path
+
+
+def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
+    """Read and check the header.
+
+    Raises:
+        ScanError: not NIfTI, damaged, or not one plain volume.
+    """
+    name = path.name
+    header_path, voxel_path = pair_of(path)
+    try:
+        if header_path.stat().st_size == 0:
+            raise ScanError(name, "empty file")
+        with open_stream(header_path) as stream:
+            block = stream.read(540)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise ScanError(name, "truncated or damaged gzip: the header cannot be unpacked") from None
+    raw, version = _parse(block, name)
+    magic = bytes(raw["magic"]).rstrip(b"\0 ") if version else b""
+    analyze = magic not in (b"n+1", b"ni1", b"n+2", b"ni2")
+    if not analyze and magic.startswith(b"n+") != (header_path == voxel_path):
+        raise ScanError(
+            name,
+            f"wrong magic: {magic.decode('latin-1')!r} in a {'single file' if header_path == voxel_path else 'pair'}",
+        )
+    if analyze and header_path == voxel_path:
+        raise ScanError(name, "wrong magic: not a NIfTI file")
+    rank = int(raw["dim"][0])
+    if not 1 <= rank <= 7:
+        raise ScanError(name, f"bad dimensions: dim[0] is {rank}, expected 3")
+    shape, notes = check_shape(tuple(int(n) for n in raw["dim"][1 : rank + 1]), name)
+    code = int(raw["datatype"])
+    if code not in TYPES:
+        what = OTHER_TYPES.get(code, f"unknown datatype code {code}")
+        raise ScanError(name, f"unsupported voxel type: {what}; one number a voxel is needed")
+    dtype = np.dtype(TYPES[code]).newbyteorder(raw.dtype["dim"].base.byteorder)
+    _check_pixdim(raw, name)
+    affine, space_notes = _affine(raw, version, analyze, shape, name, unoriented)
+    offset = float(raw["vox_offset"])
+    if not (np.isfinite(offset) and 0 <= offset < 2**40):
+        raise ScanError(name, f"bad header: vox_offset is {offset:g}")
+    if header_path == voxel_path:
+        offset = max(offset, 544.0 if version == 2 else 352.0) if offset else (544.0 if version == 2 else 352.0)
+    slope, intercept = (1.0, 0.0) if analyze else _scaling(raw, name)
+    size, promised = voxel_path.stat().st_size, int(offset) + int(np.prod(shape)) * dtype.itemsize
+    if promised > size * (MAX_DEFLATE if _is_packed(voxel_path) else 1) + 64 * _is_packed(voxel_path):
+        raise ScanError(name, f"file too short: {size:,} bytes where the header promises {promised:,}; copy it again")
+    details = {"voxels": voxel_path, "offset": int(offset), "slope": slope, "intercept": intercept}
+    return Header(path, "analyze" if analyze else "nifti", shape, affine, dtype, (*notes, *space_notes), details)
+
+
+def _parse(block: bytes, name: str) -> tuple[Any, int]:
+    """The raw header as a numpy record in its own byte order, and 1, 2 (NIfTI) or 0 (Analyze)."""
+    if len(block) < 348:
+        raise ScanError(name, f"file too short: {len(block)} bytes are no NIfTI header")
+    orders: tuple[Literal["<"], Literal[">"]] = ("<", ">")
+    for order in orders:
+        size = int(np.frombuffer(block[:4], f"{order}i4")[0])
+        if size == 348:
+            record = np.frombuffer(block[:348], nib.nifti1.header_dtype.newbyteorder(order))[0]
+            return record, 1
+        if size == 540 and len(block) == 540:
+            record = np.frombuffer(block, nib.nifti2.header_dtype.newbyteorder(order))[0]
+            return record, 2
+    raise ScanError(name, "wrong magic: not a NIfTI file")
+
+
+def _check_pixdim(raw: Any, name: str) -> None:
+    """Refuse voxel sizes that nibabel would turn into 1 mm with a log line."""
+    for axis in (1, 2, 3):
+        value = float(raw["pixdim"][axis])
+        if not np.isfinite(value) or value <= 0:
+            raise ScanError(name, f"bad spacing: pixdim[{axis}] is {value:g} mm; mend the header")
+
+
+def _scaling(raw: Any, name: str) -> tuple[float, float]:
+    slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
+    if slope == 0 or np.isnan(slope):
+        return 1.0, 0.0  # NIfTI-1: a slope of zero means no scaling
+    if np.isinf(slope) or not np.isfinite(intercept):
+        raise ScanError(name, f"bad header: scl_slope {slope:g}, scl_inter {intercept:g}")
+    return slope, intercept
+
+
+def _affine(
+    raw: Any, version: int, analyze: bool, shape: tuple[int, int, int], name: str, unoriented: Unoriented
+) -> tuple[Affine, tuple[str, ...]]:
+    """sform where it is set, else qform, as NIfTI-1 section 'Method 3' and every common tool choose."""
+    unit = 2 if analyze else int(raw["xyzt_units"]) & 7
+    scale = UNITS_MM.get(unit, 1.0)
+    notes = [f"header's unit is {'metre' if unit == 1 else 'micrometre'}, converted to mm"] if scale != 1 else []
+    for axis in (1, 2, 3):
+        value = float(raw["pixdim"][axis]) * scale
+        if not MIN_SPACING_MM <= value <= MAX_SPACING_MM:
+            where = f"{MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm"
+            raise ScanError(name, f"bad spacing: pixdim[{axis}] is {value:g} mm, outside {where}; mend the header")
+    codes = (0, 0) if analyze else (int(raw["sform_code"]), int(raw["qform_code"]))
+    sform = _sform(raw) if codes[0] > 0 else None
+    qform = _qform(raw, version, name) if codes[1] > 0 else None
+    for affine in (sform, qform):
+        if affine is not None:
+            affine[:3] *= scale
+    if sform is not None:
+        affine = check_space(sform, name)
+        notes += _disagreement(affine, qform, shape, name)
+    elif qform is not None:
+        affine = check_space(qform, name)
+    elif unoriented == "refuse":
+        raise ScanError(
+            name,
+            "no orientation: neither sform nor qform is set, left and right are unknown; give --unoriented las or ras",
+        )
+    else:
+        zooms = np.asarray(raw["pixdim"][1:4], np.float64) * scale * [-1 if unoriented == "las" else 1, 1, 1]
+        affine = np.eye(4)
+        affine[:3, :3] = np.diag(zooms)
+        affine[:3, 3] = -zooms * (np.asarray(shape) - 1) / 2
+        notes.append(f"orientation not stated, taken as {unoriented.upper()}")
+    return affine, tuple(notes)
+
+
+def _sform(raw: Any) -> Affine:
+    affine = np.eye(4)
+    affine[:3] = [np.asarray(raw[row], np.float64) for row in ("srow_x", "srow_y", "srow_z")]
+    return affine
+
+
+def _qform(raw: Any, version: int, name: str) -> Affine:
+    kind = nib.nifti2.Nifti2Header if version == 2 else nib.nifti1.Nifti1Header
+    header: Any = kind(raw.tobytes(), endianness=raw.dtype["dim"].base.byteorder.replace("=", "<"), check=False)  # type: ignore[no-untyped-call]
+    try:
+        affine = np.asarray(header.get_qform(coded=False), np.float64)
+    except (HeaderDataError, ValueError, FloatingPointError):
+        raise ScanError(name, "bad affine: the qform's quaternion is not of unit length; mend the header") from None
+    if not np.isfinite(affine).all():
+        raise ScanError(name, "bad affine: the qform holds NaN or infinity; mend the header")
+    return affine
+
+
+def _disagreement(sform: Affine, qform: Affine | None, shape: tuple[int, int, int], name: str) -> list[str]:
+    """A note where the two place the scan differently; refused where they disagree about left and right."""
+    if qform is None:
+        return []
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape], indexing="ij")).reshape(3, -1).T
+    apart = float(np.linalg.norm(apply_affine(sform, corners) - apply_affine(qform, corners), axis=1).max())
+    if apart <= DISAGREE_MM + 0.1 * np.sqrt((sform[:3, :3] ** 2).sum(axis=0)).min():
+        return []
+    if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
+        raise ScanError(
+            name, "left and right unknown: sform and qform are mirror images of each other; mend the header"
+        )
+    return [f"sform and qform lie {apart:.1f} mm apart, sform used"]
+
+
+def read_voxels(header: Header) -> NDArray[Any]:
+    """The numbers (i, j, k), scaled; a gzip stream is read to its end, so that a truncated one is noticed.
+
+    Raises:
+        ScanError: truncated or damaged.
+    """
+    name, details = header.path.name, header.details
+    size = int(np.prod(header.shape)) * header.dtype.itemsize
+    buffer = np.empty(size, np.uint8)
+    view, filled = memoryview(buffer.data), 0
+    try:
+        with open_stream(details["voxels"]) as stream:
+            skip = details["offset"]
+            while skip and (piece := stream.read(min(skip, CHUNK))):
+                skip -= len(piece)
+            while filled < size and (count := stream.readinto(view[filled : filled + CHUNK])):  # type: ignore[attr-defined]
+                filled += count
+            if filled < size:
+                raise ScanError(name, f"file too short: it ends after {filled:,} of {size:,} bytes; copy it again")
+            if isinstance(stream, gzip.GzipFile):
+                while stream.read(CHUNK):  # checks length and checksum at the end
+                    pass
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise ScanError(name, f"truncated or damaged gzip after {filled:,} of {size:,} bytes; copy it again") from None
+    array = buffer.view(header.dtype).reshape(header.shape, order="F")
+    if not header.dtype.isnative:
+        array = array.astype(header.dtype.newbyteorder("="))
+    return scaled(array, details["slope"], details["intercept"], name)

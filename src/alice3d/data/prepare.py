@@ -1,0 +1,191 @@
+"""From a folder of scans to a store: find, check, prepare in parallel, go on where it stopped."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from alice3d import console
+from alice3d.data.batch import run_batch
+from alice3d.data.case_work import Task, refused_row, stamp, work
+from alice3d.data.index import INDEX, Row, append_row, part_name, read_index, write_rows
+from alice3d.data.options import PrepareOptions, check_settings, new_spec
+from alice3d.data.prepare_report import dry_run, result_of
+from alice3d.data.prepared import Prepared, prepare_array
+from alice3d.data.sources import Found, Source, find_sources
+from alice3d.data.splits import SPLITS, default_splits, read_splits, write_splits
+from alice3d.data.store import SPEC, StoreSpec, read_spec, write_spec
+from alice3d.data.store_writing import FOLDERS, MANIFEST, fold, locked, sweep
+from alice3d.errors import UserError
+
+__all__ = ["PrepareOptions", "Prepared", "prepare", "prepare_array"]
+
+
+def prepare(
+    scans: Path, store: Path, options: PrepareOptions | None = None, *, executor: Executor | None = None
+) -> dict[str, Any]:
+    """Fill a store, or add what is new to one.
+
+    Args:
+        scans: folder, or one file.
+        store: folder of the store.
+        options: see `PrepareOptions`.
+        executor: runs the cases instead of processes of this machine.
+
+    Returns:
+        `taken`, `refused` (counts in the store), `reasons` (reason to count), `store`, and `added` (by this call).
+
+    Raises:
+        UserError: nothing to read, a store made with other settings, or no scan could be taken.
+        WorkFailed: the store cannot be written.
+    """
+    options = options or PrepareOptions()
+    found = find_sources(scans, options.labels)
+    split_file = read_splits(options.splits) if options.splits is not None else None
+    for warning in found.warnings:
+        console.warn(warning)
+    fresh = _is_fresh(store, options)
+    names = dict(options.label_names or found.label_names)
+    spec = None if fresh else read_spec(store)
+    if spec is None:
+        spec = new_spec(found, options, names)
+    else:
+        check_settings(store, spec, options, names)
+    if options.dry_run:
+        return dry_run(found, options, spec)
+    _claim(store, fresh and options.overwrite)
+    with locked(store, options.shard):
+        if options.shard is None:
+            sweep(store)
+        spec = _settle(store, spec, options)
+        return _fill(store, spec, found, split_file, options, executor)
+
+
+def _is_fresh(store: Path, options: PrepareOptions) -> bool:
+    """Nothing is there that counts; a folder with something else is refused."""
+    if store.exists() and not store.is_dir():
+        raise UserError(f"{store}: is a file; an output folder is needed")
+    if options.overwrite and options.shard is None:
+        return True
+    if (store / SPEC).exists():
+        return False
+    if store.exists() and any(not path.name.startswith(".lock") for path in store.iterdir()):
+        raise UserError(f"{store}: holds something else; choose another folder or give --overwrite")
+    return True
+
+
+def _claim(store: Path, clear: bool) -> None:
+    """Make the folder; take away the store that is to be overwritten, and nothing else."""
+    try:
+        if clear and store.exists():
+            with locked(store):
+                for name in (SPEC, INDEX, MANIFEST, SPLITS):
+                    (store / name).unlink(missing_ok=True)
+                for part in store.glob("index.*-of-*.csv"):
+                    part.unlink()
+                for name in FOLDERS:
+                    shutil.rmtree(store / name, ignore_errors=True)
+        for name in FOLDERS:
+            (store / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{store}: cannot be written ({error.strerror})") from None
+
+
+def _settle(store: Path, spec: StoreSpec, options: PrepareOptions) -> StoreSpec:
+    """Write store.json, unless it is there by now: another shard of the same array may have been first."""
+    existing = read_spec(store)
+    if existing is not None:
+        check_settings(store, existing, options, options.label_names or {})
+        return existing
+    write_spec(store, spec)
+    return spec
+
+
+def _fill(
+    store: Path,
+    spec: StoreSpec,
+    found: Found,
+    split_file: dict[str, str] | None,
+    options: PrepareOptions,
+    executor: Executor | None,
+) -> dict[str, Any]:
+    rows = read_index(store)
+    split_of = _splits(store, found, split_file, spec, rows)
+    write_splits(store, split_of)
+    taken = {row["id"]: row for row in rows if row["status"] == "taken"}
+    todo = [source for source in found.sources if not _is_done(source, taken.get(source.id))]
+    if options.shard is not None:
+        position, count = options.shard
+        todo = [source for source in found.sources[position - 1 :: count] if source in todo]
+    tasks = (
+        Task(
+            source=source,
+            store=store,
+            split=split_of.get(source.id, ""),
+            spacing_mm=spec.spacing_mm,
+            modality=spec.modality,
+            told=options.modality != "auto",
+            crop=spec.crop,
+            label_names=spec.label_names,
+            unoriented=options.unoriented,
+        )
+        for source in todo
+    )
+    index = store / (part_name(options.shard) if options.shard else INDEX)
+    added = 0
+    if not index.exists():
+        write_rows(index, [])
+    with console.progress("Preparing", len(todo)) as bar:
+        lost_reason = "the process that prepared it died: out of memory, or a crash in a library"
+        results = run_batch(
+            work,
+            tasks,
+            jobs=options.jobs,
+            lost=lambda task: refused_row(task.source, lost_reason, task.split),
+            executor=executor,
+        )
+        for row in results:
+            append_row(index, row)
+            added += row["status"] == "taken"
+            bar.advance(note=row["id"] if row["status"] == "taken" else f"{row['id']} refused")
+    if options.shard is None:
+        _finish_index(store, found, split_of)
+    return result_of(store, added, len(todo))
+
+
+def _is_done(source: Source, row: Row | None) -> bool:
+    """Taken, and its files are as they were; a label that is not given now is kept."""
+    if row is None or row["source"] != source.name or source.fault:
+        return False
+    now, then = stamp(source).split(), row["stamp"].split()
+    return now == then[: len(now)] and (source.label is None or len(now) == len(then))
+
+
+def _splits(
+    store: Path, found: Found, split_file: dict[str, str] | None, spec: StoreSpec, rows: list[Row]
+) -> dict[str, str]:
+    """Case id to split, decided from the list of files alone, so that restarts and shards agree."""
+    earlier = read_splits(store / SPLITS) if (store / SPLITS).exists() else {}
+    known = {source.id for source in found.sources}
+    if split_file is not None:
+        strangers = sorted(set(split_file) - known - {row["id"] for row in rows})
+        if strangers:
+            shown = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+            console.warn(f"{len(strangers)} ids of the splits file have no scan ({shown})")
+        return {**{name: split for name, split in earlier.items() if name not in known}, **split_file}
+    said = {source.id: source.split for source in found.sources if source.split is not None}
+    free = [source for source in found.sources if source.split is None]
+    labelled = {source.id for source in free if source.label is not None}
+    drawn = default_splits(labelled, {source.id for source in free} - labelled, spec.seed, earlier)
+    return {**earlier, **drawn, **said}
+
+
+def _finish_index(store: Path, found: Found, split_of: dict[str, str]) -> None:
+    """One index of all: parts of shards merged, splits as they are now, refusals of files that are gone dropped."""
+    names = {source.name for source in found.sources}
+    rows = [row for row in read_index(store) if row["status"] == "taken" or row["source"] in names]
+    for row in rows:
+        row["split"] = split_of.get(row["id"], "")
+    fold(store, rows)

@@ -1,0 +1,108 @@
+"""Opens scans: the one door for every format, header first, checked; nothing else in the package opens a scan."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.data import nifti
+from alice3d.data.nifti import Unoriented
+from alice3d.data.scan import Header, ScanError, Volume, check_voxels
+
+ENDINGS = {".nii": nifti, ".nii.gz": nifti, ".hdr": nifti, ".hdr.gz": nifti, ".img": nifti, ".img.gz": nifti}
+"""File ending to the module that reads it: it offers `read_header(path, unoriented)` and `read_voxels(header)`."""
+SECOND_HALVES = (".img", ".img.gz")
+"""Voxel files of pairs: known through their header."""
+
+
+def ending_of(path: Path) -> str | None:
+    """The known ending of a file's name, lower case; None where no reader takes it."""
+    name = path.name.lower()
+    return next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.endswith(ending)), None)
+
+
+def case_id(path: Path) -> str:
+    """File name without its ending; accents in their composed form, whatever the file system holds."""
+    ending = ending_of(path)
+    return unicodedata.normalize("NFC", path.name[: -len(ending)] if ending else path.name)
+
+
+def read_header(path: str | Path, *, unoriented: Unoriented = "refuse") -> Header:
+    """Shape, affine and type of a scan, without reading its voxels.
+
+    Args:
+        path: the file.
+        unoriented: what a file that does not say its orientation is taken for; `refuse` raises.
+
+    Raises:
+        ScanError: missing, unreadable, of no known format, damaged, not one plain volume, or nowhere in space.
+    """
+    path = Path(path)
+    ending = ending_of(path)
+    if ending is None:
+        raise ScanError(path.name, f"unknown format: known are {', '.join(ENDINGS)}")
+    try:
+        header: Header = ENDINGS[ending].read_header(path, unoriented=unoriented)
+    except FileNotFoundError:
+        raise ScanError(path.name, "no such file") from None
+    except OSError as error:
+        raise ScanError(path.name, f"cannot be read: {error.strerror or type(error).__name__}") from None
+    return header
+
+
+def read_voxels(header: Header) -> NDArray[Any]:
+    """The numbers (i, j, k) of a scan whose header was read: int16, int32 or float32, in the scanner's units.
+
+    Raises:
+        ScanError: truncated, damaged, or more than the memory holds.
+    """
+    name = header.path.name
+    reader = ENDINGS[ending_of(header.path) or ".nii"]
+    try:
+        array: NDArray[Any] = reader.read_voxels(header)
+    except MemoryError:
+        size = np.prod(header.shape) * header.dtype.itemsize / 1e9
+        raise ScanError(name, f"too large: its {size:.1f} GB do not fit into memory") from None
+    except OSError as error:
+        raise ScanError(name, f"cannot be read: {error.strerror or type(error).__name__}") from None
+    return array
+
+
+def read_scan(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume:
+    """Read a scan that a network shall see.
+
+    Raises:
+        ScanError: as `read_header` and `read_voxels`; also NaN, infinite or constant voxels.
+    """
+    header = read_header(path, unoriented=unoriented)
+    array = read_voxels(header)
+    check_voxels(array, header.path.name)
+    return Volume(array, header.affine, header.notes)
+
+
+def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume:
+    """Read a label map: whole numbers from 0, as uint8 or int16 (i, j, k).
+
+    Raises:
+        ScanError: as `read_scan`, or values that are no label values. An empty label map is none of them.
+    """
+    header = read_header(path, unoriented=unoriented)
+    array, name = read_voxels(header), header.path.name
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ScanError(name, "NaN or infinite label values")
+    if array.dtype.kind == "f":
+        whole = np.rint(array)
+        if not (np.abs(array - whole) < 1e-3).all():
+            broken = array[np.abs(array - whole) >= 1e-3][0]
+            raise ScanError(
+                name, f"label values are not whole numbers: {broken:g} occurs; was it resampled by interpolation?"
+            )
+        array = whole
+    if low < -0.5 or high > 32767:
+        raise ScanError(name, f"label values out of range: {low:g} to {high:g}, 0 to 32,767 are possible")
+    return Volume(array.astype(np.uint8 if high < 256 else np.int16), header.affine, header.notes)

@@ -1,0 +1,158 @@
+"""What every reader hands over, and the checks that every scan passes whatever its format."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.errors import UserError
+from alice3d.geometry import Affine, check_affine
+
+MAX_VOXELS = 2**31
+"""More than any scanner makes (1024 x 1024 x 2048); a header that promises more is damaged."""
+MIN_SIDE = 2
+
+
+class ScanError(UserError):
+    """A scan that is refused.
+
+    Attributes:
+        name: of the file, as shown to the user.
+        reason: what is wrong: `kind: detail`, without the file's name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name, self.reason = name, reason
+
+    def __reduce__(self) -> tuple[type[ScanError], tuple[str, str]]:
+        return ScanError, (self.name, self.reason)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a scan before its voxels are read.
+
+    Attributes:
+        path: the file, or the folder of a DICOM series.
+        format: nifti, analyze, nrrd, metaimage, dicom.
+        shape: voxels along i, j, k.
+        affine: voxel index to RAS mm, (4, 4).
+        dtype: of the numbers in the file.
+        notes: what was noticed and mended, for the user.
+        details: what the reader of this format needs to find the voxels.
+    """
+
+    path: Path
+    format: str
+    shape: tuple[int, int, int]
+    affine: Affine
+    dtype: np.dtype[Any]
+    notes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def noted(self, *notes: str) -> Header:
+        """The same with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan in memory.
+
+    Attributes:
+        array: (i, j, k) numbers in the scanner's units: any scaling of the file is applied.
+        affine: voxel index to RAS mm, (4, 4).
+        notes: what was noticed and mended.
+    """
+
+    array: NDArray[Any]
+    affine: Affine
+    notes: tuple[str, ...] = ()
+
+
+def check_shape(dims: tuple[int, ...], name: str) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+    """Three sides out of the dimensions of a file, and notes; a fourth one of length 1 is dropped.
+
+    Raises:
+        ScanError: not a volume, several volumes, or more voxels than a scanner makes.
+    """
+    shown = " x ".join(str(n) for n in dims)
+    if any(n < 1 for n in dims):
+        raise ScanError(name, f"bad dimensions: {shown}")
+    kept = list(dims)
+    while len(kept) > 3 and kept[-1] == 1:
+        kept.pop()
+    if len(kept) > 3:
+        raise ScanError(
+            name, f"{len(kept)}D image: {shown} holds {math.prod(kept[3:])} volumes; split it into 3D files"
+        )
+    if len(kept) < 3:
+        raise ScanError(name, f"{len(kept)}D image: {shown} is not a volume")
+    if min(kept) < MIN_SIDE:
+        raise ScanError(name, f"too thin: {shown} voxels, at least {MIN_SIDE} along each axis are needed")
+    voxels = math.prod(kept)
+    if voxels > MAX_VOXELS:
+        raise ScanError(name, f"too large: the header promises {shown} voxels ({voxels * 4 / 1e9:,.0f} GB in memory)")
+    notes = ("4D with one volume, taken as 3D",) if len(dims) > 3 else ()
+    return (kept[0], kept[1], kept[2]), notes
+
+
+def check_space(affine: NDArray[Any], name: str) -> Affine:
+    """The affine, checked as `geometry.check_affine` does.
+
+    Raises:
+        ScanError: not finite, singular, or an absurd voxel size.
+    """
+    try:
+        return check_affine(affine, "")
+    except UserError as error:
+        raise ScanError(name, f"bad affine: {str(error).removeprefix(': ').removeprefix('affine ')}") from None
+
+
+def check_voxels(array: NDArray[Any], name: str) -> None:
+    """Refuse voxels that no network can learn from.
+
+    Raises:
+        ScanError: NaN, infinite, or all the same.
+    """
+    low, high = array.min(), array.max()
+    if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+        bad = int((~np.isfinite(array)).sum())
+        raise ScanError(
+            name, f"NaN or infinite voxels: {bad:,} of {array.size:,}; replace them by the background's value"
+        )
+    if low == high:
+        raise ScanError(name, f"constant voxels: all are {low:g}")
+
+
+def scaled(array: NDArray[Any], slope: float, intercept: float, name: str) -> NDArray[Any]:
+    """Apply `value = stored * slope + intercept`.
+
+    Integers stay integers (int16 or int32) where slope and intercept are whole; everything else becomes float32.
+
+    Raises:
+        ScanError: values beyond the range of float32.
+    """
+    whole = array.dtype.kind in "iub" and float(slope).is_integer() and float(intercept).is_integer()
+    if whole:
+        ends = [int(array.min()) * int(slope) + int(intercept), int(array.max()) * int(slope) + int(intercept)]
+        for dtype in (np.int16, np.int32):
+            if min(ends) >= np.iinfo(dtype).min and max(ends) <= np.iinfo(dtype).max:
+                if array.dtype == np.dtype(dtype) and slope == 1 and intercept == 0:
+                    return array
+                wide = array.astype(np.int64 if dtype is np.int32 else np.int32)
+                return (wide * int(slope) + int(intercept)).astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if slope == 1 and intercept == 0:
+            values = array.astype(np.float32)
+        else:
+            values = (array.astype(np.float64) * slope + intercept).astype(np.float32)
+    if array.dtype.kind != "f" and not np.isfinite(values).all():
+        raise ScanError(name, f"absurd scaling: slope {slope:g}, intercept {intercept:g}")
+    return values
