@@ -77,8 +77,6 @@ def fit(
 
     def keep(step: int) -> None:
         if chief:
-            assert log is not None
-            log.flush()
             save_checkpoint(folder, step, _everything(step, module, optimiser, seconds + time.monotonic() - begun))
 
     begun = time.monotonic()

@@ -43,9 +43,6 @@ class Log:
         """Append a line; numbers keep six significant digits."""
         rounded = {key: _short(value) for key, value in entry.items()}
         self.file.write(json.dumps(rounded) + "\n")
-
-    def flush(self) -> None:
-        """Hand what is written to the system."""
         self.file.flush()
 
     def close(self) -> None:
