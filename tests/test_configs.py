@@ -1,0 +1,56 @@
+"""Every shipped recipe is understood by its command, and every setting has a help text."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import alice3d
+from alice3d.cli import COMMANDS
+from alice3d.options import describe, parse
+
+CONFIGS = Path(alice3d.__file__).parent / "configs"
+RECIPES = sorted(CONFIGS.rglob("*.yaml"))
+
+
+def config_class(command):
+    module = importlib.import_module(f"alice3d.commands.{command.replace('-', '_')}")
+    return getattr(module, "".join(part.capitalize() for part in command.split("-")) + "Config")
+
+
+def command_of(recipe: Path) -> tuple[str, list[str]]:
+    """The call that the header of a recipe gives: `# alice train-matcher STORE OUT --config …`."""
+    match = re.search(r"^# +alice ([a-z-]+) (.*)$", recipe.read_text(encoding="utf-8"), re.MULTILINE)
+    assert match, f"{recipe.name}: its header must give the command"
+    return match[1], match[2].split()
+
+
+def test_there_are_recipes():
+    assert RECIPES
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipe_parses_and_its_header_says_what_it_costs_and_gives(recipe):
+    text = recipe.read_text(encoding="utf-8")
+    command, words = command_of(recipe)
+    words = [str(recipe) if word.endswith(".yaml") else word for word in words]
+    call = parse(command, COMMANDS[command], config_class(command), words)
+    for key, value in yaml.safe_load(text).items():
+        kept = getattr(call.config, key)
+        assert kept == value or str(kept) == str(value) or list(kept) == list(value), f"{recipe.name}: {key}"
+    header = text[: text.index("\n\n")] if "\n\n" in text else text
+    assert re.search(r"^# Cost: ", header, re.MULTILINE), f"{recipe.name}: the header must say what it costs"
+    assert re.search(r"^# Gives: ", header, re.MULTILINE), f"{recipe.name}: the header must say what to expect"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_setting_has_a_help_text(command):
+    kind = config_class(command)
+    assert [name for name, field in kind.model_fields.items() if not (field.description or "").strip()] == []
+    assert set(kind.positional) <= set(kind.model_fields)
+    shown = describe(command, COMMANDS[command], kind)
+    for name in kind.model_fields:
+        if name not in kind.positional:
+            assert f"-{name.replace('_', '-')}" in shown

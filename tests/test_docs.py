@@ -1,0 +1,105 @@
+"""What the documentation says exists: commands, options, links, imports; and the reference is the program's own."""
+
+import ast
+import importlib
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from alice3d.cli import COMMANDS
+from alice3d.options import GLOBAL
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the tests run outside a checkout")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def config_class(command):
+    module = importlib.import_module(f"alice3d.commands.{command.replace('-', '_')}")
+    return getattr(module, "".join(part.capitalize() for part in command.split("-")) + "Config")
+
+
+def fenced(text: str, languages: tuple[str, ...]) -> list[str]:
+    """Bodies of the fenced blocks of these languages."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [body for language, body in blocks if language in languages]
+
+
+def calls(text: str) -> list[str]:
+    """Every `alice …` call: lines of shell blocks, and inline code."""
+    found = []
+    for body in fenced(text, ("bash", "sh", "console", "")):
+        for line in body.replace("\\\n", " ").splitlines():
+            found += [part.strip() for part in re.split(r"&&|;|\|", line.split(" #")[0]) if re.search(r"\balice ", part)]
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    found += re.findall(r"`(alice [a-z][^`]*)`", prose)
+    return [call[call.index("alice ") :] for call in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_and_options_exist(page):
+    for call in calls(page.read_text(encoding="utf-8")):
+        words = shlex.split(call.replace("…", " "))
+        command = words[1]
+        if command.startswith("-") or command == "COMMAND":
+            continue
+        assert command in COMMANDS, f"{page.name}: no command {command!r} in `{call}`"
+        fields = config_class(command).model_fields
+        for word in words[2:]:
+            if word.startswith("--"):
+                option = re.split(r"[.=\]]", word[2:])[0].replace("-", "_")
+                known = option in fields or option.removeprefix("no_") in fields or option in GLOBAL
+                assert known, f"{page.name}: alice {command} has no option {word!r} in `{call}`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target} is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_snippets_parse_and_their_imports_exist(page):
+    for body in fenced(page.read_text(encoding="utf-8"), ("python",)):
+        for node in ast.walk(ast.parse(body)):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    importlib.import_module(alias.name)
+            elif isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{page.name}: no {alias.name} in {node.module}"
+
+
+@pytest.mark.parametrize("name", ["commands.md", "methods.md"])
+def test_reference_is_what_the_program_says(name):
+    pages = runpy.run_path(str(ROOT / "docs/reference/generate.py"))["PAGES"]
+    kept = (ROOT / "docs/reference" / name).read_text(encoding="utf-8")
+    assert kept == pages[name](), f"{name} is out of date: run python docs/reference/generate.py"
+
+
+def test_readme_gives_the_two_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt . && .venv/bin/alice demo" in text
+    assert "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[dev]' && .venv/bin/pytest" in text
+
+
+def test_constraints_cover_what_is_declared():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = project["dependencies"] + [one for extra in project["optional-dependencies"].values() for one in extra]
+    names = {re.split(r"[<>=\[; ]", line)[0].lower().replace("_", "-") for line in declared}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+    assert names <= pinned
+    dependencies = (ROOT / "docs/reference/dependencies.md").read_text(encoding="utf-8").lower()
+    assert [name for name in sorted(names) if name not in dependencies] == []
