@@ -17,6 +17,8 @@ MIN_ROWS = 12
 """An affine has 12 numbers, three a point; fewer than 12 points leave no means to tell which of them are wrong."""
 HYPOTHESES = 300
 """With half of the points wrong, one draw of four in 16 is free of them; 300 draws all but never miss."""
+MIN_VOLUME_MM3 = 1e4
+"""Four points whose tetrahedron is smaller (a sixth of this) do not span space."""
 AFFINE_MM = 20.0
 """Residual of the affine at which a point counts a quarter; patients' posture bends by about as much."""
 FIELD_MM = 12.0
@@ -95,21 +97,26 @@ def _weighted_affine(query: Points, key: Points, weight: NDArray[np.float64]) ->
     return affine
 
 
-def plausible(affine: Affine) -> bool:
-    """Whether one body can be another's image under it: no mirror image, no axis stretched beyond 0.5 to 2."""
-    stretch = np.linalg.svd(affine[:3, :3], compute_uv=False)
-    return bool(np.linalg.det(affine[:3, :3]) > 0 and stretch.min() > 0.5 and stretch.max() < 2.0)
+def plausible(affine: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether one body can be another's under (..., 4, 4): no mirror image, no direction stretched beyond 0.5 to 2."""
+    linear = affine[..., :3, :3]
+    stretch = np.linalg.svd(linear, compute_uv=False)
+    fits: NDArray[np.bool_] = (np.linalg.det(linear) > 0) & (stretch.min(axis=-1) > 0.5) & (stretch.max(axis=-1) < 2.0)
+    return fits
 
 
 def _best_hypothesis(query: Points, key: Points, weight: NDArray[np.float64], rng: np.random.Generator) -> Affine:
     """The affine through four drawn points, or the least squares of all, that leaves the smallest robust cost."""
-    share = weight / weight.sum()
-    drawn = rng.choice(len(query), (HYPOTHESES, 4), p=share)
-    candidates = [_weighted_affine(query, key, weight)]
-    for chosen in drawn:
-        if len(set(chosen)) == 4:
-            candidates.append(_weighted_affine(query[chosen], key[chosen], np.ones(4)))
-    affines = np.stack([affine for affine in candidates if plausible(affine)] or [_translation(query, key)])
+    drawn = rng.choice(len(query), (HYPOTHESES, 4), p=weight / weight.sum())
+    ones = np.ones((HYPOTHESES, 4, 1))
+    corners = np.concatenate([query[drawn], ones], axis=2)
+    solvable = np.abs(np.linalg.det(corners)) > MIN_VOLUME_MM3
+    affines = np.zeros((int(solvable.sum()) + 1, 4, 4))
+    affines[:, 3, 3] = 1
+    affines[:-1, :3] = np.linalg.solve(corners[solvable], key[drawn[solvable]]).transpose(0, 2, 1)
+    affines[-1] = _weighted_affine(query, key, weight)
+    affines = affines[plausible(affines)]
+    affines = np.concatenate([affines, _translation(query, key)[None]])
     mapped = np.einsum("hij,nj->hni", affines[:, :3, :3], query) + affines[:, None, :3, 3]
     square = ((mapped - key) ** 2).sum(axis=-1) / AFFINE_MM**2
     cost = (square / (1 + square)) @ weight

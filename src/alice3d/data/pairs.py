@@ -216,6 +216,12 @@ class PairsTable:
             raise UserError(f"{folder / TABLE}: its content differs from the checksum in {CARD}; make it again")
         return cls(card, arrays)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_cache", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _cache=OrderedDict(), _lock=threading.Lock())
+
     def __len__(self) -> int:
         return int(self._first[-1])
 

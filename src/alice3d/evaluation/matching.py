@@ -1,0 +1,155 @@
+"""How far matched landmarks lie from the true ones, against two baselines, and whether the checks tell bad matches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.data.landmarks import Landmarks
+from alice3d.matching.embedded_cases import EmbeddedCases
+from alice3d.matching.embedding import EmbeddedScan
+from alice3d.matching.search import search_all
+
+Points = NDArray[np.float64]
+MAX_PAIRS = 2500
+"""Ordered pairs of scans that are evaluated; of more a seeded draw is taken."""
+
+
+def ordered_pairs(landmarks: Landmarks, *, limit: int = MAX_PAIRS, seed: int = 0) -> list[tuple[str, str]]:
+    """All ordered pairs of cases that share a structure, or a seeded draw of `limit` of them; sorted."""
+    cases = sorted(landmarks.points_mm)
+    pairs = [
+        (query, key)
+        for query in cases
+        for key in cases
+        if query != key and landmarks.points_mm[query].keys() & landmarks.points_mm[key].keys()
+    ]
+    if len(pairs) <= limit:
+        return pairs
+    chosen = np.random.default_rng(seed).choice(len(pairs), limit, replace=False)
+    return [pairs[n] for n in sorted(chosen)]
+
+
+@dataclass(frozen=True)
+class PointErrors:
+    """A row a landmark of an ordered pair; all (n,).
+
+    Attributes:
+        structure: its name.
+        query, key: case ids.
+        error_mm, box_mm, untrained_mm: distance to the true place of the match, of the same relative position in the
+            body box, and of the match by a network with random weights.
+        cycle_mm, similarity, certainty, accepted: as `Matches`.
+    """
+
+    structure: NDArray[np.str_]
+    query: NDArray[np.str_]
+    key: NDArray[np.str_]
+    error_mm: Points
+    box_mm: Points
+    untrained_mm: Points
+    cycle_mm: Points
+    similarity: Points
+    certainty: Points
+    accepted: NDArray[np.bool_]
+
+
+def landmark_errors(
+    scans: EmbeddedCases,
+    untrained: EmbeddedCases | None,
+    landmarks: Landmarks,
+    pairs: Iterable[tuple[str, str]],
+    *,
+    done: Callable[[], None] | None = None,
+) -> PointErrors:
+    """Match the landmarks that two cases share, for each ordered pair.
+
+    Args:
+        scans: embeddings by the matcher, which is used as its card says (direct or robust).
+        untrained: embeddings by a random network, matched directly; None leaves that baseline out (NaN).
+        landmarks: of the cases.
+        pairs: (query, key) case ids.
+        done: called after each pair.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in PointErrors.__dataclass_fields__}
+    for query, key in pairs:
+        shared = sorted(landmarks.points_mm[query].keys() & landmarks.points_mm[key].keys())
+        points = np.stack([landmarks.points_mm[query][name] for name in shared])
+        true = np.stack([landmarks.points_mm[key][name] for name in shared])
+        scan_q, scan_k = scans[query], scans[key]
+        found = scans.matcher.match(scan_q, scan_k, points)
+        columns["structure"].append(np.array(shared))
+        columns["query"].append(np.full(len(shared), query))
+        columns["key"].append(np.full(len(shared), key))
+        columns["error_mm"].append(np.linalg.norm(found.point_mm - true, axis=1))
+        columns["box_mm"].append(np.linalg.norm(same_place_in_box(scan_q, scan_k, points) - true, axis=1))
+        if untrained is None:
+            columns["untrained_mm"].append(np.full(len(shared), np.nan))
+        else:
+            guess = search_all(untrained[query].at(points), untrained[key])
+            columns["untrained_mm"].append(np.linalg.norm(guess - true, axis=1))
+        for name in ("cycle_mm", "similarity", "certainty", "accepted"):
+            columns[name].append(getattr(found, name))
+        if done is not None:
+            done()
+    return PointErrors(**{name: np.concatenate(parts) for name, parts in columns.items()})
+
+
+def same_place_in_box(query: EmbeddedScan, key: EmbeddedScan, points_mm: Points) -> Points:
+    """The baseline that knows no anatomy: the same share of the way across the body box; (n, 3) RAS mm."""
+    low_q, high_q = np.asarray(query.body_box_mm)
+    low_k, high_k = np.asarray(key.body_box_mm)
+    place: Points = low_k + (points_mm - low_q) / np.maximum(high_q - low_q, 1e-6) * (high_k - low_k)
+    return place
+
+
+def auroc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
+    """Chance that a positive's score exceeds a negative's, ties counted half; NaN where there is only one kind."""
+    from scipy.stats import rankdata
+
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    if not n_positive or not n_negative:
+        return float("nan")
+    ranks = rankdata(score)
+    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def _scores(errors: PointErrors, chosen: NDArray[np.bool_]) -> dict[str, Any]:
+    """The numbers of the chosen rows."""
+    error, accepted = errors.error_mm[chosen], errors.accepted[chosen]
+    pairs = {(a, b) for a, b in zip(errors.query[chosen].tolist(), errors.key[chosen].tolist(), strict=True)}
+    kept = error[accepted]
+    return {
+        "pairs": len(pairs),
+        "points": len(error),
+        "mean_mm": float(error.mean()),
+        "median_mm": float(np.median(error)),
+        "within_5mm": float((error <= 5).mean()),
+        "within_10mm": float((error <= 10).mean()),
+        "cycle_auroc_10mm": _number(auroc(errors.cycle_mm[chosen], error > 10)),
+        "accepted_share": float(accepted.mean()),
+        "accepted_within_10mm": float((kept <= 10).mean()) if len(kept) else None,
+        "baseline_box_mean_mm": float(errors.box_mm[chosen].mean()),
+        "baseline_box_median_mm": float(np.median(errors.box_mm[chosen])),
+        "baseline_untrained_mean_mm": _number(float(errors.untrained_mm[chosen].mean())),
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if np.isfinite(value) else None
+
+
+def summarise(errors: PointErrors, *, skipped_cases: int) -> dict[str, Any]:
+    """The keys of `alice evaluate-matcher --json`: means over points, and the same for each structure."""
+    result = _scores(errors, np.ones(len(errors.error_mm), bool))
+    result["skipped_cases"] = skipped_cases
+    result["by_structure"] = {
+        str(name): _scores(errors, errors.structure == name) for name in np.unique(errors.structure)
+    }
+    return result

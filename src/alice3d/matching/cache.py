@@ -1,0 +1,89 @@
+"""Embeddings on disk, a file a scan, known by the checksums of the matcher and of the scan."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from alice3d.errors import UserError
+from alice3d.geometry import Grid
+from alice3d.matching.embedding import EmbeddedScan, channels_last
+
+FORMAT_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class EmbeddingCache:
+    """A folder of embeddings; several processes may use it at once.
+
+    Attributes:
+        folder: made when the first embedding is written.
+        half: keep float16: half the space, and similarities off by less than 0.001.
+    """
+
+    folder: Path
+    half: bool = True
+
+    def path(self, matcher: str, scan: str) -> Path:
+        """File of one scan's embedding by one matcher."""
+        return self.folder / f"{matcher[:16]}_{scan[:32]}.safetensors"
+
+    def read(self, matcher: str, scan: str) -> EmbeddedScan | None:
+        """The embedding; None where it is not there or is damaged, so that it is made again.
+
+        Raises:
+            UserError: the file holds the embedding of another matcher or scan.
+        """
+        path = self.path(matcher, scan)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in ("fine", "coarse", "body")}
+        except (SafetensorError, OSError, ValueError):
+            return None
+        if about.get("format_version") != FORMAT_VERSION:
+            return None
+        if about.get("matcher") != matcher or about.get("scan") != scan:
+            raise UserError(f"{path.name}: holds the embedding of another matcher or scan; remove {self.folder.name}")
+        box = json.loads(about["body_box_mm"])
+        x, y, z = json.loads(about["shape"])
+        return EmbeddedScan(
+            fine=channels_last(tensors["fine"].float()),
+            coarse=channels_last(tensors["coarse"].float()),
+            body=tensors["body"],
+            grid=Grid((x, y, z), np.array(json.loads(about["affine"]), np.float64)),
+            body_box_mm=(tuple(box[0]), tuple(box[1])),
+            checksum=scan,
+        )
+
+    def write(self, matcher: str, scan: EmbeddedScan) -> None:
+        """Keep an embedding; the file appears whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        dtype = torch.float16 if self.half else torch.float32
+        about = {
+            "format_version": FORMAT_VERSION,
+            "matcher": matcher,
+            "scan": scan.checksum,
+            "affine": json.dumps(scan.grid.affine.tolist()),
+            "shape": json.dumps([int(n) for n in scan.grid.shape]),
+            "body_box_mm": json.dumps([[float(mm) for mm in corner] for corner in scan.body_box_mm]),
+        }
+        tensors = {
+            "fine": scan.fine.to(dtype).contiguous(),
+            "coarse": scan.coarse.to(dtype).contiguous(),
+            "body": scan.body.contiguous(),
+        }
+        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+        os.close(handle)
+        save_file(tensors, temporary, metadata=about)
+        os.replace(temporary, self.path(matcher, scan.checksum))

@@ -1,0 +1,237 @@
+"""The matcher: embeds scans, finds points of one scan in another, and fits the map between two scans."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from alice3d.data.correspondence import MIN_ROWS, Correspondence, fit_correspondence
+from alice3d.data.intensity import IntensityRule
+from alice3d.data.pairs import PairRows
+from alice3d.data.store import Case, Store
+from alice3d.errors import UserError
+from alice3d.matching.cache import EmbeddingCache
+from alice3d.matching.embedding import EmbeddedScan, body_cells, embed_image
+from alice3d.matching.scan_input import ScanInput
+from alice3d.matching.search import search_all, search_near
+from alice3d.nn.fpn3d import FPN3D
+from alice3d.nn.weights import backbone_of, find_weights, load_matcher
+
+Mode = Literal["direct", "robust"]
+MODES: tuple[Mode, ...] = ("direct", "robust")
+
+FIT_POINTS = 400
+"""Points that the map between two scans is fitted to in robust mode."""
+REACH_CELLS = 3
+"""Robust mode searches again within so many cells of what the map foretells."""
+PULL = 0.01
+"""Similarity that a place loses a cell away from what the map foretells."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """When a match is believed; a matcher's card may hold its own under matching.acceptance.
+
+    Attributes:
+        similarity: at least this mean cosine.
+        cycle_mm: at most this far from the point after matching there and back.
+        fit_mm: at most this far from what the pair's other matches say (robust fit only).
+        certainty: at least this certainty of the fitted map (robust mode only).
+    """
+
+    similarity: float = 0.5
+    cycle_mm: float = 12.0
+    fit_mm: float = 15.0
+    certainty: float = 0.3
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matched points, a row each.
+
+    Attributes:
+        point_mm: (n, 3) RAS mm in the key scan.
+        similarity: (n,) mean cosine of the fine and the coarse embedding, -1 .. 1.
+        cycle_mm: (n,) distance from the query point after matching the match back.
+        certainty: (n,) 0 .. 1 of the fitted map there; NaN in direct mode.
+        accepted: (n,) bool.
+    """
+
+    point_mm: NDArray[np.float64]
+    similarity: NDArray[np.float64]
+    cycle_mm: NDArray[np.float64]
+    certainty: NDArray[np.float64]
+    accepted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PairFit:
+    """What matching two whole scans gives: the rows of the pairs table, and the map through them (None: no map)."""
+
+    rows: PairRows
+    correspondence: Correspondence | None
+
+
+class Matcher:
+    """A trained matcher.
+
+    >>> matcher = Matcher.load("runs/matcher")                      # doctest: +SKIP
+    >>> a, b = (matcher.embed_case(store, store.case(name)) for name in ("hn_001", "hn_002"))  # doctest: +SKIP
+    >>> matcher.match(a, b, [[10.0, -20.0, 30.0]]).point_mm         # doctest: +SKIP
+
+    Args:
+        network: (b, c, x, y, z) to unit-length (fine at stride 2, coarse at stride 8).
+        card: as `methods` write it: `intensity`, `spacing_mm`, `matching`.
+        checksum: of the weights.
+        device: where the network runs; everything else runs on the CPU.
+        cache: keeps embeddings on disk.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        card: dict[str, Any],
+        checksum: str,
+        *,
+        device: str | torch.device = "cpu",
+        cache: EmbeddingCache | None = None,
+    ) -> None:
+        self.network = network.eval().to(device)
+        self.card, self.checksum, self.device, self.cache = card, checksum, device, cache
+        self.rule = IntensityRule(**card["intensity"])
+        x, y, z = (float(mm) for mm in card["spacing_mm"])
+        self.spacing_mm = (x, y, z)
+        settings = card.get("matching", {})
+        self.mode: Mode = settings.get("mode", "robust")
+        if self.mode not in MODES:
+            raise UserError(f"matcher card: matching.mode is {self.mode!r}, known are {', '.join(MODES)}")
+        self.acceptance = Acceptance(**settings.get("acceptance", {}))
+
+    @classmethod
+    def load(
+        cls, name_or_path: str | Path, *, device: str | torch.device = "cpu", cache: EmbeddingCache | None = None
+    ) -> Self:
+        """A matcher from a shipped name, a run folder or a file.
+
+        Raises:
+            UserError: missing, damaged, or not what its card says.
+        """
+        network, card = load_matcher(name_or_path)
+        content = find_weights(name_or_path, "matcher").read_bytes()
+        return cls(network, card, hashlib.sha256(content).hexdigest(), device=device, cache=cache)
+
+    def untrained(self, seed: int = 0) -> Matcher:
+        """A network of the same architecture with random weights: what the architecture alone can do."""
+        settings = self.card.get("matching", {})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = FPN3D(
+                backbone_of(self.card),
+                fine_width=int(settings.get("fine_width", 32)),
+                coarse_width=int(settings.get("coarse_width", 64)),
+            )
+        return Matcher(network, self.card, f"untrained-{seed}", device=self.device)
+
+    def embed(self, scan: ScanInput) -> EmbeddedScan:
+        """Embed a scan; from the cache where its checksum is known there."""
+        known = self.cache.read(self.checksum, scan.checksum) if self.cache is not None and scan.checksum else None
+        if known is not None:
+            return known
+        fine, coarse = embed_image(self.network, scan.image, scan.air, device=self.device)
+        body = body_cells(scan.body, tuple(fine.shape[1:]))
+        made = EmbeddedScan(fine, coarse, body, scan.grid, scan.body_box_mm, scan.checksum)
+        if self.cache is not None and scan.checksum:
+            self.cache.write(self.checksum, made)
+        return made
+
+    def embed_case(self, store: Store, case: Case) -> EmbeddedScan:
+        """Embed a stored scan, read at the matcher's own spacing whatever the store's is; from the cache if known."""
+        known = self.cache.read(self.checksum, case.checksum) if self.cache is not None else None
+        return known or self.embed(ScanInput.of_case(store, case, self.rule, self.spacing_mm))
+
+    def embed_file(self, path: str | Path) -> EmbeddedScan:
+        """Embed a file, read along the same road as a store's scans.
+
+        Raises:
+            ScanError: unreadable, or no scan of the matcher's modality.
+        """
+        return self.embed(ScanInput.of_file(path, self.rule, self.spacing_mm))
+
+    def match(self, query: EmbeddedScan, key: EmbeddedScan, points_mm: Any, *, mode: Mode | None = None) -> Matches:
+        """Find points of the query scan in the key scan; thousands at once cost little more than one.
+
+        Args:
+            points_mm: (n, 3) RAS mm in the query scan.
+            mode: direct: each point by itself, the most alike place of the whole key; robust: near what a map says that
+                is fitted to matches all over the body. None: as the matcher's card says.
+        """
+        points = np.asarray(points_mm, np.float64).reshape(-1, 3)
+        vectors = query.at(points)
+        fit = self.fit(query, key).correspondence if (mode or self.mode) == "robust" else None
+        if fit is None:
+            found = search_all(vectors, key)
+            certainty = np.full(len(points), np.nan if (mode or self.mode) == "direct" else 0.0)
+        else:
+            found = search_near(vectors, key, fit.map(points), reach=REACH_CELLS, pull=PULL)
+            certainty = fit.certainty(points)
+        similarity, cycle = self._check(query, key, points, vectors, found)
+        rule = self.acceptance
+        accepted = (similarity >= rule.similarity) & (cycle <= rule.cycle_mm) & key.in_body(found)
+        accepted &= np.isnan(certainty) | (certainty >= rule.certainty)
+        return Matches(found, similarity, cycle, certainty, accepted)
+
+    def _check(
+        self, query: EmbeddedScan, key: EmbeddedScan, points: NDArray[Any], vectors: torch.Tensor, found: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Similarity of each match, and its cycle error in mm."""
+        there = key.at(found)
+        similarity = (vectors * there).sum(dim=1).double().numpy()
+        cycle: NDArray[np.float64] = np.linalg.norm(search_all(there, query) - points, axis=1)
+        return similarity, cycle
+
+    def fit(self, query: EmbeddedScan, key: EmbeddedScan, *, points: int = FIT_POINTS) -> PairFit:
+        """Match points all over the query's body there and back, and fit a robust affine and a smooth field to them."""
+        at = body_points(query, points)
+        vectors = query.at(at)
+        found = search_all(vectors, key)
+        similarity, cycle = self._check(query, key, at, vectors, found)
+        fit, distance = None, np.full(len(at), np.inf)
+        if len(at) >= MIN_ROWS:
+            fit, distance = fit_correspondence(at, found, prior_trust(similarity, cycle))
+        rule = self.acceptance
+        accepted = (similarity >= rule.similarity) & (cycle <= rule.cycle_mm) & (distance <= rule.fit_mm)
+        rows = PairRows(
+            query_mm=at.astype(np.float32),
+            key_mm=found.astype(np.float32),
+            similarity=similarity.astype(np.float32),
+            cycle_mm=cycle.astype(np.float32),
+            fit_mm=distance.astype(np.float32),
+            accepted=accepted,
+        )
+        return PairFit(rows, fit)
+
+
+def prior_trust(similarity: NDArray[np.float64], cycle_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much a match is worth before it is compared with its neighbours."""
+    trust: NDArray[np.float64] = np.clip(similarity, 0.01, 1) ** 2 / (1 + (cycle_mm / 15.0) ** 2)
+    return trust
+
+
+def body_points(scan: EmbeddedScan, count: int) -> NDArray[np.float64]:
+    """About `count` points (n, 3) RAS mm on a regular lattice within the body; the same whenever asked."""
+    inside = scan.cells.numpy()
+    if not len(inside):
+        return np.zeros((0, 3))
+    low, high = inside.min(axis=0), inside.max(axis=0) + 1
+    step = (len(inside) / count) ** (1 / 3)
+    axes = [np.arange(a + step / 2, b, step) - 0.5 for a, b in zip(low, high, strict=True)]
+    places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    x, y, z = np.clip(np.rint(places).astype(int), 0, np.array(scan.body.shape) - 1).T
+    return scan.cell_mm(places[scan.body.numpy()[x, y, z]])

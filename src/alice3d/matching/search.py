@@ -1,0 +1,98 @@
+"""Where in the key scan the vectors of query points are most alike: over the whole body, or near an expected place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alice3d.matching.embedding import EmbeddedScan
+
+# Shape suffixes: n points, m cells of the body, d width, k neighbours.
+
+SIMILARITIES = 2**24
+"""Similarities in memory at once (64 MB)."""
+SHARPNESS = 40.0
+"""Soft-argmax weighs neighbours by exp(SHARPNESS · similarity)."""
+NEIGHBOURS = 1
+"""Cells on each side that refinement reads."""
+
+
+def best_cells(vectors_nd: Float[Tensor, "n d"], key: EmbeddedScan) -> Int[Tensor, "n 3"]:
+    """The body cell of the key whose vector is most alike, for each row; a whole scan in one product."""
+    best = torch.full((len(vectors_nd),), -torch.inf)
+    where = torch.zeros(len(vectors_nd), dtype=torch.long)
+    for first, cells_md in key.joined():
+        rows = max(SIMILARITIES // max(len(cells_md), 1), 1)
+        for at in range(0, len(vectors_nd), rows):
+            value, place = (vectors_nd[at : at + rows] @ cells_md.T).max(dim=1)
+            better = value > best[at : at + rows]
+            best[at : at + rows] = torch.where(better, value, best[at : at + rows])
+            where[at : at + rows] = torch.where(better, place + first, where[at : at + rows])
+    return key.cells[where]
+
+
+def _around(reach: int) -> Int[Tensor, "k 3"]:
+    side = torch.arange(-reach, reach + 1)
+    return torch.stack(torch.meshgrid(side, side, side, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+def _near(
+    vectors_nd: Tensor, key: EmbeddedScan, cells_n3: Tensor, reach: int
+) -> tuple[Int[Tensor, "n k 3"], Float[Tensor, "n k"]]:
+    """Cells around given ones, and how alike they are; cells beyond the map count -inf."""
+    shape = torch.tensor(key.body.shape)
+    places = cells_n3[:, None] + _around(reach)
+    inside = ((places >= 0) & (places < shape)).all(dim=-1)
+    clipped = places.clamp(min=0).minimum(shape - 1)
+    similarity = torch.einsum("nkd,nd->nk", key.at_cells(clipped), vectors_nd)
+    return places, similarity.masked_fill(~inside, -torch.inf)
+
+
+def refine(vectors_nd: Float[Tensor, "n d"], key: EmbeddedScan, cells_n3: Int[Tensor, "n 3"]) -> NDArray[np.float64]:
+    """The peak near each cell to a fraction of a cell, by soft-argmax over its neighbours; (n, 3) RAS mm."""
+    places, similarity = _near(vectors_nd, key, cells_n3, NEIGHBOURS)
+    weight = (SHARPNESS * (similarity - similarity.amax(dim=1, keepdim=True))).exp()
+    peak = (weight[..., None] * places).sum(dim=1) / weight.sum(dim=1, keepdim=True)
+    return key.cell_mm(peak.double().numpy())
+
+
+def search_all(vectors_nd: Float[Tensor, "n d"], key: EmbeddedScan) -> NDArray[np.float64]:
+    """The most alike place of the key's whole body for each row, refined below a voxel; (n, 3) RAS mm."""
+    if not len(vectors_nd):
+        return np.zeros((0, 3))
+    return refine(vectors_nd, key, best_cells(vectors_nd, key))
+
+
+def search_near(
+    vectors_nd: Float[Tensor, "n d"],
+    key: EmbeddedScan,
+    expected_mm: NDArray[Any],
+    *,
+    reach: int,
+    pull: float,
+) -> NDArray[np.float64]:
+    """The most alike place within `reach` cells of an expected one, refined; (n, 3) RAS mm.
+
+    Args:
+        expected_mm: (n, 3) RAS mm.
+        reach: cells on each side.
+        pull: similarity that a place loses at a distance of one cell from the expected one, growing with its square.
+    """
+    expected = torch.from_numpy(key.cell_of(expected_mm)).float()
+    shape = torch.tensor(key.body.shape)
+    centre = expected.round().long().clamp(min=0).minimum(shape - 1)
+    found = []
+    rows = max(SIMILARITIES // ((2 * reach + 1) ** 3 * len(key.fine) * 4), 1)
+    for at in range(0, len(centre), rows):
+        part = slice(at, at + rows)
+        places, similarity = _near(vectors_nd[part], key, centre[part], reach)
+        score = similarity - pull * ((places - expected[part, None]) ** 2).sum(dim=-1)
+        weight = (SHARPNESS * (score - score.amax(dim=1, keepdim=True))).exp()
+        peak = (weight[..., None] * places).sum(dim=1) / weight.sum(dim=1, keepdim=True)
+        found.append(peak)
+    return key.cell_mm(torch.cat(found).double().numpy()) if found else np.zeros((0, 3))
