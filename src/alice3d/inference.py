@@ -19,15 +19,10 @@ from torch.nn import functional as F
 from alice3d.data.intensity import IntensityRule
 from alice3d.errors import UserError
 from alice3d.geometry import Grid, resample, smooth_for
-from alice3d.nn.seghead import build_segmenter
+from alice3d.nn.seghead import WHOLE_VOXELS, build_segmenter, reading_window
 from alice3d.nn.weights import backbone_of, fill_module, find_weights, read_card, read_state
 
 # Shape suffixes: c channels, k classes (0 is background), xyz voxels.
-
-WHOLE_VOXELS = 128**3
-"""Scans up to this many voxels go through a convolutional net in one piece (about 1 GB of features)."""
-POSITION_FREE = frozenset({"resunet"})
-"""Backbones without a position code: what they compute does not depend on where a window starts or how large it is."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class SegmentationModel:
         spacing_mm: (3,) the spacing that the net was trained at.
         values: label value of each class; values[0] is 0, background.
         names: value to name.
-        window: voxels a side of the crops it was trained on.
+        window: voxels a side of the windows that larger scans are read by.
         whole_voxels: scans up to this many voxels are predicted in one piece.
         single_piece: classes of which only the largest connected piece is kept.
     """
@@ -91,7 +86,9 @@ def load_model(path: str | Path) -> SegmentationModel:
         raise UserError(f"{weights.with_suffix('.json').name}: task is {card.get('task')!r}, expected 'segmentation'")
     names = {int(value): str(name) for value, name in card["labels"].items()}
     values = (0, *sorted(names))
-    net = build_segmenter(backbone_of(card), len(values), card["head"])
+    backbone = backbone_of(card)
+    net = build_segmenter(backbone, len(values), card["head"])
+    window, whole_voxels = reading_window(backbone, int(card["crop"]))
     fill_module(net, read_state(weights), weights.name)
     x, y, z = (float(mm) for mm in card["spacing_mm"])
     return SegmentationModel(
@@ -101,8 +98,8 @@ def load_model(path: str | Path) -> SegmentationModel:
         spacing_mm=(x, y, z),
         values=values,
         names=names,
-        window=int(card["crop"]),
-        whole_voxels=WHOLE_VOXELS if card["backbone"]["name"] in POSITION_FREE else 0,
+        window=window,
+        whole_voxels=whole_voxels,
         single_piece=tuple(values.index(int(value)) for value in card.get("single_piece", [])),
     )
 

@@ -1,0 +1,150 @@
+"""Segment scans: a label map beside each name, in each scan's own grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from alice3d import console, outputs
+from alice3d.config import ComputeConfig, OutputConfig
+from alice3d.errors import UserError
+
+if TYPE_CHECKING:
+    from alice3d.inference import SegmentationModel
+
+
+class PredictConfig(OutputConfig, ComputeConfig):
+    """`alice predict MODEL SCAN… OUT`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("model", "scans", "out")
+    uncounted: ClassVar[frozenset[str]] = frozenset({"model", "scans", "seed"})
+    model: Path
+    """Folder that `alice finetune` wrote."""
+    scans: list[Path]
+    """Files, or folders that are searched for them."""
+
+
+def run(config: PredictConfig) -> dict[str, Any]:
+    """Write OUT/name.nii.gz for each scan, with its shape and affine; a bad scan is named and the rest is done."""
+    from alice3d.engine.device import resolve_device
+    from alice3d.engine.selfsupervised import sha256_of
+    from alice3d.inference import load_model
+    from alice3d.nn.weights import find_weights
+
+    weights = find_weights(config.model, "model")
+    model = load_model(weights)
+    found = find_scans(config.scans)
+    refused: dict[str, str] = {}
+    wanted = _readable(found, refused)
+    if not wanted:
+        name, reason = next(iter(refused.items()))
+        raise UserError(f"none of {len(found)} scans can be read; {name}: {reason}")
+    device = resolve_device(config.device, config.threads)
+    contents = {name: sha256_of(path) for name, path in wanted.items()}
+    settings = config.settings(model=sha256_of(weights), scans=contents)
+    state = outputs.check(config.out, "prediction", settings, overwrite=config.overwrite)
+    if state == "done":
+        console.say(f"{config.out}: already done")
+        return outputs.earlier_result(config.out)
+    outputs.begin(config.out, "prediction", settings, state=state, overwrite=config.overwrite)
+    written = _predict(model, wanted, config.out, str(device), refused)
+    if not written:
+        name, reason = next(iter(refused.items()))
+        raise UserError(f"none of {len(found)} scans could be segmented; {name}: {reason}")
+    result = {
+        "written": written,
+        "refused": [{"scan": name, "reason": reason} for name, reason in refused.items()],
+        "labels": {str(value): name for value, name in model.names.items()},
+        "out": str(config.out),
+    }
+    outputs.finish(config.out, result)
+    tail = f", {len(refused)} refused" if refused else ""
+    console.say(
+        f"{len(written)} label maps written to {config.out}{tail}. Next: open them over their scans in a viewer"
+    )
+    return result
+
+
+def find_scans(given: list[Path]) -> dict[str, Path]:
+    """Name of the output, relative to the output folder, to the scan it is of.
+
+    A file gives its own name, a folder the names of all scans in it, relative to it.
+
+    Raises:
+        UserError: missing, a folder without scans, or two scans that would be written under one name.
+    """
+    from alice3d.data.read import SECOND_HALVES, case_id, ending_of
+
+    found: dict[str, Path] = {}
+    for path in given:
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        root = path.parent if path.is_file() else path
+        kept = 0
+        for file in files:
+            relative = file.relative_to(root)
+            hidden = any(part.startswith(".") for part in relative.parts)
+            if path.is_dir() and (hidden or ending_of(file) in (None, *SECOND_HALVES)):
+                continue
+            ending = ".nii" if file.name.lower().endswith(".nii") else ".nii.gz"
+            name = relative.with_name(case_id(file) + ending).as_posix()
+            if name in found:
+                raise UserError(f"{name}: two scans have this name; predict them into two folders")
+            found[name] = file
+            kept += 1
+        if not kept:
+            raise UserError(f"{path}: holds no scan")
+    return found
+
+
+def _readable(found: dict[str, Path], refused: dict[str, str]) -> dict[str, Path]:
+    """The scans whose header is sound; the others go into `refused` with a warning."""
+    from alice3d.data.read import read_header
+    from alice3d.data.scan import ScanError
+
+    kept = {}
+    for name, path in found.items():
+        try:
+            read_header(path)
+            kept[name] = path
+        except ScanError as error:
+            _refuse(name, error.reason, refused)
+    return kept
+
+
+def _refuse(name: str, reason: str, refused: dict[str, str]) -> None:
+    refused[name] = reason
+    console.warn(f"{name} is refused: {reason}")
+
+
+def _predict(
+    model: SegmentationModel, wanted: dict[str, Path], out: Path, device: str, refused: dict[str, str]
+) -> list[str]:
+    """Segment and write; names of what is there in the end. What an earlier, broken-off call wrote is kept."""
+    from alice3d.data.label_writing import UNFINISHED, write_label
+    from alice3d.data.prepare import prepare_array
+    from alice3d.data.read import read_scan
+    from alice3d.data.scan import ScanError
+    from alice3d.geometry import Grid
+
+    for leftover in out.rglob(f"{UNFINISHED}*"):
+        leftover.unlink(missing_ok=True)
+    written = []
+    with console.progress("Predicting", len(wanted)) as bar:
+        for name, path in wanted.items():
+            if not (out / name).exists():
+                try:
+                    volume = read_scan(path)
+                    prepared = prepare_array(volume, spacing_mm=model.spacing_mm, modality=model.rule.modality)
+                except ScanError as error:
+                    _refuse(name, error.reason, refused)
+                    bar.advance(note=name)
+                    continue
+                x, y, z = volume.array.shape
+                target = Grid((x, y, z), volume.affine)
+                image = model.rule(prepared.image, prepared.stats)
+                write_label(out / name, model.label_map(image, prepared.grid, target, device=device), volume.affine)
+            written.append(name)
+            bar.advance(note=name)
+    return written

@@ -1,0 +1,155 @@
+"""Scores of label maps: Dice, surface Dice (NSD) and HD95, a case and a structure, and their summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from surface_distance import compute_robust_hausdorff, compute_surface_dice_at_tolerance, compute_surface_distances
+
+from alice3d.evaluation.bootstrap import mean_interval
+
+METRICS = ("dice", "nsd", "hd95_mm")
+
+
+@dataclass(frozen=True)
+class StructureScore:
+    """One structure of one case.
+
+    Attributes:
+        case: id.
+        structure: name.
+        value: label value.
+        dice: 0 to 1.
+        nsd: share of both surfaces that lies within the tolerance of the other, 0 to 1.
+        hd95_mm: 95th percentile of the distances between the surfaces, the larger of both directions.
+        reference_voxels, predicted_voxels: how many.
+        missed: present in the reference, nothing predicted.
+    """
+
+    case: str
+    structure: str
+    value: int
+    dice: float
+    nsd: float
+    hd95_mm: float
+    reference_voxels: int
+    predicted_voxels: int
+    missed: bool
+
+
+def dice_score(reference_xyz: NDArray[np.bool_], predicted_xyz: NDArray[np.bool_]) -> float:
+    """Twice the overlap by the sum of both (Dice, 1945); NaN where both are empty."""
+    total = int(reference_xyz.sum()) + int(predicted_xyz.sum())
+    return 2 * int((reference_xyz & predicted_xyz).sum()) / total if total else float("nan")
+
+
+def surface_scores(
+    reference_xyz: NDArray[np.bool_],
+    predicted_xyz: NDArray[np.bool_],
+    spacing_mm: Iterable[float],
+    *,
+    tolerance_mm: float,
+) -> tuple[float, float]:
+    """NSD at a tolerance and HD95 in mm, by DeepMind's surface-distance package (Nikolov et al., JMIR 2021).
+
+    Surface elements are weighted by their area. Where one is empty NSD is 0 and HD95 the diagonal of the array; where
+    both are empty, NaN.
+
+    Args:
+        reference_xyz, predicted_xyz: masks.
+        spacing_mm: (3,) of the arrays' axes.
+        tolerance_mm: distance up to which surfaces agree.
+    """
+    spacing = [float(mm) for mm in spacing_mm]
+    filled = bool(reference_xyz.any()), bool(predicted_xyz.any())
+    if not any(filled):
+        return float("nan"), float("nan")
+    if not all(filled):
+        return 0.0, float(np.linalg.norm(np.asarray(reference_xyz.shape) * spacing))
+    distances = compute_surface_distances(reference_xyz, predicted_xyz, spacing)
+    nsd = float(compute_surface_dice_at_tolerance(distances, tolerance_mm))
+    return nsd, float(compute_robust_hausdorff(distances, 95))
+
+
+def score_case(
+    case: str,
+    reference_xyz: NDArray[Any],
+    predicted_xyz: NDArray[Any],
+    spacing_mm: Iterable[float],
+    names: dict[int, str],
+    *,
+    tolerance_mm: float,
+) -> list[StructureScore]:
+    """Scores of the structures that a case's reference shows; one that it lacks was not contoured and is left out.
+
+    Args:
+        case: id.
+        reference_xyz, predicted_xyz: label values on one grid.
+        spacing_mm: (3,) of that grid.
+        names: label value to name.
+        tolerance_mm: of NSD.
+    """
+    spacing = [float(mm) for mm in spacing_mm]
+    scores = []
+    for value in sorted({int(v) for v in np.unique(reference_xyz)} - {0}):
+        reference, predicted = reference_xyz == value, predicted_xyz == value
+        nsd, hd95_mm = surface_scores(reference, predicted, spacing, tolerance_mm=tolerance_mm)
+        scores.append(
+            StructureScore(
+                case=case,
+                structure=names.get(value, f"label_{value}"),
+                value=value,
+                dice=dice_score(reference, predicted),
+                nsd=nsd,
+                hd95_mm=hd95_mm,
+                reference_voxels=int(reference.sum()),
+                predicted_voxels=int(predicted.sum()),
+                missed=not predicted.any(),
+            )
+        )
+    return scores
+
+
+def summarise(scores: list[StructureScore], cases: int, structures: list[str], *, seed: int = 0) -> dict[str, Any]:
+    """Means over the structures of a case, then over cases, with 95 % bootstrap intervals over cases.
+
+    Args:
+        scores: of all cases.
+        cases: how many were scored; one without any structure counts in none of the means.
+        structures: names that could have been present, for the count of absent ones.
+        seed: of the bootstrap.
+
+    Returns:
+        `cases`; `dice`, `nsd`, `hd95_mm`, each with `mean`, `low`, `high`; `by_structure`: name to the same, with its
+        own `cases`, `absent` (references without it) and `missed` (present, nothing predicted); `absent` and `missed`
+        summed over structures.
+    """
+    by_case: dict[str, list[StructureScore]] = {}
+    for score in scores:
+        by_case.setdefault(score.case, []).append(score)
+    overall = {
+        metric: mean_interval(
+            [float(np.mean([getattr(score, metric) for score in its])) for its in by_case.values()], seed=seed
+        )
+        for metric in METRICS
+    }
+    by_structure = {}
+    for name in structures:
+        its = [score for score in scores if score.structure == name]
+        by_structure[name] = {
+            "cases": len(its),
+            "absent": cases - len(its),
+            "missed": sum(score.missed for score in its),
+            **{metric: mean_interval([getattr(score, metric) for score in its], seed=seed) for metric in METRICS},
+        }
+    return {
+        "cases": cases,
+        **overall,
+        "by_structure": by_structure,
+        "absent": sum(entry["absent"] for entry in by_structure.values()),
+        "missed": sum(score.missed for score in scores),
+    }

@@ -1,0 +1,255 @@
+"""A linear head on a frozen encoder: voxels drawn by stratum, one convex problem, then Dice, in seconds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+
+from alice3d.console import Progress
+from alice3d.data.intensity import IntensityRule
+from alice3d.data.store import Case, Store
+from alice3d.data.volumes import case_grid, read_grid, read_label_grid
+from alice3d.nn.seghead import LinearSegmentationNet, features_at, reading_window
+from alice3d.tasks.crops import classes_of, contoured_classes
+from alice3d.tasks.settings import LinearSettings
+
+# Shape suffixes: n voxels, f features, k classes (0 is background), xyz voxels.
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Drawn voxels of all cases.
+
+    Attributes:
+        features: (n, f) float32.
+        classes: (n,) class indices.
+        contoured: (n, k) True = the voxel's case shows this class.
+        weight: (n,) how many voxels of its scan each stands for.
+    """
+
+    features: Tensor
+    classes: Tensor
+    contoured: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A box of a scan whose pyramid is read at once, and the part of it that no other box reads.
+
+    Attributes:
+        low: (3,) first voxel of the box in the padded scan.
+        side: (3,) voxels of the box.
+        own_low, own_high: (3,) the part of the scan, start <= index < stop, that this box answers for.
+    """
+
+    low: tuple[int, ...]
+    side: tuple[int, ...]
+    own_low: tuple[int, ...]
+    own_high: tuple[int, ...]
+
+
+def pieces_of(shape: tuple[int, ...], stride: int, window: int | None) -> list[Piece]:
+    """Boxes that share a scan out: one, or half-overlapping windows of which each answers for its middle.
+
+    Args:
+        shape: of the scan.
+        stride: sides of boxes are multiples of it.
+        window: voxels a side; None reads the scan whole.
+    """
+    axes = []
+    for length in shape:
+        side = -(-(window or length) // stride) * stride
+        last = max(length - side, 0)
+        starts = [*range(0, last, max(side // 2, 1)), last]
+        borders = [0, *((a + b + side) // 2 for a, b in itertools.pairwise(starts)), length]
+        axes.append([(start, side, *own) for start, own in zip(starts, itertools.pairwise(borders), strict=True)])
+    return [Piece(*zip(*axis_parts, strict=True)) for axis_parts in itertools.product(*axes)]
+
+
+class LinearFit:
+    """Finds the linear layer of a `LinearSegmentationNet`; its backbone is not touched.
+
+    Args:
+        net: in evaluation mode.
+        store: where the scans are.
+        cases: labelled ones.
+        values: label value of each class.
+        rule: how voxels become channels.
+        spacing_mm: (3,) the spacing that scans are read at.
+        crop: voxels a side of the windows that the model will be used with, see `reading_window`.
+        settings: of the fit.
+        structure_weight: weight of a structure's voxel in the cross-entropy; background's is 1.
+        device: where the backbone runs.
+        seed: of the drawn voxels.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: LinearSegmentationNet,
+        store: Store,
+        cases: list[Case],
+        values: tuple[int, ...],
+        rule: IntensityRule,
+        spacing_mm: tuple[float, float, float],
+        crop: int,
+        settings: LinearSettings,
+        structure_weight: float,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.net, self.store, self.cases, self.values = net.to(device), store, cases, values
+        self.rule, self.spacing_mm = rule, spacing_mm
+        self.window, self.whole_voxels = reading_window(net.backbone, crop)
+        self.settings, self.structure_weight, self.device, self.seed = settings, structure_weight, device, seed
+
+    def solve(self, bar: Progress) -> float:
+        """Set the layer's weights; returns the last loss. The bar advances once a case and round."""
+        loss = 0.0
+        for round_ in range(self.settings.linear_rounds):
+            drawn = []
+            for number, case in enumerate(self.cases):
+                drawn.append(self.draw(case, round_, np.random.default_rng([self.seed, round_, number])))
+                bar.advance(note=case.id)
+            voxels = Voxels(*(torch.cat([getattr(part, name) for part in drawn]) for name in Voxels.__annotations__))
+            weight, bias, loss = solve_linear(voxels, self.settings, self.structure_weight)
+            with torch.no_grad():
+                self.net.linear.weight.copy_(weight)
+                self.net.linear.bias.copy_(bias)
+        return loss
+
+    @torch.no_grad()
+    def draw(self, case: Case, round_: int, rng: np.random.Generator) -> Voxels:
+        """Voxels of one case: of each structure, around structures, where the last round erred, and anywhere else."""
+        grid = case_grid(case, self.spacing_mm)
+        image_cxyz = read_grid(self.store, case, grid, self.rule)
+        classes_xyz = classes_of(read_label_grid(self.store, case, grid), self.values)
+        contoured = contoured_classes(case, self.values)
+        pyramids = list(self._pyramids(image_cxyz))
+        strata_xyz = strata_of(classes_xyz, len(self.values))
+        if round_:
+            for piece, pyramid in pyramids:
+                own = tuple(slice(a, b) for a, b in zip(piece.own_low, piece.own_high, strict=True))
+                inner = tuple(
+                    slice(a - s, b - s) for a, b, s in zip(piece.own_low, piece.own_high, piece.low, strict=True)
+                )
+                scores = self.net.classify(pyramid, piece.side)[0].softmax(dim=0)[:, *inner].cpu().numpy()
+                wrong = scores[1:][contoured[1:]].sum(axis=0) > 0.1
+                strata_xyz[own][wrong & (classes_xyz[own] == 0)] = len(self.values) + 1
+        index_n3, weight = draw_by_stratum(strata_xyz, self.settings.linear_voxels, rng)
+        features = torch.empty(len(index_n3), sum(self.net.backbone.channels))
+        for piece, pyramid in pyramids:
+            inside = ((index_n3 >= piece.own_low) & (index_n3 < piece.own_high)).all(axis=1)
+            local = torch.from_numpy(index_n3[inside] - piece.low).to(self.device)
+            features[torch.from_numpy(inside)] = features_at(pyramid, piece.side, local).cpu()
+        return Voxels(
+            features=features,
+            classes=torch.from_numpy(classes_xyz[tuple(index_n3.T)]),
+            contoured=torch.from_numpy(contoured).expand(len(index_n3), -1),
+            weight=torch.from_numpy(weight),
+        )
+
+    def _pyramids(self, image_cxyz: NDArray[np.float32]) -> Iterator[tuple[Piece, list[Tensor]]]:
+        image = torch.from_numpy(image_cxyz)
+        shape = tuple(image.shape[1:])
+        lowest = image.amin(dim=(1, 2, 3), keepdim=True)  # pads as prediction does
+        whole = image[0].numel() <= self.whole_voxels
+        for piece in pieces_of(shape, self.net.stride, None if whole else self.window):
+            box = image[:, *(slice(a, a + n) for a, n in zip(piece.low, piece.side, strict=True))]
+            ends = [(0, n - have) for n, have in zip(piece.side, box.shape[1:], strict=True)]
+            padded = F.pad(box - lowest, [value for pair in reversed(ends) for value in pair]) + lowest
+            yield piece, self.net.backbone.pyramid(padded[None].to(self.device))
+
+
+def strata_of(classes_xyz: NDArray[np.int64], classes: int, reach: int = 3) -> NDArray[np.int64]:
+    """Stratum of each voxel: 1 .. k-1 its structure, 0 background, k background within `reach` voxels of a structure.
+
+    k + 1 is free for what else is hard.
+    """
+    strata = classes_xyz.copy()
+    near = ndimage.binary_dilation(classes_xyz > 0, iterations=reach)
+    strata[near & (classes_xyz == 0)] = classes
+    return strata
+
+
+def draw_by_stratum(
+    strata_xyz: NDArray[np.int64], count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Up to `count` voxels of each stratum, without repeats.
+
+    Returns:
+        indices (n, 3), and how many voxels of its stratum each stands for (n,).
+    """
+    chosen, weights = [], []
+    flat = strata_xyz.ravel()
+    for stratum in np.unique(flat):
+        members = np.flatnonzero(flat == stratum)
+        taken = members if len(members) <= count else rng.choice(members, count, replace=False)
+        chosen.append(taken)
+        weights.append(np.full(len(taken), len(members) / len(taken), np.float32))
+    index = np.stack(np.unravel_index(np.concatenate(chosen), strata_xyz.shape), axis=-1)
+    return index, np.concatenate(weights)
+
+
+def solve_linear(
+    voxels: Voxels, settings: LinearSettings, structure_weight: float = 4.0
+) -> tuple[Tensor, Tensor, float]:
+    """The linear layer (weight (k, f), bias (k,)) with the least loss over drawn voxels, and that loss.
+
+    First weighted cross-entropy alone, which is convex, then with soft Dice, which puts each structure's threshold
+    where overlap is best. Weights make the sums those of whole scans, so no class is over-called. Features are
+    standardised for the solution, and the standardisation is folded into the layer.
+    """
+    mean = voxels.features.mean(dim=0)
+    scale = 1 / voxels.features.std(dim=0).clamp(min=1e-5)
+    x_nf = (voxels.features - mean) * scale
+    hidden_nk = ~voxels.contoured
+    target_nk = F.one_hot(voxels.classes, hidden_nk.shape[1]).to(x_nf.dtype)
+    entropy_weight = voxels.weight * torch.where(voxels.classes > 0, structure_weight, 1.0)
+    entropy_weight = entropy_weight / entropy_weight.sum()
+    weight = torch.zeros(hidden_nk.shape[1], x_nf.shape[1], requires_grad=True)
+    bias = torch.zeros(hidden_nk.shape[1], requires_grad=True)
+
+    def loss_of(with_dice: bool) -> Tensor:
+        logits_nk = x_nf @ weight.T + bias
+        log_p = logits_nk.log_softmax(dim=1)
+        # What was not contoured may be there: background's chance includes it (see losses.segment).
+        merged = log_p.masked_fill(~hidden_nk & (torch.arange(log_p.shape[1]) > 0), float("-inf")).logsumexp(dim=1)
+        chosen = torch.where(voxels.classes > 0, log_p.gather(1, voxels.classes[:, None])[:, 0], merged)
+        loss = -(entropy_weight * chosen).sum() + settings.ridge * weight.square().sum()
+        if with_dice:
+            counted = voxels.weight[:, None] * voxels.contoured[:, 1:]
+            p_nk = log_p[:, 1:].exp()
+            overlap = (counted * p_nk * target_nk[:, 1:]).sum(dim=0)
+            total = (counted * (p_nk + target_nk[:, 1:])).sum(dim=0)
+            loss = loss + (1 - 2 * overlap / total.clamp(min=1)).mean()
+        return loss
+
+    value = _minimise(lambda: loss_of(False), [weight, bias], settings.linear_iterations)
+    value = _minimise(lambda: loss_of(True), [weight, bias], settings.linear_iterations)
+    folded = weight.detach() * scale
+    return folded, bias.detach() - folded @ mean, value
+
+
+def _minimise(loss_of: Callable[[], Tensor], parameters: list[Tensor], iterations: int) -> float:
+    """L-BFGS with a strong Wolfe line search; returns the loss reached."""
+    optimiser = torch.optim.LBFGS(parameters, max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = loss_of()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        return float(loss_of())

@@ -1,0 +1,123 @@
+"""Fine-tuning for segmentation: which cases, which net, which rates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from torch import Tensor, nn
+
+from alice3d.data.store import Case, Store
+from alice3d.errors import UserError
+from alice3d.losses.segment import segmentation_loss
+from alice3d.nn.ema import target_of, update_ema
+from alice3d.nn.seghead import SegmentationNet
+from alice3d.tasks.settings import SegmentationSettings
+
+SINGLE_SHARE = 0.98
+"""A structure counts as one piece where its largest piece holds this share of its voxels in every training case."""
+
+
+def labelled_cases(store: Store, split: str) -> list[Case]:
+    """Cases of a split whose reference shows at least one structure, sorted by id.
+
+    Raises:
+        UserError: no such split, or no such case in it.
+    """
+    if split not in store.splits:
+        known = ", ".join(store.splits) or "none"
+        raise UserError(f"split: the store has no split {split!r}; it has {known}")
+    found = [case for case in store.cases(split) if case.labelled and case.structures]
+    if not found:
+        raise UserError(f"split: no case of split {split!r} has labels; give `alice prepare` a --labels folder")
+    return found
+
+
+def draw_cases(cases: list[Case], count: int | None, seed: int) -> list[Case]:
+    """The first `count` cases of a seeded order: the draw of 5 is part of the draw of 20 with the same seed.
+
+    In that order, cases that show a structure not shown before come first, so that a small draw lacks none it need not.
+
+    Args:
+        cases: labelled ones.
+        count: how many; None takes all.
+        seed: of the order.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if count is None:
+        return cases
+    if count > len(cases):
+        raise UserError(f"--labels: {count} labelled cases are asked for, the training split has {len(cases)}")
+    shuffled = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]
+    seen: set[int] = set()
+    first = []
+    for case in shuffled:
+        if not seen.issuperset(case.structures):
+            first.append(case)
+            seen.update(case.structures)
+    return [*first, *(case for case in shuffled if case not in first)][:count]
+
+
+def single_pieces(store: Store, cases: list[Case], values: tuple[int, ...]) -> list[int]:
+    """Label values of the structures that are one connected piece in every case that shows them."""
+    single = set(values[1:])
+    for case in cases:
+        labels = store.label(case.id)[:, :, :]
+        for value in single.intersection(case.structures):
+            pieces, count = ndimage.label(labels == value, np.ones((3, 3, 3)))
+            sizes = np.bincount(pieces.ravel())[1:]
+            if count > 1 and sizes.max() < SINGLE_SHARE * sizes.sum():
+                single.discard(value)
+    return sorted(single)
+
+
+class SegmentationTask(nn.Module):
+    """A segmenter that learns; follows the engine's `Method`.
+
+    A pre-trained backbone stands still at first, while the new head learns what to ask of it, and then moves at a
+    share of the head's rate: what it knows is kept.
+
+    Args:
+        net: backbone and decoder.
+        settings: rates and weights.
+        total_steps: of the run.
+        pretrained: whether the backbone holds something worth keeping.
+    """
+
+    def __init__(
+        self, net: SegmentationNet, settings: SegmentationSettings, *, total_steps: int, pretrained: bool
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.settings = settings
+        self.pretrained = pretrained
+        frozen_share = settings.head_first if settings.backbone_rate else 1.0
+        self.frozen_steps = round(frozen_share * total_steps) if pretrained else 0
+        self.averaged = target_of(net) if settings.average else None
+
+    def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """Dice and cross-entropy of one batch of `tasks.crops` samples."""
+        logits_bkxyz = self.net(batch["image"], freeze_backbone=step < self.frozen_steps)
+        return segmentation_loss(
+            logits_bkxyz, batch["labels"], batch["contoured"], structure_weight=self.settings.structure_weight
+        )
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The backbone at its share of the rate, the head at the full rate."""
+        backbone = list(self.net.backbone.parameters())
+        own = {id(p) for p in backbone}
+        head = [p for p in self.net.parameters() if id(p) not in own]
+        scale = self.settings.backbone_rate if self.pretrained else 1.0
+        return [{"params": head}, *([{"params": backbone, "lr_scale": scale}] if scale else [])]
+
+    def after_step(self, step: int) -> None:
+        """Move the averaged weights; the average starts quickly, so that the first steps do not linger."""
+        if self.averaged is not None:
+            update_ema(self.averaged, self.net, min(self.settings.average, (1 + step) / (10 + step)))
+
+    def trained(self) -> SegmentationNet:
+        """What is written: the averaged net, or the last one where nothing is averaged."""
+        return self.averaged if self.averaged is not None else self.net

@@ -1,0 +1,35 @@
+"""Settings of the tasks; importing them costs nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from alice3d.config import Config
+
+
+class SegmentationSettings(Config):
+    """What fine-tuning a segmenter adds to the loop's settings."""
+
+    structure_weight: Annotated[float, Field(gt=0)] = 4.0
+    """Weight of a structure's voxel in the cross-entropy; background's is 1."""
+    backbone_rate: Annotated[float, Field(ge=0)] = 0.3
+    """Learning rate of a pre-trained backbone, as a share of the head's; from scratch all learn at the full rate."""
+    head_first: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the steps in which a pre-trained backbone stands still while the new head learns."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Momentum of the moving average of the weights, which becomes the model; 0 = the last weights."""
+
+
+class LinearSettings(Config):
+    """How the linear head is found."""
+
+    ridge: Annotated[float, Field(ge=0)] = 1e-3
+    """Linear head: weight of the squared norm of its weights on standardised features."""
+    linear_voxels: Annotated[int, Field(ge=16)] = 1500
+    """Linear head: voxels drawn a case of each structure, of hard and of easy background."""
+    linear_rounds: Annotated[int, Field(ge=1, le=5)] = 2
+    """Linear head: solutions; each after the first draws background where the one before saw a structure."""
+    linear_iterations: Annotated[int, Field(ge=1)] = 60
+    """Linear head: steps of L-BFGS a round, for each of its two losses."""
