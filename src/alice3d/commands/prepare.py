@@ -85,5 +85,5 @@ def run(config: PrepareConfig) -> dict[str, Any]:
     )
     result = prepare(config.scans, config.store, options)
     if not config.dry_run:
-        console.say(f"Store written to {config.store}. Next: alice train-matcher {config.store} MATCHER")
+        console.say(f"Store in {config.store}. Next: alice train-matcher {config.store} MATCHER")
     return result

@@ -81,8 +81,7 @@ def work(task: Task) -> Row:
     try:
         return _prepare(task)
     except ScanError as error:
-        whose = "label: " if source.label is not None and error.name == source.label_name else ""
-        return refused_row(source, whose + error.reason, task.split)
+        return refused_row(source, error.reason, task.split)
     except MemoryError:
         return refused_row(source, "too large: preparing it takes more memory than there is", task.split)
     except WorkFailed:
@@ -91,8 +90,9 @@ def work(task: Task) -> Row:
         return refused_row(source, f"unexpected {type(error).__name__} while it was prepared", task.split)
 
 
-def _named(source: Source, label: bool, error: ScanError) -> ScanError:
-    return ScanError(source.label_name if label else source.name, error.reason)
+def _of_label(source: Source, error: ScanError) -> ScanError:
+    """`on another grid` becomes `label on another grid`: the row stands for the scan."""
+    return ScanError(source.name, f"label {error.reason}")
 
 
 def _prepare(task: Task) -> Row:
@@ -164,7 +164,7 @@ def _label_header(task: Task, header: Header) -> Header | None:
         label = read_header(source.label, unoriented=task.unoriented)
         check_same_grid(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
     except ScanError as error:
-        raise _named(source, True, error) from None
+        raise _of_label(source, error) from None
     return label
 
 
@@ -178,7 +178,7 @@ def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
         check_classes(values, task.label_names, source.label_name)
         label, affine = check_same_grid(volume.array, volume.affine, header.shape, header.affine, source.label_name)
     except ScanError as error:
-        raise _named(source, True, error) from None
+        raise _of_label(source, error) from None
     if not values.any():
         return None, affine, ("the label is empty, taken as unlabelled",)
     return label, affine, ()

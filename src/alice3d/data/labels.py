@@ -34,11 +34,11 @@ def check_same_grid(
     wanted, wanted_affine = to_closest_ras(np.broadcast_to(np.uint8(0), shape), affine)
     if turned.shape != wanted.shape:
         ours, theirs = ("x".join(map(str, s)) for s in (turned.shape, wanted.shape))
-        raise ScanError(name, f"label on another grid: {ours} voxels along R, A, S, its scan has {theirs}")
+        raise ScanError(name, f"on another grid: {ours} voxels along R, A, S, its scan has {theirs}")
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in wanted.shape], indexing="ij")).reshape(3, -1).T
     apart = np.linalg.norm(apply_affine(turned_affine, corners) - apply_affine(wanted_affine, corners), axis=1).max()
     if apart > SAME_PLACE * spacing_of(affine).min():
-        raise ScanError(name, f"label on another grid: it lies up to {apart:.2f} mm off its scan")
+        raise ScanError(name, f"on another grid: it lies up to {apart:.2f} mm off its scan")
     return turned, turned_affine
 
 
@@ -51,7 +51,7 @@ def check_classes(values: NDArray[Any], names: Mapping[int, str], name: str) -> 
     unknown = [int(value) for value in values if value and int(value) not in names]
     if names and unknown:
         shown = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-        raise ScanError(name, f"label value outside the declared classes: {shown}")
+        raise ScanError(name, f"value outside the declared classes: {shown}")
 
 
 def resample_labels(label: NDArray[Any], affine: Affine, grid: Grid) -> tuple[NDArray[Any], tuple[str, ...]]:

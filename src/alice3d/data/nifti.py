@@ -176,7 +176,8 @@ def _affine(
 
 def _sform(raw: Any) -> Affine:
     affine = np.eye(4)
-    affine[:3] = [np.asarray(raw[row], np.float64) for row in ("srow_x", "srow_y", "srow_z")]
+    with np.errstate(invalid="ignore"):  # a damaged header may hold signalling NaN
+        affine[:3] = [np.asarray(raw[row], np.float64) for row in ("srow_x", "srow_y", "srow_z")]
     return affine
 
 
@@ -230,7 +231,9 @@ def read_voxels(header: Header) -> NDArray[Any]:
                 while stream.read(CHUNK):  # checks length and checksum at the end
                     pass
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise ScanError(name, f"truncated or damaged gzip after {filled:,} of {size:,} bytes; copy it again") from None
+        raise ScanError(
+            name, f"truncated or damaged gzip: it ends after {filled:,} of {size:,} bytes; copy it again"
+        ) from None
     array = buffer.view(header.dtype).reshape(header.shape, order="F")
     if not header.dtype.isnative:
         array = array.astype(header.dtype.newbyteorder("="))

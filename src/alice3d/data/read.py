@@ -94,15 +94,15 @@ def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume
     array, name = read_voxels(header), header.path.name
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ScanError(name, "NaN or infinite label values")
+        raise ScanError(name, "NaN or infinite: a label map holds whole numbers")
     if array.dtype.kind == "f":
         whole = np.rint(array)
         if not (np.abs(array - whole) < 1e-3).all():
             broken = array[np.abs(array - whole) >= 1e-3][0]
             raise ScanError(
-                name, f"label values are not whole numbers: {broken:g} occurs; was it resampled by interpolation?"
+                name, f"values are not whole numbers: {broken:g} occurs; was it resampled by interpolation?"
             )
         array = whole
     if low < -0.5 or high > 32767:
-        raise ScanError(name, f"label values out of range: {low:g} to {high:g}, 0 to 32,767 are possible")
+        raise ScanError(name, f"values out of range: {low:g} to {high:g}, 0 to 32,767 are possible")
     return Volume(array.astype(np.uint8 if high < 256 else np.int16), header.affine, header.notes)

@@ -1,0 +1,393 @@
+"""prepare takes what is good, refuses the rest with a reason, goes on where it stopped, and invents nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scan_files import affine_of, head_like, patch, write_nifti
+
+from alice3d.commands.prepare import PrepareConfig, run
+from alice3d.data import case_work
+from alice3d.data.labels import read_label_names, resample_labels
+from alice3d.data.prepare import PrepareOptions, prepare
+from alice3d.data.splits import default_splits, read_splits
+from alice3d.data.store import Store
+from alice3d.errors import UserError, WorkFailed
+from alice3d.geometry import diagonal_affine, ras_grid
+
+Scans = Callable[..., Path]
+OPTIONS = PrepareOptions(spacing_mm=(3.0, 3.0, 3.0), modality="ct")
+
+
+def reason_of(store: Path, name: str) -> str:
+    return next(reason for case, _, reason in Store.open(store).refused if case == name)
+
+
+def test_a_folder_becomes_a_store(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("a", "b", "c", labels=True, axes="PLI")
+    result = prepare(folder, tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels", label_names={1: "sphere"}))
+    assert result == {"taken": 3, "refused": 0, "reasons": {}, "store": str(tmp_path / "s"), "added": 3}
+    store = Store.open(tmp_path / "s")
+    assert store.spec.modality == "ct"
+    assert store.label_names == {1: "sphere"}
+    assert sorted(store.splits) == ["test", "train"]
+    case = store.case("a")
+    image, label = store.image("a")[:], store.label("a")[:]
+    assert image.dtype == np.int16
+    assert image.shape == label.shape == case.shape
+    assert case.labelled
+    assert case.structures == (1,)
+    assert case.source == "a.nii.gz"
+    assert label[image > 700].mean() > 0.9
+    assert image[label > 0].mean() > 600
+    assert case.stats["min"] < -900 < 800 < case.stats["max"]
+
+
+def test_auto_spacing_is_the_median_and_modality_is_told_by_values(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("a", "b")
+    write_nifti(folder / "c.nii", head_like(), affine_of((9, 9, 9)))
+    prepare(folder, tmp_path / "s")
+    spec = Store.open(tmp_path / "s").spec
+    assert spec.spacing_mm == (2.0, 2.0, 2.5)
+    assert spec.modality == "ct"
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        write_nifti(tmp_path / "mr" / f"{name}.nii", rng.gamma(2, 80, (12, 12, 12)).astype(np.float32))
+    prepare(tmp_path / "mr", tmp_path / "m")
+    store = Store.open(tmp_path / "m")
+    assert store.spec.modality == "mr"
+    assert store.image("a").dtype == np.float32
+    assert "no body stands out" in store.case("a").notes
+
+
+def test_bad_scans_are_rows_with_reasons_and_the_rest_is_done(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("good", "cut", "zero", "twice", "label_off", "label_odd", labels=True)
+    (folder / "cut.nii.gz").write_bytes((folder / "cut.nii.gz").read_bytes()[:3000])
+    patch(folder / "zero.nii.gz", "pixdim", b"\0\0\0\0", 1, 4)
+    write_nifti(folder / "more" / "twice.nii", head_like())
+    write_nifti(folder / "4d.nii", np.zeros((4, 4, 4, 2), np.int16))
+    write_nifti(tmp_path / "labels" / "label_off.nii.gz", np.ones((24, 26, 21), np.uint8))
+    write_nifti(tmp_path / "labels" / "label_odd.nii.gz", (head_like() > 500).astype(np.uint8) * 9)
+    options = replace(OPTIONS, labels=tmp_path / "labels", label_names={1: "sphere"})
+    result = prepare(folder, tmp_path / "s", options)
+    assert result["taken"] == 1
+    assert result["refused"] == 7
+    assert result["reasons"]["duplicate case name"] == 2
+    assert result["reasons"]["label on another grid"] == result["reasons"]["truncated or damaged gzip"] == 1
+    assert "pixdim[1] is 0 mm" in reason_of(tmp_path / "s", "zero")
+    assert "more/twice.nii" in reason_of(tmp_path / "s", "twice") or "twice.nii.gz" in reason_of(
+        tmp_path / "s", "twice"
+    )
+    assert "24x26x21 voxels" in reason_of(tmp_path / "s", "label_off")
+    assert "declared classes: 9" in reason_of(tmp_path / "s", "label_odd")
+    assert {path.stem for path in (tmp_path / "s" / "images").iterdir()} == {"good"}
+
+
+def test_label_in_another_order_of_axes_lies_on_the_same_grid(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("a", labels=True)
+    label = (head_like(seed=0) > 500).astype(np.uint8)
+    turned = affine_of(axes="RAS") @ np.array([[-1, 0, 0, 23], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    write_nifti(tmp_path / "labels" / "a.nii.gz", label[::-1].transpose(0, 2, 1), turned)
+    prepare(folder, tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels"))
+    store = Store.open(tmp_path / "s")
+    assert store.label("a")[:][store.image("a")[:] > 700].mean() > 0.9
+
+
+def test_label_moved_by_half_a_voxel_is_refused(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("a", "b", labels=True)
+    affine = affine_of()
+    affine[0, 3] += 1.0
+    write_nifti(tmp_path / "labels" / "a.nii.gz", (head_like() > 500).astype(np.uint8), affine)
+    prepare(folder, tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels"))
+    assert "up to 1.00 mm off" in reason_of(tmp_path / "s", "a")
+
+
+def test_no_scan_taken_is_an_error(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "scans" / "a.nii", np.zeros((5, 5, 5), np.int16))
+    with pytest.raises(UserError, match="constant voxels: all are 0"):
+        prepare(tmp_path / "scans", tmp_path / "s", OPTIONS)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no scans found"):
+        prepare(tmp_path / "empty", tmp_path / "s2", OPTIONS)
+    with pytest.raises(UserError, match="no such file or folder"):
+        prepare(tmp_path / "nowhere", tmp_path / "s2", OPTIONS)
+    with pytest.raises(UserError, match="no such folder of labels"):
+        prepare(tmp_path / "scans", tmp_path / "s2", replace(OPTIONS, labels=tmp_path / "nowhere"))
+    assert not (tmp_path / "s2").exists()
+
+
+def test_the_same_call_again_is_done_and_new_scans_are_added(
+    scans: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = scans("a", "b")
+    prepare(folder, tmp_path / "s")
+    before = (tmp_path / "s" / "index.csv").read_bytes(), Store.open(tmp_path / "s").checksum
+    with monkeypatch.context() as patched:
+        patched.setattr(case_work, "read_voxels", lambda _: pytest.fail("read again"))
+        assert prepare(folder, tmp_path / "s")["added"] == 0
+    assert "already done" in capsys.readouterr().out
+    assert ((tmp_path / "s" / "index.csv").read_bytes(), Store.open(tmp_path / "s").checksum) == before
+    write_nifti(folder / "c.nii", head_like(seed=9), affine_of((9, 9, 9)))
+    result = prepare(folder, tmp_path / "s")
+    assert (result["taken"], result["added"]) == (3, 1)
+    assert Store.open(tmp_path / "s").case("c").spacing_mm == (2.0, 2.0, 2.5)
+    write_nifti(folder / "c.nii", head_like(seed=10), affine_of((9, 9, 9)))
+    os.utime(folder / "c.nii", ns=(1, 1))
+    assert prepare(folder, tmp_path / "s")["added"] == 1
+
+
+def test_a_label_that_arrives_later_is_added(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("a", "b", labels=True)
+    prepare(folder, tmp_path / "s", OPTIONS)
+    assert not Store.open(tmp_path / "s").case("a").labelled
+    prepare(folder, tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels"))
+    assert Store.open(tmp_path / "s").case("a").labelled
+    assert prepare(folder, tmp_path / "s", OPTIONS)["added"] == 0
+    assert Store.open(tmp_path / "s").case("a").labelled
+
+
+def test_other_settings_need_overwrite(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("a", "b")
+    prepare(folder, tmp_path / "s", OPTIONS)
+    for options, words in (
+        (replace(OPTIONS, spacing_mm=(4.0, 4.0, 4.0)), "spacing_mm 3,3,3, this call has 4,4,4"),
+        (replace(OPTIONS, modality="mr"), "modality ct, this call has mr"),
+        (replace(OPTIONS, crop="none"), "crop body"),
+        (replace(OPTIONS, label_names={1: "x"}), "label_names"),
+    ):
+        with pytest.raises(UserError, match=words):
+            prepare(folder, tmp_path / "s", options)
+    result = prepare(folder, tmp_path / "s", replace(OPTIONS, spacing_mm=(4.0, 4.0, 4.0), overwrite=True))
+    assert result["added"] == 2
+    assert Store.open(tmp_path / "s").spec.spacing_mm == (4, 4, 4)
+
+
+def test_a_folder_with_something_else_is_left_alone(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("a", "b")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds something else"):
+        prepare(folder, tmp_path / "s", OPTIONS)
+    prepare(folder, tmp_path / "s", replace(OPTIONS, overwrite=True))
+    assert (tmp_path / "s" / "thesis.txt").read_text() == "mine"
+    with pytest.raises(UserError, match="is a file"):
+        prepare(folder, tmp_path / "s" / "thesis.txt", OPTIONS)
+
+
+def test_splits_come_from_a_file(scans: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = scans("a", "b", "c")
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps({"heldout": ["a.nii.gz", "unknown"], "mine": ["b"]}))
+    prepare(folder, tmp_path / "s", replace(OPTIONS, splits=splits))
+    store = Store.open(tmp_path / "s")
+    assert {case.id: case.split for case in store.cases()} == {"a": "heldout", "b": "mine", "c": ""}
+    assert "1 ids of the splits file have no scan (unknown)" in capsys.readouterr().err
+    splits.write_text(json.dumps({"heldout": ["c"]}))
+    prepare(folder, tmp_path / "s", replace(OPTIONS, splits=splits))
+    assert [case.id for case in Store.open(tmp_path / "s").cases("heldout")] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[", "no valid JSON"),
+        ("[]", "mapping"),
+        ('{"a": "b"}', "must be a list"),
+        ('{"a": ["x"], "b": ["x"]}', "in split 'a' and in 'b'"),
+    ],
+)
+def test_bad_splits_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "splits.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_splits(path)
+
+
+def test_default_splits_keep_their_shares_and_never_reshuffle() -> None:
+    names = [f"c{i:03d}" for i in range(50)]
+    first = default_splits(names, ["u"], 0)
+    assert [list(first.values()).count(split) for split in ("train", "val", "test", "pretrain")] == [35, 5, 10, 1]
+    assert first == default_splits(names, ["u"], 0) != default_splits(names, ["u"], 1)
+    more = default_splits([*names, *(f"d{i}" for i in range(50)), "u"], [], 0, first)
+    assert {name: more[name] for name in names} == {name: first[name] for name in names}
+    assert list(more.values()).count("test") == 20
+    assert sorted(default_splits(["a", "b"], [], 0).values()) == ["test", "train"]
+    assert default_splits(["a"], [], 0) == {"a": "train"}
+
+
+def test_labels_are_neither_invented_nor_lost() -> None:
+    label = np.zeros((40, 40, 40), np.uint8)
+    label[5:15, 5:15, 5:15], label[15:25, 5:15, 5:15], label[30, 30, 30] = 7, 2, 5
+    label[33:35, 33:35, 33:35] = 3
+    affine = diagonal_affine((1.0, 1.0, 1.0), np.zeros(3))
+    for spacing in (0.7, 1.3, 4.0, 9.0):
+        found, notes = resample_labels(label, affine, ras_grid(label.shape, affine, spacing))
+        assert set(np.unique(found)) == {0, 2, 3, 5, 7}
+        volume = (found == 7).sum() * spacing**3
+        assert abs(volume - 1000) < 0.4 * 1000
+        assert spacing < 4 or "structure 5 is smaller than a voxel, kept as one" in notes
+    same, notes = resample_labels(label, affine, ras_grid(label.shape, affine, 1.0))
+    np.testing.assert_array_equal(same, label)
+    assert notes == ()
+
+
+def test_crop_never_cuts_a_label_off(tmp_path: Path) -> None:
+    image = head_like((40, 40, 30))
+    label = np.zeros(image.shape, np.uint8)
+    label[38, 38, 2] = 1  # in air
+    write_nifti(tmp_path / "scans" / "a.nii", image)
+    write_nifti(tmp_path / "labels" / "a.nii", label)
+    prepare(
+        tmp_path / "scans", tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels", spacing_mm=(2.0, 2.0, 2.5))
+    )
+    assert Store.open(tmp_path / "s").label("a")[:].sum() == 1
+
+
+def test_empty_label_is_taken_as_unlabelled(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("a", labels=True)
+    write_nifti(tmp_path / "labels" / "a.nii.gz", np.zeros((24, 26, 20), np.uint8))
+    prepare(folder, tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels"))
+    case = Store.open(tmp_path / "s").case("a")
+    assert not case.labelled
+    assert "label is empty" in case.notes
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (lambda a: a + 1024, "lack their intercept"),
+        (lambda a: a.astype(np.uint16), "stored as unsigned"),
+        (lambda a: (a > 0).astype(np.int16), "label map"),
+        (lambda a: (a + 1000) / 1000 - 1, "look like MR"),
+    ],
+)
+def test_numbers_that_are_not_hounsfield_units_are_refused(
+    scans: Scans, tmp_path: Path, values: Any, words: str
+) -> None:
+    folder = scans("a", "b", "c")
+    image = values(head_like())
+    write_nifti(folder / "odd.nii", image.astype(np.float32 if image.dtype.kind == "f" else image.dtype))
+    prepare(folder, tmp_path / "s")
+    assert words in reason_of(tmp_path / "s", "odd")
+    assert reason_of(tmp_path / "s", "odd").startswith("not in HU")
+
+
+def test_two_jobs_give_the_same_store_as_one(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("a", "b", "c", labels=True)
+    options = replace(OPTIONS, labels=tmp_path / "labels")
+    prepare(folder, tmp_path / "one", options)
+    prepare(folder, tmp_path / "two", replace(options, jobs=2))
+    for name in ("index.csv", "SHA256SUMS", "splits.json", "store.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_disk_full_stops_with_a_clear_line_and_a_whole_store(
+    scans: Scans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = scans("a", "b", "c")
+    real, calls = case_work.write_array, []
+
+    def full(path: Path, *rest: Any) -> str:
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(case_work, "write_array", full)
+        with pytest.raises(WorkFailed, match="disk full"):
+            prepare(folder, tmp_path / "s", OPTIONS)
+    assert [case.id for case in Store.open(tmp_path / "s").cases()] == ["a"]
+    assert prepare(folder, tmp_path / "s", OPTIONS)["added"] == 2
+
+
+def test_an_unexpected_error_refuses_one_scan_and_shows_no_text(
+    scans: Scans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = scans("a", "b")
+    real = case_work.check_voxels
+
+    def odd(array: Any, name: str) -> None:
+        if name.startswith("b"):
+            raise RuntimeError("patient DOE^JOHN")
+        real(array, name)
+
+    monkeypatch.setattr(case_work, "check_voxels", odd)
+    prepare(folder, tmp_path / "s", OPTIONS)
+    assert reason_of(tmp_path / "s", "b") == "unexpected RuntimeError while it was prepared"
+
+
+def test_killed_midway_goes_on(scans: Scans, tmp_path: Path) -> None:
+    folder = scans(*(f"c{i:02d}" for i in range(30)), labels=True)
+    code = (
+        "from pathlib import Path; from alice3d.data.prepare import *; import sys; "
+        "prepare(Path(sys.argv[1]), Path(sys.argv[2]), PrepareOptions(spacing_mm=(1.0,) * 3, modality='ct'))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(folder), str(tmp_path / "s")], stdout=subprocess.DEVNULL)
+    index = tmp_path / "s" / "index.csv"
+    while child.poll() is None and (not index.exists() or index.read_text().count("\n") < 4):
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    done = len(Store.open(tmp_path / "s").cases())
+    options = PrepareOptions(spacing_mm=(1.0, 1.0, 1.0), modality="ct")
+    result = prepare(folder, tmp_path / "s", options)
+    assert result["taken"] == 30
+    assert result["added"] == 30 - done
+    prepare(folder, tmp_path / "whole", options)
+    assert Store.open(tmp_path / "s").checksum == Store.open(tmp_path / "whole").checksum
+    assert not list((tmp_path / "s").glob("*/.unfinished*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"1": "liver", "2": "spleen"}, {1: "liver", 2: "spleen"}),
+        ({"background": 0, "liver": 1}, {1: "liver"}),
+        ({"name": "x", "labels": {"0": "background", "4": "kidney"}}, {4: "kidney"}),
+    ],
+)
+def test_label_names_in_every_common_form(tmp_path: Path, content: Any, expected: Any) -> None:
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(content))
+    assert read_label_names(str(path)) == expected
+    assert read_label_names("1=liver,2=spleen") == {1: "liver", 2: "spleen"}
+    assert read_label_names("") == {}
+
+
+@pytest.mark.parametrize("content", ['{"liver": [1, 2]}', '{"a": 1, "b": 1}', '{"a": 1, "b": "x"}', "3", "{"])
+def test_bad_label_names_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "names.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"names\.json"):
+        read_label_names(str(path))
+
+
+def test_command_takes_words_and_writes_the_store(scans: Scans, tmp_path: Path) -> None:
+    values = {"scans": str(scans("a")), "store": str(tmp_path / "s"), "spacing": "3,3,4", "label_names": "1=x"}
+    result = run(PrepareConfig.checked(values, "alice prepare"))
+    assert result["taken"] == 1
+    assert Store.open(tmp_path / "s").spec.spacing_mm == (3, 3, 4)
+    for spacing in ("0", "1,2", "x", "-1", "nan"):
+        with pytest.raises(UserError, match="alice prepare: spacing"):
+            PrepareConfig.checked({**values, "spacing": spacing}, "alice prepare")
+
+
+def test_dry_run_writes_nothing(scans: Scans, tmp_path: Path) -> None:
+    folder = scans("a", "b")
+    write_nifti(folder / "c.nii", np.zeros((4, 4), np.int16))
+    result = prepare(folder, tmp_path / "s", replace(OPTIONS, dry_run=True))
+    assert (result["taken"], result["refused"]) == (2, 1)
+    assert not (tmp_path / "s").exists()
