@@ -66,7 +66,9 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
         matcher = Matcher.load(config.matcher, device=device, cache=cache)
         if config.mode != "card":
             matcher.mode = config.mode  # type: ignore[assignment]
-        say_spacing(matcher.spacing_mm, store)
+        note = matcher.spacing_note(store.spec.spacing_mm)
+        if note:
+            console.say(note)
         scans = EmbeddedCases(matcher, store)
         random = matcher.untrained(config.seed)
         random.cache = EmbeddingCache(Path(scratch))
@@ -103,13 +105,6 @@ def _embed(landmarks: Landmarks, scans: EmbeddedCases, untrained: EmbeddedCases 
             bar.advance()
 
 
-def say_spacing(spacing_mm: tuple[float, ...], store: Store) -> None:
-    """Say once where scans are brought to the matcher's own spacing."""
-    if any(abs(a - b) > 1e-3 * a for a, b in zip(spacing_mm, store.spec.spacing_mm, strict=True)):
-        own, stored = (" x ".join(f"{mm:g}" for mm in spacing) for spacing in (spacing_mm, store.spec.spacing_mm))
-        console.say(f"Scans are resampled from the store's {stored} mm to the matcher's {own} mm on reading.")
-
-
 def say_table(result: dict[str, Any]) -> None:
     """The result for a person: a line a structure, then all."""
     console.say(
@@ -124,6 +119,5 @@ def say_table(result: dict[str, Any]) -> None:
         )
     kept = result["accepted_within_10mm"]
     kept_text = f", of which {kept:.0%} lie within 10 mm" if kept is not None else ""
-    console.say(
-        f"{result['pairs']} ordered pairs, {result['mode']} matching; {result['accepted_share']:.0%} accepted{kept_text}."
-    )
+    share = f"{result['accepted_share']:.0%} accepted{kept_text}"
+    console.say(f"{result['pairs']} ordered pairs, {result['mode']} matching; {share}.")

@@ -36,6 +36,11 @@ class GuardResult:
     mirror_share: float
     voxel_mm: float
 
+    @property
+    def mirror_passed(self) -> bool:
+        """Whether left and right are told apart; also where no point lies to the side (a crop of one organ)."""
+        return not self.mirror_share <= MIN_MIRROR
+
     def require(self) -> None:
         """Stop where a guard failed.
 
@@ -47,7 +52,7 @@ class GuardResult:
                 f"self check: points matched with their own scan come back {self.self_mm:.1f} mm off (median; must be "
                 f"below one voxel, {self.voxel_mm:g} mm): an axis is mixed up, or the matcher learned nothing"
             )
-        if not self.mirror_share > MIN_MIRROR:
+        if not self.mirror_passed:
             raise WorkFailed(
                 f"mirror check: in a scan's mirror image {self.mirror_share:.0%} of the lateral points keep their side "
                 f"(must be above {MIN_MIRROR:.0%}): the matcher cannot tell left from right, or an axis is flipped"

@@ -62,6 +62,8 @@ class Matches:
         cycle_mm: (n,) distance from the query point after matching the match back.
         certainty: (n,) 0 .. 1 of the fitted map there; NaN in direct mode.
         accepted: (n,) bool.
+        agreement: share of points all over the body that agree on the fitted map; None in direct mode. Near 0 the two
+            scans do not show the same anatomy.
     """
 
     point_mm: NDArray[np.float64]
@@ -69,6 +71,7 @@ class Matches:
     cycle_mm: NDArray[np.float64]
     certainty: NDArray[np.float64]
     accepted: NDArray[np.bool_]
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,13 @@ class Matcher:
             )
         return Matcher(network, self.card, f"untrained-{seed}", device=self.device)
 
+    def spacing_note(self, stored_mm: tuple[float, ...]) -> str:
+        """What to tell the user where scans lie at another spacing than the matcher's; "" where they do not."""
+        if np.allclose(self.spacing_mm, stored_mm, rtol=1e-3):
+            return ""
+        own, stored = (" x ".join(f"{mm:g}" for mm in spacing) for spacing in (self.spacing_mm, stored_mm))
+        return f"Scans are resampled from {stored} mm to the matcher's {own} mm on reading."
+
     def embed(self, scan: ScanInput) -> EmbeddedScan:
         """Embed a scan; from the cache where its checksum is known there."""
         known = self.cache.read(self.checksum, scan.checksum) if self.cache is not None and scan.checksum else None
@@ -147,9 +157,11 @@ class Matcher:
         fine, coarse = embed_image(self.network, scan.image, scan.air, device=self.device)
         body = body_cells(scan.body, tuple(fine.shape[1:]))
         made = EmbeddedScan(fine, coarse, body, scan.grid, scan.body_box_mm, scan.checksum)
-        if self.cache is not None and scan.checksum:
-            self.cache.write(self.checksum, made)
-        return made
+        if self.cache is None or not scan.checksum:
+            return made
+        self.cache.write(self.checksum, made)
+        # Read back, so that a fresh embedding is as rounded as one that is found later: results never depend on it.
+        return self.cache.read(self.checksum, scan.checksum) or made
 
     def embed_case(self, store: Store, case: Case) -> EmbeddedScan:
         """Embed a stored scan, read at the matcher's own spacing whatever the store's is; from the cache if known."""
@@ -174,18 +186,21 @@ class Matcher:
         """
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
         vectors = query.at(points)
-        fit = self.fit(query, key).correspondence if (mode or self.mode) == "robust" else None
-        if fit is None:
-            found = search_all(vectors, key)
-            certainty = np.full(len(points), np.nan if (mode or self.mode) == "direct" else 0.0)
+        if (mode or self.mode) == "direct":
+            found, certainty, agreement = search_all(vectors, key), np.full(len(points), np.nan), None
         else:
-            found = search_near(vectors, key, fit.map(points), reach=REACH_CELLS, pull=PULL)
-            certainty = fit.certainty(points)
+            fit = self.fit(query, key)
+            agreement = float(fit.rows.accepted.mean()) if len(fit.rows) else 0.0
+            if fit.correspondence is None:
+                found, certainty = search_all(vectors, key), np.zeros(len(points))
+            else:
+                found = search_near(vectors, key, fit.correspondence.map(points), reach=REACH_CELLS, pull=PULL)
+                certainty = fit.correspondence.certainty(points)
         similarity, cycle = self._check(query, key, points, vectors, found)
         rule = self.acceptance
         accepted = (similarity >= rule.similarity) & (cycle <= rule.cycle_mm) & key.in_body(found)
         accepted &= np.isnan(certainty) | (certainty >= rule.certainty)
-        return Matches(found, similarity, cycle, certainty, accepted)
+        return Matches(found, similarity, cycle, certainty, accepted, agreement)
 
     def _check(
         self, query: EmbeddedScan, key: EmbeddedScan, points: NDArray[Any], vectors: torch.Tensor, found: NDArray[Any]

@@ -1,0 +1,94 @@
+"""What a pairs table is worth: accepted share, cycle errors, a line a scan pair, and a picture of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alice3d import outputs
+from alice3d.data.pairs import PairsTable
+
+EDGES_MM = (0, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, float("inf"))
+"""Edges of the histogram of cycle errors."""
+
+
+def quality(table: PairsTable) -> dict[str, Any]:
+    """Counts, medians and the histogram of cycle errors; `by_pair` has a row a scan pair."""
+    by_pair: list[dict[str, Any]] = []
+    cycles, accepted_cycles = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
+    for query, key in table.scan_pairs(usable=False):
+        rows = table.rows(query, key)
+        kept = rows.accepted
+        cycles.append(rows.cycle_mm)
+        accepted_cycles.append(rows.cycle_mm[kept])
+        by_pair.append(
+            {
+                "query": query,
+                "key": key,
+                "rows": len(rows),
+                "accepted": int(kept.sum()),
+                "usable": rows.usable,
+                "cycle_mm_median": _median(rows.cycle_mm),
+                "fit_mm_median": _median(rows.fit_mm),
+                "similarity_median": _median(rows.similarity),
+            }
+        )
+    every, kept_every = np.concatenate(cycles), np.concatenate(accepted_cycles)
+    counts, _ = np.histogram(every, np.array(EDGES_MM))
+    return {
+        "scan_pairs": len(by_pair),
+        "usable": sum(bool(row["usable"]) for row in by_pair),
+        "rows": len(every),
+        "accepted": len(kept_every),
+        "cycle_mm_median": _median(every),
+        "accepted_cycle_mm_median": _median(kept_every),
+        "cycle_mm_histogram": {"edges": [edge for edge in EDGES_MM if np.isfinite(edge)], "counts": counts.tolist()},
+        "by_pair": by_pair,
+    }
+
+
+def _median(values: Any) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    middle = float(np.median(values)) if len(values) else float("nan")
+    return middle if np.isfinite(middle) else None
+
+
+def write_quality(folder: Path, table: PairsTable, report: dict[str, Any]) -> None:
+    """Write quality.json, scan_pairs.csv (a row a scan pair) and quality.png."""
+    whole = {key: value for key, value in report.items() if key != "by_pair"}
+    outputs.write_text(folder / "quality.json", json.dumps(whole, indent=1))
+    text = io.StringIO()
+    if report["by_pair"]:
+        writer = csv.DictWriter(text, list(report["by_pair"][0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(report["by_pair"])
+    outputs.write_text(folder / "scan_pairs.csv", text.getvalue())
+    _draw(folder / "quality.png", report)
+
+
+def _draw(path: Path, report: dict[str, Any]) -> None:
+    """Cycle errors of all points, and the share of accepted points of each scan pair."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    counts = np.array(report["cycle_mm_histogram"]["counts"], float)
+    edges = report["cycle_mm_histogram"]["edges"]
+    names = [f"{a:g}–{b:g}" for a, b in itertools.pairwise(edges)] + [f"> {edges[-1]:g}"]
+    left.bar(range(len(counts)), counts / max(counts.sum(), 1), color="#3b6ea5")
+    left.set_xticks(range(len(counts)), names, rotation=60, fontsize=7)
+    left.set(xlabel="cycle error, there and back (mm)", ylabel="share of the points")
+    shares = [row["accepted"] / max(row["rows"], 1) for row in report["by_pair"]]
+    right.hist(shares, bins=20, range=(0, 1), color="#3b6ea5")
+    right.set(xlabel="accepted share of a scan pair's points", ylabel="scan pairs")
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    path.write_bytes(stream.getvalue())
