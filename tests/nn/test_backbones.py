@@ -6,7 +6,7 @@ import torch
 from alice3d.errors import UserError
 from alice3d.nn.backbone import build_backbone
 from alice3d.nn.fpn3d import FPN3D
-from alice3d.nn.layers import sincos_position
+from alice3d.nn.layers import Conv3, sincos_position
 
 SMALL = {
     "resunet": {"widths": [4, 8, 8, 12], "blocks": [1, 1, 1]},
@@ -127,3 +127,16 @@ def test_wrong_names_and_options_are_refused_in_one_line(name, options, word):
 def test_sides_that_do_not_fit_the_stride_are_refused():
     with pytest.raises(ValueError, match="multiples of 8"):
         build("resunet").tokens(torch.zeros(1, 2, 20, 24, 24))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4), (2, 2, 2), (4, 2, 2), (3, 3, 3)])
+def test_gradients_in_bfloat16_agree_with_float32_on_tiny_grids(shape):
+    torch.manual_seed(0)
+    conv, x = Conv3(16, 16, bias=False), torch.randn(2, 16, *shape)
+    conv(x).square().mean().backward()
+    expected = conv.weight.grad.clone()
+    conv.weight.grad = None
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x.to(memory_format=torch.channels_last_3d))
+    y.float().square().mean().backward()
+    assert (conv.weight.grad - expected).abs().max() < 0.05 * expected.abs().max()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alice3d.nn.base import Backbone
-from alice3d.nn.layers import ChannelNorm
+from alice3d.nn.layers import ChannelNorm, Conv3
 
 
 def _upsample(x: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def _upsample(x: Tensor) -> Tensor:
 
 
 def _embedding(width: int, out: int) -> nn.Sequential:
-    return nn.Sequential(ChannelNorm(width), nn.Conv3d(width, width, 3, padding=1), nn.GELU(), nn.Conv3d(width, out, 1))
+    return nn.Sequential(ChannelNorm(width), Conv3(width, width), nn.GELU(), nn.Conv3d(width, out, 1))
 
 
 class PyramidHead(nn.Module):

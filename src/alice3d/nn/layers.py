@@ -30,14 +30,32 @@ class ChannelNorm(nn.Module):
             return F.layer_norm(last, (last.shape[-1],), weight, bias).permute(0, 4, 1, 2, 3)
 
 
+class Conv3(nn.Conv3d):
+    """3³ convolution with padding that keeps the size.
+
+    In torch 2.13 the CPU's bfloat16 weight gradient of a 3³ convolution is garbage where the first side is two voxels
+    (oneDNN; a test shows it): there it computes in float32.
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, channels, 3, padding=1, bias=bias)
+
+    def forward(self, input: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b d x y z"]:
+        """(b, in, x, y, z) to (b, channels, x, y, z)."""
+        if input.shape[2] == 2 and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(input.float())
+        return super().forward(input)
+
+
 class ResidualBlock(nn.Module):
     """Two 3³ convolutions around a shortcut: x + norm(conv(gelu(norm(conv(x))))), then gelu."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(in_channels, channels, 3, padding=1, bias=False)
+        self.conv1 = Conv3(in_channels, channels, bias=False)
         self.norm1 = ChannelNorm(channels)
-        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = Conv3(channels, channels, bias=False)
         self.norm2 = ChannelNorm(channels)
         self.shortcut = nn.Conv3d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alice3d.nn.base import Backbone
-from alice3d.nn.layers import ChannelNorm, ResidualBlock, take_visible
+from alice3d.nn.layers import ChannelNorm, Conv3, ResidualBlock, take_visible
 
 
 class ResUNet(Backbone):
@@ -36,7 +36,7 @@ class ResUNet(Backbone):
         self.strides = [2**level for level in range(len(widths))]
         self.width = widths[-1]
         self.stride = self.strides[-1]
-        self.stem = nn.Conv3d(in_channels, widths[0], 3, padding=1)
+        self.stem = Conv3(in_channels, widths[0])
         self.down = nn.ModuleList()
         self.stages = nn.ModuleList()
         for shallow, deep, count in zip(widths[:-1], widths[1:], blocks, strict=True):

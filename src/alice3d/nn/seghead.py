@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alice3d.nn.base import Backbone
-from alice3d.nn.layers import ChannelNorm, ResidualBlock
+from alice3d.nn.layers import ChannelNorm, Conv3, ResidualBlock
 from alice3d.nn.resunet import ResUNet
 
 # Shape suffixes: b batch, c channels or classes, xyz voxels, n points, f features.
@@ -61,7 +61,7 @@ class ConvBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(in_channels, channels, 3, padding=1, bias=False)
+        self.conv = Conv3(in_channels, channels, bias=False)
         self.norm = ChannelNorm(channels)
 
     def forward(self, x_bcxyz: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b d x y z"]:
@@ -206,9 +206,7 @@ class LinearSegmentationNet(nn.Module):
         return logits
 
 
-def features_at(
-    pyramid: list[Tensor], shape: tuple[int, ...], index_n3: Float[Tensor, "n 3"]
-) -> Float[Tensor, "n f"]:
+def features_at(pyramid: list[Tensor], shape: tuple[int, ...], index_n3: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
     """The features that `LinearSegmentationNet` classifies, at chosen voxels of one volume.
 
     Args:

@@ -1,0 +1,154 @@
+"""Samples: the same number gives the same sample, points correspond, masks and grids are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from alice3d.data.intensity import IntensityRule
+from alice3d.data.store import Case, Store
+from alice3d.data.views import PairSamples, ViewSettings, change_intensity, random_matrix
+from alice3d.data.volumes import read_case, read_grid
+from alice3d.errors import UserError
+from alice3d.geometry import Grid, centred_grid
+
+SETTINGS = ViewSettings(crop=16, spacing_mm=(8.0, 8.0, 8.0), points=32, candidates=64)
+
+
+class ShiftedPairs:
+    """A pairs table in which every key is its query shifted by a constant, known only on the patient's right."""
+
+    shift = np.array([5.0, -3.0, 8.0])
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self.pairs = pairs
+
+    def scan_pairs(self) -> list[tuple[str, str]]:
+        return self.pairs
+
+    def correspondence(self, query: str, key: str) -> ShiftedPairs:
+        return self
+
+    def map(self, points: NDArray[Any]) -> NDArray[Any]:
+        return points + self.shift
+
+    def certainty(self, points: NDArray[Any]) -> NDArray[Any]:
+        return (points[:, 0] > points[:, 0].min()).astype(float)
+
+
+def samples_of(store: Store, cases: list[Case] | None = None, **changes: Any) -> PairSamples:
+    usual: dict[str, Any] = {"settings": SETTINGS, "rule": IntensityRule(), "patch": 8}
+    return PairSamples(store=store, cases=store.cases() if cases is None else cases, **{**usual, **changes})
+
+
+@pytest.fixture(scope="module")
+def store(tiny_store: Path) -> Store:
+    return Store.open(tiny_store)
+
+
+def test_the_same_number_gives_the_same_sample(store: Store) -> None:
+    first, again, other = samples_of(store)[5], samples_of(store)[5], samples_of(store)[6]
+    assert all(np.array_equal(first[key], again[key]) for key in first)
+    assert not np.array_equal(first["q"], other["q"])
+    assert not np.array_equal(samples_of(store, seed=1)[5]["q"], first["q"])
+
+
+def test_points_of_one_scan_show_the_same_place(store: Store) -> None:
+    """Clean views read at corresponding points hold nearly the same intensities; at other points they do not."""
+    settings = ViewSettings(**{**SETTINGS.__dict__, "strength": 0.0, "shift": 0.1, "points": 200})
+    right, wrong = [], []
+    for i in range(6):
+        sample = samples_of(store, settings=settings)[i]
+        keep = sample["valid"]
+        assert keep.mean() > 0.3
+        q, k = (_nearest(sample[name][0], sample[f"points_{name}"][keep]) for name in "qk")
+        right.append(np.abs(q - k).mean())
+        wrong.append(np.abs(q - np.roll(k, 7)).mean())
+    assert np.mean(right) < 0.6 * np.mean(wrong)
+
+
+def _nearest(image: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
+    index = np.clip(np.rint(points).astype(int), 0, np.array(image.shape) - 1)
+    return image[tuple(index.T)]
+
+
+def test_matched_points_follow_the_table(store: Store) -> None:
+    ids = [case.id for case in store.cases("pretrain")]
+    table = ShiftedPairs([(ids[0], ids[1])])
+    settings = ViewSettings(**{**SETTINGS.__dict__, "rotation_deg": 0.0, "scale": (1.0, 1.0)})
+    sample = samples_of(store, pairs=table, partner="matched", settings=settings)[3]
+    keep = sample["valid"]
+    assert keep.any()
+    # Both grids are axis-aligned at 8 mm and K's centre is Q's shifted, so indices agree exactly.
+    np.testing.assert_allclose(sample["points_q"][keep], sample["points_k"][keep], atol=1e-3)
+
+
+def test_a_share_of_the_samples_stays_within_one_scan(store: Store) -> None:
+    ids = [case.id for case in store.cases("pretrain")]
+    table = ShiftedPairs([(ids[0], ids[1])])
+    settings = ViewSettings(**{**SETTINGS.__dict__, "matched_share": 0.5})
+    mixed = samples_of(store, pairs=table, partner="matched", settings=settings)
+    single = samples_of(store)
+    same = [np.allclose(mixed[i]["axes_q"], single[i]["axes_q"]) for i in range(24)]
+    assert len(same) == 24  # draws differ by the coin; both kinds give full samples
+    assert all(mixed[i]["q"].shape == (2, 16, 16, 16) for i in range(6))
+
+
+def test_random_partners_are_other_patients_without_points(store: Store) -> None:
+    sample = samples_of(store, partner="random")[0]
+    assert not sample["valid"].any()
+    with pytest.raises(UserError, match="at least two scans"):
+        samples_of(store, store.cases()[:1], partner="random")
+
+
+def test_masked_samples_carry_masks_and_targets(store: Store) -> None:
+    settings = ViewSettings(**{**SETTINGS.__dict__, "hidden_share": 0.75})
+    sample = samples_of(store, settings=settings)[0]
+    assert sample["visible_q"].shape == (8,)
+    assert sample["visible_q"].sum() == 2
+    assert not np.array_equal(sample["q"], sample["q_target"])
+    assert sample["q_clean"].shape == sample["q"].shape
+
+
+def test_wrong_inputs_are_named(store: Store) -> None:
+    with pytest.raises(UserError, match="no scans to learn from"):
+        samples_of(store, [])
+    with pytest.raises(UserError, match="need a pairs table"):
+        samples_of(store, partner="matched")
+    with pytest.raises(UserError, match="no scan pair of the pairs table"):
+        samples_of(store, partner="matched", pairs=ShiftedPairs([("a", "b")]))
+
+
+def test_views_turn_and_scale_but_never_mirror() -> None:
+    rng = np.random.default_rng(0)
+    settings = ViewSettings(rotation_deg=180.0, spacing_mm=(2.0, 3.0, 4.0))
+    for _ in range(50):
+        matrix = random_matrix(settings, rng)
+        assert np.linalg.det(matrix) > 0
+        lengths = np.linalg.norm(matrix, axis=0) / settings.spacing_mm
+        np.testing.assert_allclose(lengths, lengths[0])
+        assert 0.8 <= lengths[0] <= 1.25
+
+
+def test_intensity_changes_move_nothing() -> None:
+    image = np.zeros((1, 9, 9, 9), np.float32) - 1
+    image[0, 4, 4, 4] = 1
+    for seed in range(10):
+        changed = change_intensity(image, 1.0, np.random.default_rng(seed))
+        assert np.unravel_index(changed[0].argmax(), (9, 9, 9)) == (4, 4, 4)
+    np.testing.assert_allclose(change_intensity(image, 0.0, np.random.default_rng(0)), image, atol=1e-5)
+
+
+def test_a_crop_of_the_store_equals_the_case_cut(store: Store) -> None:
+    case, rule = store.cases()[0], IntensityRule()
+    whole, grid = read_case(store, case, rule)
+    part = grid.crop(np.array([3, 4, 5]), np.array([13, 12, 16]))
+    np.testing.assert_allclose(read_grid(store, case, part, rule), whole[:, 3:13, 4:12, 5:16], atol=1e-4)
+    far = centred_grid(np.array([9000.0, 0, 0]), (4, 4, 4), 8 * np.eye(3))
+    assert (read_grid(store, case, far, rule) == -1).all()  # air
+    outside = Grid((4, 4, 4), grid.crop(np.array([-2, 0, 0]), np.array([2, 4, 4])).affine)
+    assert (read_grid(store, case, outside, rule)[:, 0] == -1).all()
