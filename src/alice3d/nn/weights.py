@@ -16,6 +16,7 @@ import alice3d
 from alice3d.errors import UserError
 from alice3d.nn.backbone import Backbone, build_backbone
 from alice3d.nn.fpn3d import FPN3D
+from alice3d.outputs import write_text
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -49,11 +50,9 @@ def save_weights(folder: Path, kind: str, state: dict[str, Tensor], card: dict[s
     os.close(handle)
     # safetensors wants contiguous tensors that share no memory
     save_file({key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, temporary)
+    os.chmod(temporary, 0o644)  # mkstemp makes private files; weights are for others too
     os.replace(temporary, path)
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    with os.fdopen(handle, "w") as file:
-        json.dump(full, file, indent=1)
-    os.replace(temporary, path.with_suffix(".json"))
+    write_text(path.with_suffix(".json"), json.dumps(full, indent=1))
     return path
 
 
