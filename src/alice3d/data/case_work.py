@@ -11,10 +11,9 @@ import numpy as np
 
 from alice3d.data.index import Row, joined
 from alice3d.data.labels import check_classes, check_same_grid, resample_labels
-from alice3d.data.nifti import Unoriented
 from alice3d.data.prepared import extent_mm, prepare_array
 from alice3d.data.read import read_header, read_label, read_voxels
-from alice3d.data.scan import Header, ScanError, Volume, check_voxels
+from alice3d.data.scan import Header, ScanError, Unoriented, Volume, check_voxels
 from alice3d.data.sources import Source
 from alice3d.data.store import Case, voxels_checksum
 from alice3d.data.store_writing import write_array

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from alice3d.data.scan import Header, ScanError, check_shape, check_space, scaled
+from alice3d.data.raw import DAMAGED, Encoding, check_size, is_gzip, open_stream, read_bytes, shaped
+from alice3d.data.scan import Header, ScanError, Unoriented, check_shape, check_space, scaled, unoriented_affine
 from alice3d.geometry import MAX_SPACING_MM, MIN_SPACING_MM, Affine, apply_affine
 
-Unoriented = Literal["refuse", "las", "ras"]
-"""What a file that does not say its orientation is taken for."""
 TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 OTHER_TYPES = {1: "single bits", 32: "complex", 128: "RGB colours", 1536: "128-bit floats", 1792: "complex"}
 OTHER_TYPES |= {2048: "complex", 2304: "RGBA colours"}
-MAX_DEFLATE = 1032
-"""No gzip stream grows by more than this on unpacking."""
-CHUNK = 1 << 24
 UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 """Codes of xyzt_units for metre, millimetre and micrometre."""
 DISAGREE_MM = 0.5
 """sform and qform that place a corner this far apart (and a tenth of a voxel) are reported."""
-
-
-def open_stream(path: Path) -> IO[bytes]:
-    """Open a file, unpacking gzip by what it holds and not by its name."""
-    file = path.open("rb")
-    packed = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
-    return gzip.GzipFile(fileobj=file, mode="rb") if packed else file  # type: ignore[return-value]
-
-
-def _is_packed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
 
 
 def pair_of(path: Path) -> tuple[Path, Path]:
@@ -66,9 +47,9 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     try:
         if header_path.stat().st_size == 0:
             raise ScanError(name, "empty file")
-        with open_stream(header_path) as stream:
+        with open_stream(header_path, "gzip" if is_gzip(header_path) else "raw") as stream:
             block = stream.read(540)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+    except DAMAGED:
         raise ScanError(name, "truncated or damaged gzip: the header cannot be unpacked") from None
     raw, version = _parse(block, name)
     magic = bytes(raw["magic"]).rstrip(b"\0 ") if version else b""
@@ -97,10 +78,15 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     if header_path == voxel_path:
         offset = max(offset, 544.0 if version == 2 else 352.0) if offset else (544.0 if version == 2 else 352.0)
     slope, intercept = (1.0, 0.0) if analyze else _scaling(raw, name)
-    size, promised = voxel_path.stat().st_size, int(offset) + int(np.prod(shape)) * dtype.itemsize
-    if promised > size * (MAX_DEFLATE if _is_packed(voxel_path) else 1) + 64 * _is_packed(voxel_path):
-        raise ScanError(name, f"file too short: {size:,} bytes where the header promises {promised:,}; copy it again")
-    details = {"voxels": voxel_path, "offset": int(offset), "slope": slope, "intercept": intercept}
+    encoding: Encoding = "gzip" if is_gzip(voxel_path) else "raw"
+    check_size(voxel_path, encoding, 0, int(offset) + int(np.prod(shape)) * dtype.itemsize, name)
+    details = {
+        "voxels": voxel_path,
+        "encoding": encoding,
+        "offset": int(offset),
+        "slope": slope,
+        "intercept": intercept,
+    }
     return Header(path, "analyze" if analyze else "nifti", shape, affine, dtype, (*notes, *space_notes), details)
 
 
@@ -160,17 +146,10 @@ def _affine(
         notes += _disagreement(affine, qform, shape, name)
     elif qform is not None:
         affine = check_space(qform, name)
-    elif unoriented == "refuse":
-        raise ScanError(
-            name,
-            "no orientation: neither sform nor qform is set, left and right are unknown; give --unoriented las or ras",
-        )
     else:
-        zooms = np.asarray(raw["pixdim"][1:4], np.float64) * scale * [-1 if unoriented == "las" else 1, 1, 1]
-        affine = np.eye(4)
-        affine[:3, :3] = np.diag(zooms)
-        affine[:3, 3] = -zooms * (np.asarray(shape) - 1) / 2
-        notes.append(f"orientation not stated, taken as {unoriented.upper()}")
+        steps = np.asarray(raw["pixdim"][1:4], np.float64) * scale
+        affine, more = unoriented_affine(steps, shape, unoriented, name, "neither sform nor qform is set")
+        notes += more
     return affine, tuple(notes)
 
 
@@ -216,25 +195,5 @@ def read_voxels(header: Header) -> NDArray[Any]:
     """
     name, details = header.path.name, header.details
     size = int(np.prod(header.shape)) * header.dtype.itemsize
-    buffer = np.empty(size, np.uint8)
-    view, filled = memoryview(buffer.data), 0
-    try:
-        with open_stream(details["voxels"]) as stream:
-            skip = details["offset"]
-            while skip and (piece := stream.read(min(skip, CHUNK))):
-                skip -= len(piece)
-            while filled < size and (count := stream.readinto(view[filled : filled + CHUNK])):  # type: ignore[attr-defined]
-                filled += count
-            if filled < size:
-                raise ScanError(name, f"file too short: it ends after {filled:,} of {size:,} bytes; copy it again")
-            if isinstance(stream, gzip.GzipFile):
-                while stream.read(CHUNK):  # checks length and checksum at the end
-                    pass
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise ScanError(
-            name, f"truncated or damaged gzip: it ends after {filled:,} of {size:,} bytes; copy it again"
-        ) from None
-    array = buffer.view(header.dtype).reshape(header.shape, order="F")
-    if not header.dtype.isnative:
-        array = array.astype(header.dtype.newbyteorder("="))
-    return scaled(array, details["slope"], details["intercept"], name)
+    buffer = read_bytes(details["voxels"], details["encoding"], 0, details["offset"], size, name)
+    return scaled(shaped(buffer, header.dtype, header.shape), details["slope"], details["intercept"], name)

@@ -14,9 +14,8 @@ import alice3d
 from alice3d import console
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.modality import guess_modality
-from alice3d.data.nifti import Unoriented
 from alice3d.data.read import read_header, read_voxels
-from alice3d.data.scan import ScanError
+from alice3d.data.scan import ScanError, Unoriented
 from alice3d.data.sources import Found, Source
 from alice3d.data.store import StoreSpec
 from alice3d.errors import UserError

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data import nifti
-from alice3d.data.nifti import Unoriented
-from alice3d.data.scan import Header, ScanError, Volume, check_voxels
+from alice3d.data import metaimage, nifti, nrrd
+from alice3d.data.scan import Header, ScanError, Unoriented, Volume, check_voxels
 
-ENDINGS = {".nii": nifti, ".nii.gz": nifti, ".hdr": nifti, ".hdr.gz": nifti, ".img": nifti, ".img.gz": nifti}
+ENDINGS: dict[str, Any] = {
+    **dict.fromkeys((".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"), nifti),
+    **dict.fromkeys((".nrrd", ".seg.nrrd", ".nhdr"), nrrd),
+    **dict.fromkeys((".mha", ".mhd"), metaimage),
+}
 """File ending to the module that reads it: it offers `read_header(path, unoriented)` and `read_voxels(header)`."""
 SECOND_HALVES = (".img", ".img.gz")
 """Voxel files of pairs: known through their header."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from alice3d.errors import UserError
 from alice3d.geometry import Affine, check_affine
 
+Unoriented = Literal["refuse", "las", "ras"]
+"""What a file that does not say its orientation is taken for."""
 MAX_VOXELS = 2**31
 """More than any scanner makes (1024 x 1024 x 2048); a header that promises more is damaged."""
 MIN_SIDE = 2
@@ -113,6 +115,23 @@ def check_space(affine: NDArray[Any], name: str) -> Affine:
         return check_affine(affine, "")
     except UserError as error:
         raise ScanError(name, f"bad affine: {str(error).removeprefix(': ').removeprefix('affine ')}") from None
+
+
+def unoriented_affine(
+    spacing_mm: NDArray[Any], shape: tuple[int, int, int], unoriented: Unoriented, name: str, why: str
+) -> tuple[Affine, tuple[str, ...]]:
+    """Affine of a volume that does not say how it lies: its middle at the origin, axes as the user says; and a note.
+
+    Raises:
+        ScanError: the user said nothing: left and right are unknown.
+    """
+    if unoriented == "refuse":
+        raise ScanError(name, f"no orientation: {why}, left and right are unknown; give --unoriented las or ras")
+    steps = np.asarray(spacing_mm, np.float64) * [-1 if unoriented == "las" else 1, 1, 1]
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(steps)
+    affine[:3, 3] = -steps * (np.asarray(shape) - 1) / 2
+    return check_space(affine, name), (f"orientation not stated, taken as {unoriented.upper()}",)
 
 
 def check_voxels(array: NDArray[Any], name: str) -> None:

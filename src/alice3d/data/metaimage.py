@@ -1,0 +1,141 @@
+"""Reads MetaImage (.mha, and .mhd with its voxels beside it), as ITK writes it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.data.raw import Encoding, beside, check_size, read_bytes, shaped
+from alice3d.data.scan import Header, ScanError, Unoriented, check_shape, check_space, scaled
+
+LONGEST_HEADER = 1 << 18
+TYPES = {"UCHAR": "u1", "CHAR": "i1", "USHORT": "u2", "SHORT": "i2", "UINT": "u4", "INT": "i4", "ULONG": "u4"}
+TYPES |= {"LONG": "i4", "ULONG_LONG": "u8", "LONG_LONG": "i8", "FLOAT": "f4", "DOUBLE": "f8"}
+"""ElementType without MET_; LONG has four bytes in MetaIO, whatever the machine."""
+TRUE = {"true", "1", "yes", "t"}
+
+
+def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
+    """Read and check the header; the space of a MetaImage is LPS mm, so `unoriented` is never needed.
+
+    Raises:
+        ScanError: no MetaImage, damaged, or not one plain volume.
+    """
+    name = path.name
+    fields, offset = _fields(path)
+    sides = _numbers(fields, "DimSize", name)
+    rank = len(sides)
+    if _numbers(fields, "NDims", name) != [rank] or not all(side.is_integer() for side in sides):
+        raise ScanError(name, f"bad header: NDims {fields['NDims'][:20]!r} with DimSize {fields['DimSize'][:40]!r}")
+    channels = fields.get("ElementNumberOfChannels", "1")
+    if channels.strip() != "1":
+        raise ScanError(name, f"unsupported voxel type: {channels[:20]} numbers a voxel; one is needed")
+    shape, notes = check_shape(tuple(int(side) for side in sides), name)
+    kind = TYPES.get(fields.get("ElementType", "").upper().removeprefix("MET_"))
+    if kind is None:
+        raise ScanError(name, f"unsupported voxel type: {fields.get('ElementType', 'none')[:40]!r}")
+    affine = _affine(fields, rank, name)
+    order = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False"))
+    dtype = np.dtype(kind).newbyteorder(">" if order.lower() in TRUE else "<")
+    size = int(np.prod(shape)) * dtype.itemsize
+    voxels, offset, encoding = _place(path, fields, offset, size)
+    check_size(voxels, encoding, offset, size, name)
+    details: dict[str, Any] = {"voxels": voxels, "offset": offset, "encoding": encoding}
+    for key, field, default in (("slope", "Slope", 1.0), ("intercept", "Offset", 0.0)):
+        given = fields.get(f"ElementToIntensityFunction{field}")
+        details[key] = default if given is None else _numbers({"scaling": given}, "scaling", name)[0]
+    return Header(path, "metaimage", shape, affine, dtype, notes, details)
+
+
+def read_voxels(header: Header) -> NDArray[Any]:
+    """The numbers (i, j, k), scaled.
+
+    Raises:
+        ScanError: truncated or damaged.
+    """
+    details, size = header.details, int(np.prod(header.shape)) * header.dtype.itemsize
+    name = header.path.name
+    buffer = read_bytes(details["voxels"], details["encoding"], details["offset"], 0, size, name)
+    return scaled(shaped(buffer, header.dtype, header.shape), details["slope"], details["intercept"], name)
+
+
+def _fields(path: Path) -> tuple[dict[str, str], int]:
+    """Fields of the header and the byte after it."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as file:
+        while file.tell() < LONGEST_HEADER:
+            line = file.readline(LONGEST_HEADER)
+            if not line:
+                break
+            key, equals, value = line.decode("latin-1").partition("=")
+            if not equals or not re.fullmatch(r"\w+", key.strip()):
+                break
+            fields[key.strip()] = value.strip()
+            if key.strip() == "ElementDataFile":
+                return fields, file.tell()
+        if path.stat().st_size == 0:
+            raise ScanError(path.name, "empty file")
+    what = (
+        "bad header: it does not end in ElementDataFile" if "NDims" in fields else "wrong magic: not a MetaImage file"
+    )
+    raise ScanError(path.name, what)
+
+
+def _numbers(fields: dict[str, str], key: str, name: str) -> list[float]:
+    try:
+        values = [float(word) for word in fields[key].split()]
+    except KeyError:
+        raise ScanError(name, f"bad header: {key} is missing") from None
+    except ValueError:
+        raise ScanError(name, f"bad header: {key} is {fields[key][:40]!r}") from None
+    if not values or not np.isfinite(values).all():
+        kind = "bad spacing" if key == "ElementSpacing" else "bad header"
+        raise ScanError(name, f"{kind}: {key} is {fields[key][:40]!r}")
+    return values
+
+
+def _affine(fields: dict[str, str], rank: int, name: str) -> NDArray[np.float64]:
+    spacing_key = "ElementSpacing" if "ElementSpacing" in fields else "ElementSize"
+    spacing = _numbers(fields, spacing_key, name)
+    if len(spacing) != rank or any(mm <= 0 for mm in spacing[:3]):
+        raise ScanError(name, f"bad spacing: {spacing_key} is {fields[spacing_key][:40]!r} mm; mend the header")
+    directions = np.eye(rank)
+    for key in ("TransformMatrix", "Rotation", "Orientation"):
+        if key in fields:
+            values = _numbers(fields, key, name)
+            if len(values) != rank * rank:
+                raise ScanError(name, f"bad header: {key} holds {len(values)} numbers, expected {rank * rank}")
+            directions = np.array(values).reshape(rank, rank).T  # the file gives one axis after the other
+            break
+    origin = np.zeros(rank)
+    for key in ("Offset", "Position", "Origin"):
+        if key in fields:
+            origin = np.array(_numbers(fields, key, name))
+            break
+    if len(origin) != rank:
+        raise ScanError(name, f"bad header: the origin holds {len(origin)} numbers, expected {rank}")
+    to_ras = np.array([-1.0, -1.0, 1.0])
+    affine = np.eye(4)
+    affine[:3, :3] = directions[:3, :3] * spacing[:3] * to_ras[:, None]
+    affine[:3, 3] = origin[:3] * to_ras
+    return check_space(affine, name)
+
+
+def _place(path: Path, fields: dict[str, str], offset: int, size: int) -> tuple[Path, int, Encoding]:
+    """File of the voxels, byte where they begin, and how they are packed."""
+    if fields.get("BinaryData", "True").lower() not in TRUE:
+        raise ScanError(path.name, "unsupported encoding: voxels as text; save it in binary form")
+    packed = fields.get("CompressedData", "False").lower() in TRUE
+    data_file = fields["ElementDataFile"]
+    if data_file.upper() == "LIST" or "%" in data_file or len(data_file.split()) > 3:
+        raise ScanError(path.name, "unsupported layout: voxels in several files; save it as one .mha")
+    if data_file.upper() != "LOCAL":
+        voxels, offset = beside(path, data_file), 0
+        skip = int(_numbers({"HeaderSize": "0", **fields}, "HeaderSize", path.name)[0])
+        offset = max(voxels.stat().st_size - size, 0) if skip == -1 else max(skip, 0)
+        return voxels, offset, "zlib" if packed else "raw"
+    return path, offset, "zlib" if packed else "raw"

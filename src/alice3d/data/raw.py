@@ -1,0 +1,140 @@
+"""Bytes of voxels out of files, packed or not, read to the end of the stream so that damage is noticed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import zlib
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.data.scan import ScanError
+
+Encoding = Literal["raw", "gzip", "zlib", "bzip2"]
+GROWTH = {"raw": 1, "gzip": 1032, "zlib": 1032, "bzip2": 5_000_000}
+"""No stream of a kind unpacks to more than this many times its size (bzip2: a block of zeros)."""
+CHUNK = 1 << 24
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, ValueError)
+"""What the unpackers raise on truncated or damaged streams; bz2 raises OSError without a number."""
+
+
+class _Inflating(io.RawIOBase):
+    """A zlib stream as a file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.engine = file, zlib.decompressobj()
+
+    def readable(self) -> bool:
+        """True: this stream can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Unpack at most len(buffer) bytes; 0 at the end of a whole stream."""
+        while not self.engine.eof:
+            packed = self.engine.unconsumed_tail or self.file.read(1 << 18)
+            piece = self.engine.decompress(packed, len(buffer))
+            if piece:
+                buffer[: len(piece)] = piece
+                return len(piece)
+            if not packed:
+                raise EOFError
+        return 0
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file is packed by gzip, by what it holds and not by its name."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def open_stream(path: Path, encoding: Encoding, offset: int = 0) -> IO[bytes]:
+    """Open what lies packed in a file from byte `offset` on."""
+    file = path.open("rb")
+    file.seek(offset)
+    if encoding == "gzip":
+        return gzip.GzipFile(fileobj=file, mode="rb")  # type: ignore[return-value]
+    if encoding == "bzip2":
+        return bz2.BZ2File(file)
+    return io.BufferedReader(_Inflating(file), 1 << 20) if encoding == "zlib" else file
+
+
+def check_size(path: Path, encoding: Encoding, offset: int, promised: int, name: str) -> None:
+    """Refuse a file that cannot hold what its header promises, before any memory is asked for.
+
+    Args:
+        path: the file of the voxels.
+        encoding: how they are packed.
+        offset: byte where the (packed) voxels begin.
+        promised: bytes of unpacked voxels.
+        name: for the message.
+    """
+    size = path.stat().st_size
+    if promised > max(size - offset, 0) * GROWTH[encoding] + 64 * (encoding != "raw"):
+        raise ScanError(
+            name, f"file too short: {size:,} bytes where the header promises {promised + offset:,}; copy it again"
+        )
+
+
+def read_bytes(path: Path, encoding: Encoding, offset: int, skip: int, size: int, name: str) -> NDArray[np.uint8]:
+    """Exactly `size` bytes of voxels; a packed stream is read on to its end, where its checksum stands.
+
+    Args:
+        path: the file.
+        encoding: how it is packed.
+        offset: byte of the file where the stream begins.
+        skip: unpacked bytes before the voxels.
+        size: unpacked bytes of voxels.
+        name: for messages.
+
+    Raises:
+        ScanError: truncated or damaged.
+    """
+    buffer = np.empty(size, np.uint8)
+    view, filled = memoryview(buffer.data), 0
+    packed = encoding if encoding != "raw" else "file"
+    try:
+        with open_stream(path, encoding, offset) as stream:
+            while skip and (piece := stream.read(min(skip, CHUNK))):
+                skip -= len(piece)
+            while filled < size and (count := stream.readinto(view[filled : filled + CHUNK])):  # type: ignore[attr-defined]
+                filled += count
+            if filled < size:
+                raise ScanError(name, f"file too short: it ends after {filled:,} of {size:,} bytes; copy it again")
+            while encoding != "raw" and stream.read(CHUNK):
+                pass
+    except DAMAGED:
+        raise ScanError(
+            name, f"truncated or damaged {packed}: {filled:,} of {size:,} bytes are there; copy it again"
+        ) from None
+    except OSError as error:
+        if error.errno is None:  # bz2
+            raise ScanError(
+                name, f"truncated or damaged {packed}: {filled:,} of {size:,} bytes are there; copy it again"
+            ) from None
+        raise
+    return buffer
+
+
+def shaped(buffer: NDArray[np.uint8], dtype: np.dtype[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
+    """Bytes to (i, j, k), i running fastest, in this machine's byte order."""
+    array: NDArray[Any] = buffer.view(dtype).reshape(shape, order="F")
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+
+def beside(header: Path, data_file: str) -> Path:
+    """The file of voxels that a header names.
+
+    Raises:
+        ScanError: it lies outside the header's folder, or is missing.
+    """
+    path = Path(data_file.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise ScanError(header.name, "its voxels lie in another folder; keep header and voxels side by side")
+    found = header.parent / path
+    if not found.is_file():
+        raise ScanError(header.name, f"half of a pair: {path.name} is missing")
+    return found
