@@ -39,10 +39,20 @@ def test_recipe_parses_and_its_header_says_what_it_costs_and_gives(recipe):
     call = parse(command, COMMANDS[command], config_class(command), words)
     for key, value in yaml.safe_load(text).items():
         kept = getattr(call.config, key)
-        assert kept == value or str(kept) == str(value) or list(kept) == list(value), f"{recipe.name}: {key}"
+        assert kept == (float(value) if isinstance(kept, float) else value), f"{recipe.name}: {key}"
     header = text[: text.index("\n\n")] if "\n\n" in text else text
     assert re.search(r"^# Cost: ", header, re.MULTILINE), f"{recipe.name}: the header must say what it costs"
     assert re.search(r"^# Gives: ", header, re.MULTILINE), f"{recipe.name}: the header must say what to expect"
+
+
+def test_shipped_recipes_go_by_their_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kind = config_class("pretrain")
+    call = parse("pretrain", "", kind, ["store", "out", "--config", "alice-paper", "--steps", "7"])
+    assert call.config.options["dense_weight"] == 0
+    assert call.config.steps == 7
+    (tmp_path / "alice-paper").write_text("steps: 5")  # the user's own file comes first
+    assert parse("pretrain", "", kind, ["store", "out", "--config", "alice-paper"]).config.steps == 5
 
 
 @pytest.mark.parametrize("command", COMMANDS)

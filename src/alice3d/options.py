@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic.fields import FieldInfo
@@ -14,7 +14,7 @@ from alice3d.config import CommandConfig, nearest
 from alice3d.errors import UserError
 
 GLOBAL = {
-    "config": "YAML file of settings; options on the line win",
+    "config": "YAML file of settings, or the name of a shipped recipe; options on the line win",
     "json": "print one JSON object on standard output, and nothing else there",
     "debug": "show where an error came from",
     "help": "show this",
@@ -144,6 +144,9 @@ def _by_place(command: str, kind: type[CommandConfig], places: list[str], from_f
 
 def _from_file(path: str, kind: type[CommandConfig]) -> dict[str, Any]:
     file = Path(path)
+    shipped = Path(__file__).parent / "configs" / f"{path.removesuffix('.yaml')}.yaml"
+    if not file.exists() and shipped.is_file():
+        file = shipped
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -204,6 +207,8 @@ def usage(command: str, kind: type[CommandConfig]) -> str:
 def _type_name(annotation: Any) -> str:
     if get_origin(annotation) in (Union, types.UnionType):
         return _type_name(next(part for part in get_args(annotation) if part is not type(None)))
+    if get_origin(annotation) is Annotated:
+        return _type_name(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return "|".join(str(value) for value in get_args(annotation))
     if get_origin(annotation) in (list, tuple):
