@@ -113,7 +113,7 @@ FAULTS: dict[str, tuple[str, Damage, str]] = {
     "constant": ("a.nii.gz", voxels(7), "constant voxels: all are 7"),
     "half a pair": ("a.hdr", lambda path: path.with_suffix(".img").unlink(), "half of a pair"),
     "missing": ("a.nii", lambda path: path.unlink(), "no such file"),
-    "a folder": ("a.nii", lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
+    "a folder": ("a.nii", lambda path: (path.unlink(), path.mkdir()), "no scan in this folder"),
 }
 
 

@@ -16,7 +16,8 @@ class PrepareConfig(CommandConfig):
 
     positional: ClassVar[tuple[str, ...]] = ("scans", "store")
     scans: Path
-    """Folder of scans (searched with all its folders), or one file."""
+    """Folder of scans (searched with all its folders; nnU-Net and Decathlon layouts and DICOM are recognised), one
+    file, a CSV with a column image (and label, id, split), or a dataset.json."""
     store: Path
     """Folder of the store; the same call again goes on, or adds what is new."""
     labels: Path | None = None
@@ -34,6 +35,8 @@ class PrepareConfig(CommandConfig):
     """Cut to the body, or keep the whole field of view."""
     unoriented: Literal["refuse", "las", "ras"] = "refuse"
     """What a file is taken for whose header does not say its orientation (Analyze, sform and qform unset)."""
+    channel: Annotated[int, Field(ge=0)] | None = None
+    """Which one to take where a case has several channels (_0000, _0001); without it such cases are refused."""
     jobs: Annotated[int, Field(ge=1)] = 1
     """Processes; each holds one scan in memory at a time."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -78,6 +81,7 @@ def run(config: PrepareConfig) -> dict[str, Any]:
         modality=config.modality,
         crop=config.crop,
         unoriented=config.unoriented,
+        channel=config.channel,
         seed=config.seed,
         jobs=config.jobs,
         overwrite=config.overwrite,

@@ -41,14 +41,13 @@ class Task:
 def stamp(source: Source) -> str:
     """Size and time of change of the files of a case; "" where they cannot be seen."""
     words = []
-    for path in (source.path, source.label):
-        if path is None:
-            continue
-        try:
-            status = path.stat()
-        except OSError:
-            return ""
-        words.append(f"{status.st_size}:{status.st_mtime_ns}")
+    try:
+        for files in (source.files or [source.path], [source.label] if source.label else []):
+            seen = [path.stat() for path in files]
+            if seen:
+                words.append(f"{sum(s.st_size for s in seen)}:{max(s.st_mtime_ns for s in seen)}")
+    except OSError:
+        return ""
     return " ".join(words)
 
 
@@ -96,7 +95,7 @@ def _of_label(source: Source, error: ScanError) -> ScanError:
 
 def _prepare(task: Task) -> Row:
     source = task.source
-    header = read_header(source.path, unoriented=task.unoriented)
+    header = read_header(source.path, files=source.files, unoriented=task.unoriented)
     label_header = _label_header(task, header)
     array = read_voxels(header)
     check_voxels(array, source.name)

@@ -38,6 +38,7 @@ class PrepareOptions:
         modality: `auto` tells by the numbers, or takes what the store has.
         crop: `body` or `none`.
         unoriented: what files that do not say their orientation are taken for.
+        channel: which of several channels a case (`_0000`, `_0001`); None refuses such cases.
         seed: of the default split.
         jobs: processes.
         shard: (i, n): only every n-th case, from the i-th (from 1), as one of n calls that fill one store.
@@ -52,6 +53,7 @@ class PrepareOptions:
     modality: Literal["auto", "ct", "mr"] = "auto"
     crop: Literal["body", "none"] = "body"
     unoriented: Unoriented = "refuse"
+    channel: int | None = None
     seed: int = 0
     jobs: int = 1
     shard: tuple[int, int] | None = None
@@ -107,7 +109,7 @@ def _median_spacing(sources: list[Source], options: PrepareOptions) -> tuple[flo
     with console.progress("Reading headers", len(sources)) as bar:
         for source in sources:
             try:
-                header = read_header(source.path, unoriented=options.unoriented)
+                header = read_header(source.path, files=source.files, unoriented=options.unoriented)
                 _, affine = to_closest_ras(np.broadcast_to(np.uint8(0), header.shape), header.affine)
                 spacings.append(spacing_of(affine))
             except ScanError as error:
@@ -126,7 +128,8 @@ def _guess(sources: list[Source], options: PrepareOptions) -> Literal["ct", "mr"
     stride = max(len(sources) // GUESSED_FROM, 1)
     for source in [*sources[::stride], *sources]:
         try:
-            kinds.append(guess_modality(read_voxels(read_header(source.path, unoriented=options.unoriented))))
+            header = read_header(source.path, files=source.files, unoriented=options.unoriented)
+            kinds.append(guess_modality(read_voxels(header)))
         except ScanError as error:
             reasons.append(f"{source.name}: {error.reason}")
         if len(kinds) == min(GUESSED_FROM, len(sources)):

@@ -11,10 +11,11 @@ from alice3d import console
 from alice3d.data.batch import run_batch
 from alice3d.data.case_work import Task, refused_row, stamp, work
 from alice3d.data.index import INDEX, Row, append_row, part_name, read_index, write_rows
+from alice3d.data.layouts import find_sources
 from alice3d.data.options import PrepareOptions, check_settings, new_spec
 from alice3d.data.prepare_report import dry_run, result_of
 from alice3d.data.prepared import Prepared, prepare_array
-from alice3d.data.sources import Found, Source, find_sources
+from alice3d.data.sources import Found, Source
 from alice3d.data.splits import SPLITS, default_splits, read_splits, write_splits
 from alice3d.data.store import SPEC, StoreSpec, read_spec, write_spec
 from alice3d.data.store_writing import FOLDERS, MANIFEST, fold, locked, sweep
@@ -42,7 +43,7 @@ def prepare(
         WorkFailed: the store cannot be written.
     """
     options = options or PrepareOptions()
-    found = find_sources(scans, options.labels)
+    found = find_sources(scans, options.labels, options.channel)
     split_file = read_splits(options.splits) if options.splits is not None else None
     for warning in found.warnings:
         console.warn(warning)

@@ -73,7 +73,7 @@ def dry_run(found: Found, options: PrepareOptions, spec: StoreSpec) -> dict[str,
         reason = source.fault
         if not reason:
             try:
-                read_header(source.path, unoriented=options.unoriented)
+                read_header(source.path, files=source.files, unoriented=options.unoriented)
             except ScanError as error:
                 reason = error.reason
         if reason:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data import metaimage, nifti, nrrd
+from alice3d.data import dicom, metaimage, nifti, nrrd
+from alice3d.data.dicom_search import group, is_dicom
 from alice3d.data.scan import Header, ScanError, Unoriented, Volume, check_voxels
+from alice3d.data.walk import walk
 
 ENDINGS: dict[str, Any] = {
     **dict.fromkeys((".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"), nifti),
@@ -34,11 +37,12 @@ def case_id(path: Path) -> str:
     return unicodedata.normalize("NFC", path.name[: -len(ending)] if ending else path.name)
 
 
-def read_header(path: str | Path, *, unoriented: Unoriented = "refuse") -> Header:
+def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unoriented: Unoriented = "refuse") -> Header:
     """Shape, affine and type of a scan, without reading its voxels.
 
     Args:
-        path: the file.
+        path: the file, or a folder that holds one DICOM series.
+        files: of a DICOM series, where they are known; `path` is then only its name.
         unoriented: what a file that does not say its orientation is taken for; `refuse` raises.
 
     Raises:
@@ -46,15 +50,30 @@ def read_header(path: str | Path, *, unoriented: Unoriented = "refuse") -> Heade
     """
     path = Path(path)
     ending = ending_of(path)
-    if ending is None:
-        raise ScanError(path.name, f"unknown format: known are {', '.join(ENDINGS)}")
     try:
+        if files is not None or path.is_dir() or (ending is None and is_dicom(path)):
+            return dicom.read_series(files or _series_files(path), path.name, path)
+        if ending is None:
+            raise ScanError(path.name, f"unknown format: known are {', '.join(ENDINGS)}, and DICOM")
         header: Header = ENDINGS[ending].read_header(path, unoriented=unoriented)
     except FileNotFoundError:
         raise ScanError(path.name, "no such file") from None
     except OSError as error:
         raise ScanError(path.name, f"cannot be read: {error.strerror or type(error).__name__}") from None
     return header
+
+
+def _series_files(path: Path) -> list[Path]:
+    """Files of the one series that a folder holds, or the file itself."""
+    if not path.is_dir():
+        return [path]
+    series, _, _ = group(file for file in walk(path) if ending_of(file) is None and is_dicom(file))
+    scans = [one for one in series if not one.fault]
+    if len(scans) == 1:
+        return scans[0].files
+    if not scans:
+        raise ScanError(path.name, f"no scan in this folder{f': {series[0].fault}' if series else ''}")
+    raise ScanError(path.name, f"{len(scans)} series in one folder; give the folder of one, or prepare them first")
 
 
 def read_voxels(header: Header) -> NDArray[Any]:
@@ -64,7 +83,7 @@ def read_voxels(header: Header) -> NDArray[Any]:
         ScanError: truncated, damaged, or more than the memory holds.
     """
     name = header.path.name
-    reader = ENDINGS[ending_of(header.path) or ".nii"]
+    reader = dicom if header.format == "dicom" else ENDINGS[ending_of(header.path) or ".nii"]
     try:
         array: NDArray[Any] = reader.read_voxels(header)
     except MemoryError:

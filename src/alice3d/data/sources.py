@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from alice3d.data.dicom_search import ENDINGS as DICOM_ENDINGS
+from alice3d.data.dicom_search import group, is_dicom
 from alice3d.data.index import clean
 from alice3d.data.read import ENDINGS, SECOND_HALVES, case_id, ending_of
+from alice3d.data.walk import walk
 from alice3d.errors import UserError
 
 MAX_ID_BYTES = 200
 """File systems allow 255; the store adds an ending."""
+NO_DICOM = {".json", ".csv", ".txt", ".md", ".xml", ".png", ".jpg", ".jpeg", ".pdf", ".html", ".py", ".zip", ".yaml"}
+"""Files with these endings are not opened to see whether they are DICOM."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Source:
         id: case id.
         path: the file, or the folder of a series.
         name: path relative to the folder the user gave.
+        files: of a DICOM series; None for other formats.
         label: its label file.
         label_name: relative to the labels' folder.
         split: as the layout says; None where it does not.
@@ -33,6 +38,7 @@ class Source:
     id: str
     path: Path
     name: str
+    files: tuple[Path, ...] | None = None
     label: Path | None = None
     label_name: str = ""
     split: str | None = None
@@ -54,64 +60,79 @@ class Found:
     warnings: list[str] = field(default_factory=list)
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """Files under a folder, sorted, links followed but no folder twice; hidden ones are left out."""
-    seen: set[tuple[int, int]] = set()
-
-    def inside(here: Path) -> Iterator[Path]:
-        try:
-            status = here.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                return
-            seen.add((status.st_dev, status.st_ino))
-            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
-        except OSError:
-            return
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            try:
-                folder_like = entry.is_dir()
-            except OSError:  # a loop of links
-                continue
-            if folder_like:
-                yield from inside(Path(entry.path))
-            else:
-                yield Path(entry.path)
-
-    yield from inside(folder)
+def shown(path: Path, root: Path) -> str:
+    """A path relative to the folder that the user gave, as one printable line."""
+    return clean(str(path.relative_to(root)) if path.is_relative_to(root) else path.name)
 
 
-def find_sources(scans: Path, labels: Path | None) -> Found:
-    """Every scan of a folder, or one file, with labels of the same name.
+def plain_sources(scans: Path, skip: Path | None = None) -> Found:
+    """Every scan of a folder and the folders in it, or one file.
+
+    Args:
+        scans: folder or file.
+        skip: a folder inside that holds labels.
 
     Raises:
-        UserError: nothing there, or no scan in it.
+        UserError: no scan in it.
     """
-    if not scans.exists():
-        raise UserError(f"{scans}: no such file or folder")
-    if labels is not None and not labels.is_dir():
-        raise UserError(f"{labels}: no such folder of labels")
     root = scans if scans.is_dir() else scans.parent
-    own_labels = labels.resolve() if labels is not None else None
-    files, others = [], Counter[str]()
+    left_out = skip.resolve() if skip is not None and skip.resolve() != scans.resolve() else None
+    files, slices, others = [], [], Counter[str]()
     for path in walk(scans) if scans.is_dir() else [scans]:
-        if own_labels is not None and own_labels != scans.resolve() and own_labels in path.resolve().parents:
+        if left_out is not None and left_out in path.resolve().parents:
             continue
         ending = ending_of(path)
-        if ending is None:
+        if ending is not None:
+            if not is_second_half(path, ending):
+                files.append(path)
+        elif path.suffix.lower() not in NO_DICOM and is_dicom(path):
+            slices.append(path)
+        else:
             others[path.suffix.lower() or "no ending"] += 1
-        elif not _is_second_half(path, ending):
-            files.append(path)
-    if not files:
+    sources = [Source(id=clean(case_id(path)), path=path, name=shown(path, root)) for path in files]
+    series, warnings = series_sources(slices, root)
+    if not sources and not series:
         held = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3)) or "nothing"
-        raise UserError(f"{scans}: no scans found; it holds {held}, known are {', '.join(ENDINGS)}")
-    sources = [Source(id=clean(case_id(path)), path=path, name=clean(str(path.relative_to(root)))) for path in files]
-    found = Found(without_duplicates(sources))
-    return _with_labels(found, labels) if labels is not None else found
+        known = ", ".join((*ENDINGS, *DICOM_ENDINGS[:1]))
+        raise UserError(f"{scans}: no scans found; it holds {held}, known are {known}")
+    return Found(without_duplicates([*sources, *series]), warnings=warnings)
 
 
-def _is_second_half(path: Path, ending: str) -> bool:
+def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], list[str]]:
+    """A source for each DICOM series, named after its folder; and warnings.
+
+    Identifiers of the files are not shown: of several series in one folder each is known by its number.
+    """
+    series, damaged, others = group(slices)
+    a_folder = Counter(one.folder for one in series)
+    numbers = Counter((one.folder, one.number) for one in series)
+    sources, count = [], Counter[tuple[Path, str]]()
+    for one in series:
+        name = _folder_name(one.folder, root)
+        at = shown(one.folder, root)
+        if a_folder[one.folder] > 1:
+            number = one.number if one.number.isdigit() else "0"
+            count[one.folder, one.number] += 1
+            if numbers[one.folder, one.number] > 1:
+                number += "abcdefghijklmnopqrstuvwxyz"[min(count[one.folder, one.number], 26) - 1]
+            name, at = f"{name}_s{number}", f"{at} (series {number})"
+        sources.append(Source(id=name, path=one.folder, name=at, files=tuple(sorted(one.files)), fault=one.fault))
+    for path, reason in damaged:
+        sources.append(Source(id=clean(case_id(path)), path=path, name=shown(path, root), fault=reason))
+    warnings = []
+    if others:
+        kinds = ", ".join(f"{count} {clean(kind)[:16]}" for kind, count in others.most_common(5))
+        warnings.append(f"{others.total()} DICOM objects without images are left out ({kinds})")
+    return sources, warnings
+
+
+def _folder_name(folder: Path, root: Path) -> str:
+    """Case id of a series: the folders below the root, joined; the root's own name for slices right in it."""
+    parts = folder.relative_to(root).parts if folder.is_relative_to(root) else (folder.name,)
+    return clean("_".join(parts) or root.resolve().name)
+
+
+def is_second_half(path: Path, ending: str) -> bool:
     """The .img of a pair whose .hdr is there."""
     if ending not in SECOND_HALVES:
         return False
@@ -121,29 +142,33 @@ def _is_second_half(path: Path, ending: str) -> bool:
 
 def without_duplicates(sources: list[Source]) -> list[Source]:
     """Sorted by id; scans that share a name, and names that cannot be used, get a fault."""
-    count = Counter(source.id.casefold() for source in sources)
-    first: dict[str, str] = {}
+    alike: dict[str, list[Source]] = {}
+    for source in sources:
+        alike.setdefault(source.id.casefold(), []).append(source)
     checked = []
     for source in sorted(sources, key=lambda s: (s.id, s.name)):
         fault = source.fault
-        if not fault and count[source.id.casefold()] > 1:
-            other = next(s.name for s in sources if s.id.casefold() == source.id.casefold() and s.name != source.name)
-            fault = f"duplicate case name: {source.id!r} is also {other}; rename one"
-        if not fault and (not source.id or source.id.strip() != source.id or "\\" in source.id):
-            fault = "bad file name: line breaks, backslashes and outer blanks cannot be part of a case name; rename it"
+        others = [other.name for other in alike[source.id.casefold()] if other is not source]
+        if not fault and others:
+            fault = f"duplicate case name: {source.id!r} is also {others[0]}; rename one, or give a CSV with ids"
+        if not fault and (not source.id or source.id.strip() != source.id or any(c in source.id for c in "\\/")):
+            fault = "bad case name: line breaks, slashes and outer blanks cannot be part of it; rename the file"
         if not fault and len(source.id.encode()) > MAX_ID_BYTES:
-            fault = f"bad file name: longer than {MAX_ID_BYTES} bytes; rename it"
-        first.setdefault(source.id, source.name)
+            fault = f"bad case name: longer than {MAX_ID_BYTES} bytes; rename the file"
         checked.append(replace(source, fault=fault))
     return checked
 
 
-def _with_labels(found: Found, labels: Path) -> Found:
-    """Give each source the label of its name."""
+def with_labels(found: Found, labels: Path) -> Found:
+    """Give each source the label of its name, from a folder.
+
+    Raises:
+        UserError: no label there has the name of a scan.
+    """
     by_id: dict[str, list[Path]] = {}
     for path in walk(labels):
         ending = ending_of(path)
-        if ending is not None and not _is_second_half(path, ending):
+        if ending is not None and not is_second_half(path, ending):
             by_id.setdefault(clean(case_id(path)), []).append(path)
     if not by_id:
         raise UserError(f"{labels}: no labels found")
@@ -151,15 +176,15 @@ def _with_labels(found: Found, labels: Path) -> Found:
     for source in found.sources:
         mine = by_id.pop(source.id, [])
         if len(mine) > 1 and not source.fault:
-            names = " and ".join(clean(str(path.relative_to(labels))) for path in mine[:2])
+            names = " and ".join(shown(path, labels) for path in mine[:2])
             source = replace(source, fault=f"duplicate label: {names}; remove one")
         if mine:
-            source = replace(source, label=mine[0], label_name=clean(str(mine[0].relative_to(labels))))
+            source = replace(source, label=mine[0], label_name=shown(mine[0], labels))
         sources.append(source)
     warnings = list(found.warnings)
     if by_id:
-        shown = ", ".join(sorted(by_id)[:3])
-        warnings.append(f"{len(by_id)} labels have no scan of their name ({shown}{', ...' if len(by_id) > 3 else ''})")
+        some = ", ".join(sorted(by_id)[:3]) + (", ..." if len(by_id) > 3 else "")
+        warnings.append(f"{len(by_id)} labels have no scan of their name ({some})")
     if not any(source.label for source in sources):
         raise UserError(f"{labels}: no label has the name of a scan; a label is named like its scan")
     return replace(found, sources=sources, warnings=warnings)

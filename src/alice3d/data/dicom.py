@@ -1,0 +1,230 @@
+"""Reads a DICOM series: slices ordered by where they lie, never by file name; enhanced multi-frame files too."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import config
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.decoders.base import get_decoder
+
+from alice3d.data.dicom_stack import Slice, stacked
+from alice3d.data.scan import Header, ScanError, check_shape, check_space, scaled
+
+TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Modality", "ImageType", "Rows", "Columns",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept",
+    "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", "BitsStored",
+    "PixelRepresentation", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+"""All that is ever looked at: no name, no date, no identifier but those that group files."""
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep pydicom from warning and logging: its words hold the values of tags."""
+    logger = logging.getLogger("pydicom")
+    before, mode = logger.disabled, config.settings.reading_validation_mode
+    logger.disabled, config.settings.reading_validation_mode = True, config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled, config.settings.reading_validation_mode = before, mode
+
+
+def open_dataset(path: Path, *, pixels: bool = False, force: bool = False) -> Any:
+    """A DICOM file with the tags of `TAGS`, or with its pixels.
+
+    Raises:
+        ScanError: no DICOM, or damaged; the library's own words are not shown: they may hold tags.
+    """
+    try:
+        if pixels:
+            return pydicom.dcmread(path, force=force)
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS, force=force)
+    except InvalidDicomError:
+        raise ScanError(path.name, "wrong magic: not a DICOM file") from None
+    except OSError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        raise ScanError(path.name, f"damaged DICOM file: {type(error).__name__} while its header was read") from None
+
+
+@silent()
+def read_series(files: Sequence[Path], name: str, path: Path) -> Header:
+    """Header of one series.
+
+    Args:
+        files: of the series, in any order.
+        name: for messages.
+        path: the folder, or the file of a multi-frame object.
+
+    Raises:
+        ScanError: slices missing, doubled, at unequal gaps or of different kinds; no place in space; colours.
+    """
+    slices: list[Slice] = []
+    modality = ""
+    copies = 0
+    seen: set[str] = set()
+    for file in files:
+        dataset = open_dataset(file, force=True)
+        _check_kind(dataset, name)
+        modality = modality or _text(dataset, "Modality")
+        instance = _text(dataset, "SOPInstanceUID")
+        if instance and instance in seen:
+            copies += 1
+            continue
+        seen.add(instance)
+        slices += _slices(dataset, file, name)
+    ordered, affine, notes = stacked(slices, name)
+    rows, columns = ordered[0].shape
+    shape, _ = check_shape((columns, rows, len(ordered)), name)
+    if copies:
+        notes.append(f"{copies} files are copies of others, dropped")
+    details = {"slices": ordered, "modality": modality}
+    return Header(path, "dicom", shape, check_space(affine, name), np.dtype(np.int16), tuple(notes), details)
+
+
+def _check_kind(dataset: Any, name: str) -> None:
+    if not _text(dataset, "SOPClassUID"):
+        raise ScanError(name, "wrong magic: not a DICOM file")
+    if not dataset.get("Rows") or not dataset.get("Columns"):
+        raise ScanError(name, "no image: a DICOM object without pixels")
+    colours = _text(dataset, "PhotometricInterpretation")
+    if int(dataset.get("SamplesPerPixel") or 1) != 1 or colours not in ("MONOCHROME2", ""):
+        raise ScanError(
+            name, f"unsupported voxel type: {colours or 'colours'}; one number a voxel (MONOCHROME2) is needed"
+        )
+    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+    if syntax is not None and syntax.is_compressed and syntax.is_encapsulated:
+        try:
+            available = get_decoder(syntax).is_available
+        except NotImplementedError:
+            available = False
+        if not available:
+            raise ScanError(name, f"no decoder for {syntax.name}; pip install 'alice3d[dicom]' or decompress it")
+
+
+def _text(dataset: Any, tag: str) -> str:
+    return str(dataset.get(tag) or "").strip()
+
+
+def _numbers(dataset: Any, tag: str, count: int) -> tuple[float, ...] | None:
+    """Finite numbers of a tag; None where it is missing or damaged."""
+    try:
+        values = tuple(float(value) for value in dataset.get(tag) or ())
+    except (TypeError, ValueError):
+        return None
+    return values if len(values) == count and np.isfinite(values).all() else None
+
+
+def _number(dataset: Any, tag: str, default: float) -> float:
+    value = dataset.get(tag)
+    try:
+        return default if value is None else float(value)
+    except (TypeError, ValueError):
+        return default
+
+
+def _slices(dataset: Any, file: Path, name: str) -> list[Slice]:
+    """The images of one file: one, or the frames of an enhanced object."""
+    frames = int(_number(dataset, "NumberOfFrames", 1))
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
+    single = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    if frames > 1 and len(single) != frames:
+        raise ScanError(name, f"no place in space: {frames} frames without positions of their own")
+    found = []
+    for frame in range(frames):
+        groups = [single[frame] if single else None, shared]
+        position = _numbers(_group(groups, "PlanePositionSequence", dataset), "ImagePositionPatient", 3)
+        axes = _numbers(_group(groups, "PlaneOrientationSequence", dataset), "ImageOrientationPatient", 6)
+        spacing = _numbers(_group(groups, "PixelMeasuresSequence", dataset), "PixelSpacing", 2)
+        for value, tag in (
+            (position, "ImagePositionPatient"),
+            (axes, "ImageOrientationPatient"),
+            (spacing, "PixelSpacing"),
+        ):
+            if value is None:
+                raise ScanError(name, f"no place in space: {tag} is missing or damaged")
+        assert position is not None
+        assert axes is not None
+        assert spacing is not None
+        if min(spacing) <= 0:
+            raise ScanError(name, f"bad spacing: PixelSpacing is {spacing[0]:g} x {spacing[1]:g} mm")
+        values = _group(groups, "PixelValueTransformationSequence", dataset)
+        slope, intercept = _number(values, "RescaleSlope", 1.0), _number(values, "RescaleIntercept", 0.0)
+        found.append(
+            Slice(
+                file,
+                frame,
+                position,
+                axes,
+                (spacing[0], spacing[1]),
+                (int(dataset.Rows), int(dataset.Columns)),
+                slope or 1.0,
+                intercept,
+                _text(dataset, "SOPInstanceUID"),
+            )
+        )
+    return found
+
+
+def _group(groups: list[Any], sequence: str, dataset: Any) -> Any:
+    """The functional group of a frame, else the shared one, else the file itself."""
+    for group in groups:
+        items = group.get(sequence) if group is not None else None
+        if items:
+            return items[0]
+    return dataset
+
+
+@silent()
+def read_voxels(header: Header) -> NDArray[Any]:
+    """The numbers (columns, rows, slices), rescaled slice by slice.
+
+    Raises:
+        ScanError: pixels that cannot be decoded.
+    """
+    slices: list[Slice] = header.details["slices"]
+    name = header.path.name
+    same = len({(piece.slope, piece.intercept) for piece in slices}) == 1
+    volume: NDArray[Any] | None = None
+    opened: tuple[Path | None, Any] = (None, None)
+    for place, piece in enumerate(slices):
+        if opened[0] != piece.file:
+            opened = (piece.file, _pixels(piece.file, name))
+        pixels = opened[1]
+        image = pixels[piece.frame] if pixels.ndim == 3 else pixels
+        if image.shape != piece.shape:
+            raise ScanError(name, "damaged DICOM file: pixels do not fit Rows and Columns")
+        values = image if same else scaled(image, piece.slope, piece.intercept, name)
+        if volume is None:
+            volume = np.empty(header.shape, values.dtype, order="F")
+        elif volume.dtype != values.dtype:
+            volume = volume.astype(np.promote_types(volume.dtype, values.dtype), order="F")
+        volume[:, :, place] = values.T
+    assert volume is not None
+    return scaled(volume, slices[0].slope, slices[0].intercept, name) if same else volume
+
+
+def _pixels(file: Path, name: str) -> NDArray[Any]:
+    dataset = open_dataset(file, pixels=True, force=True)
+    try:
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+        array: NDArray[Any] = dataset.pixel_array
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise nearly anything, with words that may hold tags
+        raise ScanError(name, f"truncated or damaged pixels: {type(error).__name__} while decoding") from None
+    return array
