@@ -77,7 +77,8 @@ def change_intensity(image: NDArray[np.float32], strength: float, rng: np.random
         sigma = rng.uniform(0.3, 0.8)
         out = ndimage.gaussian_filter(out, (0, sigma, sigma, sigma))
     noise = rng.uniform(0, 0.08 * strength)
-    return (out + noise * rng.standard_normal(image.shape, np.float32)).astype(np.float32)
+    changed: NDArray[np.float32] = (out + noise * rng.standard_normal(image.shape, np.float32)).astype(np.float32)
+    return changed
 
 
 class PairSamples:

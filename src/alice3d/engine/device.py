@@ -40,7 +40,7 @@ def resolve_device(device: str, threads: int = 0) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return any(bool(getattr(torch.cpu, f"_is_{name}_supported", bool)()) for name in ("avx512_bf16", "amx_tile"))
     return False

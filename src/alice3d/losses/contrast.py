@@ -118,7 +118,8 @@ def crop_contrast(
     shape = tuple(batch[query].shape[2:])
 
     def joined(maps: list[Tensor], points: Tensor) -> Tensor:
-        return torch.cat([sample_at(one, points, shape) for one in maps], dim=-1) / len(maps) ** 0.5
+        out: Tensor = torch.cat([sample_at(one, points, shape) for one in maps], dim=-1) / len(maps) ** 0.5
+        return out
 
     return correspondence_contrast(
         joined(query_maps, batch[f"points_{query}"]),

@@ -72,4 +72,5 @@ def koleo(features_nd: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     similarity = unit @ unit.T
     similarity.fill_diagonal_(-1.0)
     nearest = unit[similarity.argmax(dim=1)]
-    return -((unit - nearest).norm(dim=-1) + 1e-6).log().mean()
+    out: Tensor = -((unit - nearest).norm(dim=-1) + 1e-6).log().mean()
+    return out

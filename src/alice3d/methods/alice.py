@@ -181,8 +181,8 @@ class Alice(PretrainMethod):
 
     def _teacher_temperature(self, step: int) -> float:
         first, last = self.config.teacher_temperature
-        warmup = max(self.config.teacher_warmup * self.total_steps, 1)
-        return first + (last - first) * min(step / warmup, 1.0)
+        share = min(step / max(self.config.teacher_warmup * self.total_steps, 1), 1.0)
+        return float(first + (last - first) * share)
 
     def _target(self, whole: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         if self.dense is None:

@@ -24,8 +24,8 @@ def update_ema(target: nn.Module, online: nn.Module, momentum: float) -> None:
     """target ← momentum · target + (1 - momentum) · online, for every parameter; buffers are copied."""
     for old, new in zip(target.parameters(), online.parameters(), strict=True):
         old.lerp_(new.detach().to(old.dtype), 1 - momentum)
-    for old, new in zip(target.buffers(), online.buffers(), strict=True):
-        old.copy_(new)
+    for kept, current in zip(target.buffers(), online.buffers(), strict=True):
+        kept.copy_(current)
 
 
 def cosine_momentum(step: int, total_steps: int, *, start: float, end: float = 1.0) -> float:

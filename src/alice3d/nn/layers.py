@@ -88,7 +88,8 @@ class TransformerBlock(nn.Module):
         q_bhnd, k_bhnd, v_bhnd = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q_bhnd, k_bhnd, v_bhnd)
         x_bnd = x_bnd + self.out(mixed.transpose(1, 2).reshape(b, n, d))
-        return x_bnd + self.mlp(self.norm2(x_bnd))
+        out: Tensor = x_bnd + self.mlp(self.norm2(x_bnd))
+        return out
 
 
 def sincos_position(grid: tuple[int, int, int], width: int, *, device: torch.device | None = None) -> Tensor:

@@ -50,12 +50,6 @@ def _factors(n: int) -> list[int]:
     return found
 
 
-RARITY = 5.0
-"""How much lower a structure's score starts than background's (prior of a focal loss's head, Lin et al., ICCV 2017).
-Structures fill well below a percent of a crop: from equal scores, soft Dice has no slope and hundreds of steps go by
-before cross-entropy has brought them down."""
-
-
 class ConvBlock(nn.Module):
     """One 3³ convolution, norm and gelu: what full resolution can afford."""
 
@@ -119,8 +113,6 @@ class Decoder(nn.Module):
             block = ConvBlock if i == 0 else ResidualBlock
             self.blocks.append(block(channels[i] + widths[i], widths[i]))
         self.classify = nn.Conv3d(widths[0], classes, 1)
-        with torch.no_grad():
-            self.classify.bias[1:] -= RARITY  # type: ignore[index]
 
     def forward(self, maps: list[Tensor]) -> Float[Tensor, "b c x y z"]:
         """Maps, finest first, to class scores at the finest map's resolution."""
