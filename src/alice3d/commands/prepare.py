@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -39,10 +40,20 @@ class PrepareConfig(CommandConfig):
     """Which one to take where a case has several channels (_0000, _0001); without it such cases are refused."""
     jobs: Annotated[int, Field(ge=1)] = 1
     """Processes; each holds one scan in memory at a time."""
+    windows: str = ""
+    """CT windows that the store names for models: soft_tissue, lung, bone, brain, body, wide or LOW:HIGH in HU, with
+    commas between for several channels; the stored numbers stay Hounsfield units."""
+    shard: str = ""
+    """I/N: do every N-th case from the I-th on, as one call of a job array; the parts are one store, and a last call
+    without --shard merges them and does what is missing."""
+    dask: str = ""
+    """Address of a Dask scheduler whose workers do the cases; needs alice3d[dask] and a shared file system."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the default split."""
     overwrite: bool = False
     """Replace a store that was made with other settings."""
+    verify: bool = False
+    """Compare every file of the store with its checksum, and do nothing else."""
     dry_run: bool = False
     """Look at the headers, say what would be taken, write nothing."""
 
@@ -59,6 +70,19 @@ class PrepareConfig(CommandConfig):
             raise ValueError("one number of mm, three (R,A,S), or auto are possible, from 0.01 to 100")
         return text
 
+    @field_validator("shard")
+    @classmethod
+    def _part(cls, text: str) -> str:
+        match = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
+        if text and not (match and 1 <= int(match[1]) <= int(match[2])):
+            raise ValueError("I/N with 1 <= I <= N is needed, such as 3/8")
+        return text
+
+    def shard_of(self) -> tuple[int, int] | None:
+        """`shard` as (position from 1, count)."""
+        position, _, count = self.shard.partition("/")
+        return (int(position), int(count)) if count else None
+
     def spacing_mm(self) -> tuple[float, float, float] | Literal["auto"]:
         """`spacing` as three numbers along R, A, S."""
         if self.spacing == "auto":
@@ -70,8 +94,15 @@ class PrepareConfig(CommandConfig):
 
 def run(config: PrepareConfig) -> dict[str, Any]:
     """Fill the store; returns counts of taken and refused scans and the reasons."""
+    from dataclasses import replace
+
+    from alice3d.data.cluster import cluster
+    from alice3d.data.intensity import parse_windows
     from alice3d.data.labels import read_label_names
-    from alice3d.data.prepare import PrepareOptions, prepare
+    from alice3d.data.prepare import PrepareOptions, prepare, verify
+
+    if config.verify:
+        return verify(config.store)
 
     options = PrepareOptions(
         labels=config.labels,
@@ -82,12 +113,17 @@ def run(config: PrepareConfig) -> dict[str, Any]:
         crop=config.crop,
         unoriented=config.unoriented,
         channel=config.channel,
+        windows=parse_windows(config.windows) if config.windows else (),
+        shard=config.shard_of(),
         seed=config.seed,
         jobs=config.jobs,
         overwrite=config.overwrite,
         dry_run=config.dry_run,
     )
-    result = prepare(config.scans, config.store, options)
+    with cluster(config.dask) as (executor, workers):
+        if executor is not None:
+            options = replace(options, jobs=workers)
+        result = prepare(config.scans, config.store, options, executor=executor)
     if not config.dry_run:
         console.say(f"Store in {config.store}. Next: alice train-matcher {config.store} MATCHER")
     return result

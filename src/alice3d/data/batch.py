@@ -8,6 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from alice3d.errors import WorkFailed
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 AHEAD = 2
@@ -58,6 +60,12 @@ def run_batch(
                     yield future.result()
                 except BrokenProcessPool:
                     suspects.append(task)
+                except WorkFailed:
+                    raise
+                except Exception:  # a cluster gave a task up after its workers died at it
+                    if executor is None:
+                        raise
+                    yield lost(task)
             if suspects:  # a worker died: everything in flight is lost; one by one shows which task did it
                 suspects += flying.values()
                 flying = {}

@@ -9,8 +9,42 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from alice3d.config import nearest
+from alice3d.errors import UserError
+
 AIR_HU = -1024.0
 """What lies outside a CT scan."""
+WINDOWS = {
+    "soft_tissue": (-160.0, 240.0),
+    "lung": (-1350.0, 150.0),
+    "bone": (-500.0, 1300.0),
+    "brain": (0.0, 80.0),
+    "body": (-200.0, 300.0),
+    "wide": (-1000.0, 1000.0),
+}
+"""Name to (low, high) in HU: the radiologists' usual width and level; body and wide are what models here use."""
+
+
+def parse_windows(text: str) -> tuple[tuple[float, float], ...]:
+    """Windows written as names or as LOW:HIGH in HU, with commas between: `soft_tissue,lung` or `-200:300,bone`.
+
+    Raises:
+        UserError: neither, or low not below high.
+    """
+    windows = []
+    for part in text.split(","):
+        name = part.strip()
+        if name in WINDOWS:
+            windows.append(WINDOWS[name])
+            continue
+        try:
+            low, high = (float(end) for end in name.split(":"))
+        except ValueError:
+            raise UserError(f"windows: {name!r} is no LOW:HIGH in HU; {nearest(name, WINDOWS)}") from None
+        if not -1e5 < low < high < 1e5:
+            raise UserError(f"windows: low {low:g} must lie below high {high:g}")
+        windows.append((low, high))
+    return tuple(windows)
 
 
 class IntensityRule(BaseModel):

@@ -39,6 +39,7 @@ class PrepareOptions:
         crop: `body` or `none`.
         unoriented: what files that do not say their orientation are taken for.
         channel: which of several channels a case (`_0000`, `_0001`); None refuses such cases.
+        windows: CT windows (low, high) in HU that store.json names for models; the arrays do not depend on them.
         seed: of the default split.
         jobs: processes.
         shard: (i, n): only every n-th case, from the i-th (from 1), as one of n calls that fill one store.
@@ -54,6 +55,7 @@ class PrepareOptions:
     crop: Literal["body", "none"] = "body"
     unoriented: Unoriented = "refuse"
     channel: int | None = None
+    windows: tuple[tuple[float, float], ...] = ()
     seed: int = 0
     jobs: int = 1
     shard: tuple[int, int] | None = None
@@ -66,6 +68,8 @@ def check_settings(store: Path, spec: StoreSpec, options: PrepareOptions, names:
     wanted: list[tuple[str, Any, Any]] = [("crop", spec.crop, options.crop)]
     if options.spacing_mm != "auto":
         wanted.append(("spacing_mm", spec.spacing_mm, tuple(float(mm) for mm in options.spacing_mm)))
+    if options.windows:
+        wanted.append(("windows", spec.intensity.windows, options.windows))
     if options.modality != "auto":
         wanted.append(("modality", spec.modality, options.modality))
     if names:
@@ -79,7 +83,8 @@ def check_settings(store: Path, spec: StoreSpec, options: PrepareOptions, names:
 
 
 def _plain(value: Any) -> str:
-    text = ",".join(f"{mm:g}" for mm in value) if isinstance(value, tuple) else str(value)
+    numbers = isinstance(value, tuple) and all(isinstance(mm, float) for mm in value)
+    text = ",".join(f"{mm:g}" for mm in value) if numbers else str(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -96,7 +101,7 @@ def new_spec(found: Found, options: PrepareOptions, names: dict[int, str]) -> St
         made_by=f"alice3d {alice3d.__version__}",
         spacing_mm=spacing,
         modality=kind,
-        intensity=IntensityRule(modality=kind),
+        intensity=IntensityRule(modality=kind, **({"windows": options.windows} if options.windows else {})),
         crop=options.crop,
         label_names=names,
         seed=options.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from alice3d.data.case_work import Task, refused_row, stamp, work
 from alice3d.data.index import INDEX, Row, append_row, part_name, read_index, write_rows
 from alice3d.data.layouts import find_sources
 from alice3d.data.options import PrepareOptions, check_settings, new_spec
-from alice3d.data.prepare_report import dry_run, result_of
+from alice3d.data.prepare_report import SHOWN, dry_run, result_of
 from alice3d.data.prepared import Prepared, prepare_array
 from alice3d.data.sources import Found, Source
 from alice3d.data.splits import SPLITS, default_splits, read_splits, write_splits
-from alice3d.data.store import SPEC, StoreSpec, read_spec, write_spec
+from alice3d.data.store import SPEC, Store, StoreSpec, read_spec, write_spec
 from alice3d.data.store_writing import FOLDERS, MANIFEST, fold, locked, sweep
-from alice3d.errors import UserError
+from alice3d.data.store_writing import verify as verify_files
+from alice3d.errors import UserError, WorkFailed
 
 __all__ = ["PrepareOptions", "Prepared", "prepare", "prepare_array"]
 
@@ -68,13 +70,22 @@ def _is_fresh(store: Path, options: PrepareOptions) -> bool:
     """Nothing is there that counts; a folder with something else is refused."""
     if store.exists() and not store.is_dir():
         raise UserError(f"{store}: is a file; an output folder is needed")
-    if options.overwrite and options.shard is None:
+    if options.overwrite and options.shard is not None:
+        raise UserError("overwrite: not with --shard, whose calls share one store; remove the store first")
+    if options.overwrite:
         return True
     if (store / SPEC).exists():
         return False
-    if store.exists() and any(not path.name.startswith(".lock") for path in store.iterdir()):
+    if store.exists() and not all(_is_ours(path) for path in store.iterdir()):
         raise UserError(f"{store}: holds something else; choose another folder or give --overwrite")
     return True
+
+
+def _is_ours(path: Path) -> bool:
+    """What a call leaves that stopped before store.json was there, or another shard has just begun."""
+    if path.name in FOLDERS and path.is_dir():
+        return all(inner.suffix == ".b2nd" for inner in path.iterdir())
+    return path.name.startswith(".lock") or path.name in (SPEC, SPLITS) or path.name.startswith(f".{SPEC}")
 
 
 def _claim(store: Path, clear: bool) -> None:
@@ -116,14 +127,15 @@ def _fill(
     split_of = _splits(store, found, split_file, spec, rows)
     write_splits(store, split_of)
     taken = {row["id"]: row for row in rows if row["status"] == "taken"}
-    todo = [source for source in found.sources if not _is_done(source, taken.get(source.id))]
+    todo = [source for source in found.sources if not _is_done(store, source, taken.get(source.id))]
     if options.shard is not None:
         position, count = options.shard
-        todo = [source for source in found.sources[position - 1 :: count] if source in todo]
+        mine = {source.name for source in found.sources[position - 1 :: count]}
+        todo = [source for source in todo if source.name in mine]
     tasks = (
         Task(
-            source=source,
-            store=store,
+            source=source if executor is None else _absolute(source),
+            store=store if executor is None else store.absolute(),
             split=split_of.get(source.id, ""),
             spacing_mm=spec.spacing_mm,
             modality=spec.modality,
@@ -153,12 +165,49 @@ def _fill(
             bar.advance(note=row["id"] if row["status"] == "taken" else f"{row['id']} refused")
     if options.shard is None:
         _finish_index(store, found, split_of)
-    return result_of(store, added, len(todo))
+    return result_of(store, added, len(todo), empty_is_fine=options.shard is not None)
 
 
-def _is_done(source: Source, row: Row | None) -> bool:
-    """Taken, and its files are as they were; a label that is not given now is kept."""
+def verify(store: Path) -> dict[str, Any]:
+    """Compare every file of a store with its checksum.
+
+    Returns:
+        `files` (count) and `store`.
+
+    Raises:
+        UserError: no store there.
+        WorkFailed: damaged files; the first are named.
+    """
+    opened = Store.open(store)
+    rows = read_index(store)
+    faults = verify_files(store, rows)
+    for name, fault in faults[:SHOWN]:
+        console.say(f"  {name} {fault}")
+    if faults:
+        raise WorkFailed(
+            f"{store}: {len(faults)} files are damaged, the first: {faults[0][0]} {faults[0][1]}; "
+            "delete them and run the same command without --verify"
+        )
+    count = sum(1 + bool(row["label"]) for row in opened.rows.values())
+    console.say(f"{store}: {count} arrays are as they were written")
+    return {"files": count, "store": str(store)}
+
+
+def _absolute(source: Source) -> Source:
+    """The same with paths that hold on another machine."""
+    return replace(
+        source,
+        path=source.path.absolute(),
+        files=None if source.files is None else tuple(path.absolute() for path in source.files),
+        label=None if source.label is None else source.label.absolute(),
+    )
+
+
+def _is_done(store: Path, source: Source, row: Row | None) -> bool:
+    """Taken, its arrays are there, and its files are as they were; a label that is not given now is kept."""
     if row is None or row["source"] != source.name or source.fault:
+        return False
+    if not all((store / name).exists() for name in (f"images/{row['id']}.b2nd", row["label"]) if name):
         return False
     now, then = stamp(source).split(), row["stamp"].split()
     return now == then[: len(now)] and (source.label is None or len(now) == len(then))

@@ -19,7 +19,7 @@ SHOWN = 20
 """Refused scans that are printed; index.csv holds all."""
 
 
-def result_of(store: Path, added: int, tried: int) -> dict[str, Any]:
+def result_of(store: Path, added: int, tried: int, *, empty_is_fine: bool = False) -> dict[str, Any]:
     """Print the table; the counts for `--json`.
 
     Raises:
@@ -34,7 +34,7 @@ def result_of(store: Path, added: int, tried: int) -> dict[str, Any]:
             console.say(f"  {source}: {reason}")
         if len(opened.refused) > SHOWN:
             console.say(f"  ... and {len(opened.refused) - SHOWN} more, see {store / INDEX}")
-    if not cases:
+    if not cases and not empty_is_fine:
         first = opened.refused[0] if opened.refused else ("", "", "")
         raise UserError(f"{store}: none of the scans could be taken; the first: {first[1]}: {first[2]}")
     console.say(_table(opened))
