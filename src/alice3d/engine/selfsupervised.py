@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from alice3d import outputs
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.intensity import IntensityRule, parse_windows
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Case, Store
 from alice3d.data.views import PairSamples, Partner, ViewSettings
@@ -47,18 +47,14 @@ def choose_cases(store: Store, split: str) -> list[Case]:
 
 
 def intensity_rule(store: Store, windows: str) -> IntensityRule:
-    """The rule for a store's modality, with windows written as `LOW:HIGH,LOW:HIGH` in HU.
+    """The rule for a store's modality, with windows as `intensity.parse_windows` reads them.
 
     Raises:
         UserError: not of that form.
     """
     if store.spec.modality != "ct":
         return IntensityRule(modality="mr", windows=())
-    try:
-        pairs = tuple((float(low), float(high)) for low, high in (part.split(":") for part in windows.split(",")))
-        return IntensityRule(modality="ct", windows=pairs)
-    except ValueError as error:
-        raise UserError(f"--windows: {windows!r} is not LOW:HIGH,LOW:HIGH in HU with LOW < HIGH ({error})") from None
+    return IntensityRule(modality="ct", windows=parse_windows(windows))
 
 
 def source_commit() -> str | None:
