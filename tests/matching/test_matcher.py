@@ -59,9 +59,10 @@ def test_large_scans_are_searched_in_pieces_with_the_same_result(matcher, query_
 
 
 def test_robust_mode_overrules_gross_errors(matcher, query_input, key_input, points):
-    """A part of the key looks just like another part: direct matches jump there, the fit over many points does not."""
+    """Two blocks of the key have changed places: direct matches jump there, the fit over many points does not."""
     image = key_input.image.copy()
-    image[:, 30:40, 12:24, 14:26] = image[:, 14:24, 12:24, 14:26]
+    image[:, 30:40, 12:24, 14:26] = key_input.image[:, 14:24, 12:24, 14:26]
+    image[:, 14:24, 12:24, 14:26] = key_input.image[:, 30:40, 12:24, 14:26]
     query, key = matcher.embed(query_input), matcher.embed(dataclasses.replace(key_input, image=image))
     true = apply_affine(MOVE, points)
     index = key_input.grid.index(true)
@@ -70,7 +71,7 @@ def test_robust_mode_overrules_gross_errors(matcher, query_input, key_input, poi
     direct = np.linalg.norm(matcher.match(query, key, points, mode="direct").point_mm - true, axis=1)
     robust = matcher.match(query, key, points, mode="robust")
     assert np.median(direct[hit]) > 40
-    assert np.linalg.norm(robust.point_mm - true, axis=1)[hit].max() < 25
+    assert np.linalg.norm(robust.point_mm - true, axis=1)[hit].max() < 20
     assert robust.agreement > 0.5
 
 
@@ -108,8 +109,8 @@ def test_search_near_stays_within_reach_and_reads_the_peak_there(matcher, query_
     true = apply_affine(MOVE, points)
     found = search_near(query.at(points), key, true + 6.0, reach=2, pull=0.0)
     assert np.median(np.linalg.norm(found - true, axis=1)) < 2
-    far = search_near(query.at(points), key, true + 60.0, reach=1, pull=0.0)
-    assert (np.abs(far - (true + 60.0)).max(axis=1) < 2.5 * 8).all()
+    far = search_near(query.at(points), key, true + 20.0, reach=1, pull=0.0)
+    assert (np.abs(far - (true + 20.0)).max(axis=1) < 2.5 * 8).all()
 
 
 @pytest.mark.parametrize("shape", [(64, 40, 72), (37, 50, 61)])

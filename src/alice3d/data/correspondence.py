@@ -117,7 +117,7 @@ def _best_hypothesis(query: Points, key: Points, weight: NDArray[np.float64], rn
     affines[-1] = _weighted_affine(query, key, weight)
     affines = affines[plausible(affines)]
     affines = np.concatenate([affines, _translation(query, key)[None]])
-    mapped = np.einsum("hij,nj->hni", affines[:, :3, :3], query) + affines[:, None, :3, 3]
+    mapped = query @ affines[:, :3, :3].transpose(0, 2, 1) + affines[:, None, :3, 3]
     square = ((mapped - key) ** 2).sum(axis=-1) / AFFINE_MM**2
     cost = (square / (1 + square)) @ weight
     best: Affine = affines[int(np.argmin(cost))]
@@ -152,15 +152,13 @@ def robust_affine(query_mm: NDArray[Any], key_mm: NDArray[Any], weight: NDArray[
     return affine
 
 
-def _smoothed_without_itself(
-    points: Points, values: Points, weight: NDArray[np.float64], reach_mm: float
-) -> tuple[Points, NDArray[np.float64]]:
-    """At each point the Gaussian-weighted mean (n, 3) of the *other* points' values, and their total weight (n,)."""
-    square = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
-    kernel = np.exp(-0.5 * square / reach_mm**2) * weight
+def _kernel(points: Points, reach_mm: float) -> NDArray[np.float32]:
+    """Gaussian (n, n) of the distances between points, zero on the diagonal: nobody speaks for itself."""
+    x = (points - points.mean(axis=0)).astype(np.float32)
+    square = (x**2).sum(axis=1)
+    kernel: NDArray[np.float32] = np.exp((x @ x.T - square[:, None] / 2 - square / 2) / reach_mm**2)
     np.fill_diagonal(kernel, 0.0)
-    total = kernel.sum(axis=1)
-    return kernel @ values / (total + PRIOR)[:, None], total
+    return kernel
 
 
 def fit_correspondence(
@@ -187,8 +185,10 @@ def fit_correspondence(
     affine = robust_affine(query, key, prior)
     left = key - apply_affine(affine, query)
     trust = prior * robust_weight(np.linalg.norm(left, axis=1), 1.5 * AFFINE_MM)
+    kernel = _kernel(query, reach_mm)
     for _ in range(4):
-        smooth, _ = _smoothed_without_itself(query, left, trust, reach_mm)
+        sums = kernel @ np.column_stack([trust, trust[:, None] * left]).astype(np.float32)
+        smooth = sums[:, 1:] / (sums[:, :1] + PRIOR)
         distance = np.linalg.norm(left - smooth, axis=1)
         trust = prior * robust_weight(distance, FIELD_MM)
     return _on_lattice(affine, query, left, trust, distance, reach_mm), distance

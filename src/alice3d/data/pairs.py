@@ -48,9 +48,9 @@ class PairRows:
     """The rows of one scan pair.
 
     Attributes:
-        query_mm, key_mm: (n, 3) RAS mm, the point and its match.
+        query_mm, key_mm: (n, 3) RAS mm, the point and its match (half of the rows were matched from the key's side).
         similarity: (n,) mean cosine of the fine and the coarse embedding, -1 .. 1.
-        cycle_mm: (n,) distance from the point after matching there and back.
+        cycle_mm: (n,) distance of the point that was matched from itself after matching there and back.
         fit_mm: (n,) distance of the match from what the pair's other matches say (robust affine and smooth field).
         accepted: (n,) bool.
     """

@@ -27,11 +27,11 @@ from alice3d.nn.weights import backbone_of, find_weights, load_matcher
 Mode = Literal["direct", "robust"]
 MODES: tuple[Mode, ...] = ("direct", "robust")
 
-FIT_POINTS = 400
-"""Points that the map between two scans is fitted to in robust mode."""
-REACH_CELLS = 3
-"""Robust mode searches again within so many cells of what the map foretells."""
-PULL = 0.01
+FIT_POINTS = 600
+"""Points that the map between two scans is fitted to in robust mode, half from each side (0.1 s)."""
+REACH_CELLS = 1
+"""Robust mode searches again within so many cells of what the map foretells; 2 and 3 let gross errors back in."""
+PULL = 0.03
 """Similarity that a place loses a cell away from what the map foretells."""
 
 
@@ -49,7 +49,7 @@ class Acceptance:
     similarity: float = 0.5
     cycle_mm: float = 12.0
     fit_mm: float = 15.0
-    certainty: float = 0.3
+    certainty: float = 0.45
 
 
 @dataclass(frozen=True)
@@ -212,14 +212,23 @@ class Matcher:
         return similarity, cycle
 
     def fit(self, query: EmbeddedScan, key: EmbeddedScan, *, points: int = FIT_POINTS) -> PairFit:
-        """Match points all over the query's body there and back, and fit a robust affine and a smooth field to them."""
-        at = body_points(query, points)
-        vectors = query.at(at)
-        found = search_all(vectors, key)
-        similarity, cycle = self._check(query, key, at, vectors, found)
-        fit, distance = None, np.full(len(at), np.inf)
+        """Match points all over both bodies there and back, and fit a robust affine and a smooth field to them.
+
+        Half of the rows start from a lattice in the query, half from one in the key (the row then holds the match in
+        the query first): so both bodies are covered, and the map back is as good. A first fit judges the rows, the map
+        goes through the accepted ones, as the pairs table's does.
+        """
+        sides = []
+        for here, there, columns in ((query, key, (0, 1)), (key, query, (1, 0))):
+            at = body_points(here, points // 2)
+            vectors = here.at(at)
+            found = search_all(vectors, there)
+            ends = (at, found)
+            sides.append((ends[columns[0]], ends[columns[1]], *self._check(here, there, at, vectors, found)))
+        at, found, similarity, cycle = (np.concatenate(parts) for parts in zip(*sides, strict=True))
+        distance = np.full(len(at), np.inf)
         if len(at) >= MIN_ROWS:
-            fit, distance = fit_correspondence(at, found, prior_trust(similarity, cycle))
+            _, distance = fit_correspondence(at, found, prior_trust(similarity, cycle))
         rule = self.acceptance
         accepted = (similarity >= rule.similarity) & (cycle <= rule.cycle_mm) & (distance <= rule.fit_mm)
         rows = PairRows(
@@ -230,12 +239,13 @@ class Matcher:
             fit_mm=distance.astype(np.float32),
             accepted=accepted,
         )
-        return PairFit(rows, fit)
+        made = fit_correspondence(rows.query_mm[accepted], rows.key_mm[accepted])[0] if rows.usable else None
+        return PairFit(rows, made)
 
 
 def prior_trust(similarity: NDArray[np.float64], cycle_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much a match is worth before it is compared with its neighbours."""
-    trust: NDArray[np.float64] = np.clip(similarity, 0.01, 1) ** 2 / (1 + (cycle_mm / 15.0) ** 2)
+    trust: NDArray[np.float64] = np.clip(similarity, 0.01, 1) ** 2 / (1 + (cycle_mm / 10.0) ** 2) ** 2
     return trust
 
 
