@@ -6,12 +6,15 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from alice3d.cli import main
+from alice3d.commands.match import _check_point
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Store
+from alice3d.errors import UserError
 from alice3d.matching import guards
 from alice3d.matching.guards import GuardResult
 
@@ -139,6 +142,37 @@ def test_match_by_case_id_and_by_file_gives_one_answer(capsys, tiny_store, tiny_
     files = [tiny_scans.images / f"{name}.nii.gz" for name in (query, key)]
     filed = result(capsys, "match", tiny_matcher, *files, "--point", point, "--picture", "")
     np.testing.assert_allclose(filed["point_ras_mm"], stored["point_ras_mm"], atol=0.1)
+
+
+def test_a_scan_saved_with_other_axes_gives_the_same_point(capsys, tiny_store, tiny_scans, tiny_matcher, tmp_path):
+    query, key, point = inside(tiny_store)
+    files = [tiny_scans.images / f"{name}.nii.gz" for name in (query, key)]
+    turned = []
+    for n, axes in enumerate(("LPI", "SRA")):
+        image = nib.load(files[n])
+        wanted = nib.orientations.ornt_transform(
+            nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(axes)
+        )
+        turned.append(tmp_path / f"{n}.nii.gz")
+        nib.save(image.as_reoriented(wanted), turned[-1])
+    words = ("--point", point, "--picture", "")
+    straight = result(capsys, "match", tiny_matcher, *files, *words)["point_ras_mm"]
+    np.testing.assert_allclose(
+        result(capsys, "match", tiny_matcher, *turned, *words)["point_ras_mm"], straight, atol=0.1
+    )
+
+
+def test_a_point_in_lps_is_recognised():
+    class Scan:
+        body_box_mm = ((10.0, 20.0, 0.0), (100.0, 90.0, 50.0))
+
+        def in_body(self, points):
+            low, high = np.array(self.body_box_mm)
+            return ((points >= low) & (points <= high)).all(axis=1)
+
+    _check_point(np.array([50.0, 50.0, 20.0]), Scan(), "scan")
+    with pytest.raises(UserError, match=r"with x and y negated it lies in the body: is it LPS\?"):
+        _check_point(np.array([-50.0, -50.0, 20.0]), Scan(), "scan")
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
         random.cache = EmbeddingCache(Path(scratch))
         untrained = EmbeddedCases(random, store) if config.baselines else None
         _embed(landmarks, scans, untrained)
-        check_convention(config.landmarks, landmarks, lambda case, points: scans[case].in_body(points))
+        check_convention(config.landmarks, landmarks, lambda case, points: scans[case].in_body(points, margin=0))
         with console.progress("Matching", len(pairs)) as bar:
             errors = landmark_errors(scans, untrained, landmarks, pairs, done=bar.advance)
     result = summarise(errors, skipped_cases=len(landmarks.skipped))

@@ -1,0 +1,56 @@
+"""Embeddings on disk: what is read equals what was made, damage is mended, strangers are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from place_net import CARD, PlaceNet
+
+from alice3d.errors import UserError
+from alice3d.matching import Matcher
+from alice3d.matching.cache import EmbeddingCache
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_cached_equals_fresh(query_input, key_input, points, tmp_path, half):
+    cached = Matcher(PlaceNet(), CARD, "place", cache=EmbeddingCache(tmp_path, half=half))
+    first = [cached.embed(scan) for scan in (query_input, key_input)]
+    second = [cached.embed(scan) for scan in (query_input, key_input)]
+    assert len(list(tmp_path.iterdir())) == 2
+    for mode in ("direct", "robust"):
+        a, b = (cached.match(*scans, points, mode=mode) for scans in (first, second))
+        np.testing.assert_array_equal(a.point_mm, b.point_mm)
+    plain = Matcher(PlaceNet(), CARD, "place")
+    fresh = plain.match(plain.embed(query_input), plain.embed(key_input), points)
+    read = cached.match(*second, points)
+    np.testing.assert_allclose(read.point_mm, fresh.point_mm, atol=0.2 if half else 1e-4)
+    np.testing.assert_allclose(read.similarity, fresh.similarity, atol=2e-3)
+    np.testing.assert_array_equal(second[0].grid.affine, query_input.grid.affine)
+
+
+def test_half_takes_half_the_space(query_input, tmp_path):
+    sizes = []
+    for half in (True, False):
+        folder = tmp_path / str(half)
+        Matcher(PlaceNet(), CARD, "place", cache=EmbeddingCache(folder, half=half)).embed(query_input)
+        sizes.append(next(folder.iterdir()).stat().st_size)
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_a_damaged_file_is_made_again(query_input, tmp_path):
+    cache = EmbeddingCache(tmp_path)
+    matcher = Matcher(PlaceNet(), CARD, "place", cache=cache)
+    made = matcher.embed(query_input)
+    path = cache.path("place", query_input.checksum)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert cache.read("place", query_input.checksum) is None
+    torch.testing.assert_close(matcher.embed(query_input).fine, made.fine)
+
+
+def test_the_embedding_of_another_matcher_is_refused(query_input, tmp_path):
+    cache = EmbeddingCache(tmp_path)
+    Matcher(PlaceNet(), CARD, "one", cache=cache).embed(query_input)
+    cache.path("one", query_input.checksum).rename(cache.path("two", query_input.checksum))
+    with pytest.raises(UserError, match="another matcher or scan"):
+        cache.read("two", query_input.checksum)
