@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": "the whole road at small scale, ending in a report to open",
     "prepare": "scans into a store: read, check, reorient, resample, crop",
+    "inspect": "what a store holds, what is odd in it, every case on one page",
     "train-matcher": "learn to find the same anatomy in another scan",
     "match": "find a point of one scan in another",
     "evaluate-matcher": "landmark errors of a matcher, in mm",

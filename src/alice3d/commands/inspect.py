@@ -1,0 +1,46 @@
+"""Look at a store: what is in it, what is odd in it, three planes of every case on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from alice3d import console
+from alice3d.config import CommandConfig
+
+
+class InspectConfig(CommandConfig):
+    """`alice inspect STORE [--page FILE.html]`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("store",)
+    store: Path
+    """Folder that `alice prepare` filled."""
+    page: Path | None = None
+    """HTML file to write; inspect.html in the store where it is not given."""
+    thumbnails: Annotated[int, Field(ge=0)] = 1000
+    """Cases that are pictured at most, taken evenly."""
+
+
+def run(config: InspectConfig) -> dict[str, Any]:
+    """Write the page; returns counts, duplicates and what is unusual."""
+    from alice3d.data.store import Store
+    from alice3d.errors import UserError
+    from alice3d.report.store_page import write_store_page
+
+    store = Store.open(config.store)
+    page = config.page or config.store / "inspect.html"
+    if not store.cases():
+        raise UserError(f"{config.store}: holds no scans yet")
+    try:
+        result = write_store_page(store, page, thumbnails=config.thumbnails)
+    except OSError as error:
+        raise UserError(f"{page}: cannot be written ({error.strerror})") from None
+    for group in result["duplicates"][:10]:
+        console.say(f"The same scan: {', '.join(group)}")
+    for odd in result["unusual"][:10]:
+        console.say(f"{odd['case']}: {odd['what']}")
+    hidden = max(len(result["unusual"]) - 10, 0)
+    console.say(f"Page written to {page}{f' ({hidden} more remarks in it)' if hidden else ''}. Next: open it")
+    return result
