@@ -1,0 +1,62 @@
+"""Whether a model saw a scan in training: by the scan's own voxels, whatever its name, format or spacing was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from alice3d import console
+from alice3d.data.store import Case
+from alice3d.errors import UserError
+
+SHOWN = 3
+
+
+def described(cases: Iterable[Case]) -> list[dict[str, str]]:
+    """What a card keeps under `cases`: id, checksum of the stored voxels, and content of the scan itself."""
+    return [{"id": case.id, "checksum": case.checksum, "content": case.content} for case in cases]
+
+
+def seen(card: Mapping[str, Any]) -> set[str]:
+    """Checksums of all scans that the model of a card has seen, those of the cards inside it included."""
+    found: set[str] = set()
+    for key, value in card.items():
+        if key == "cases" and isinstance(value, list):
+            entries = [entry for entry in value if isinstance(entry, dict)]
+            found.update(str(entry[name]) for entry in entries for name in ("checksum", "content") if entry.get(name))
+        elif isinstance(value, Mapping):
+            found |= seen(value)
+    return found
+
+
+def leaked(card: Mapping[str, Any], cases: Iterable[Case]) -> list[str]:
+    """Ids of those cases whose voxels the model of a card has seen; [] for a card that does not say."""
+    known = seen(card)
+    return sorted(case.id for case in cases if case.content in known or case.checksum in known)
+
+
+def guard(card: Mapping[str, Any], cases: Iterable[Case], *, what: str, strict: bool, force: bool = False) -> list[str]:
+    """Tell of scans that a model has seen before.
+
+    Args:
+        card: of the encoder, matcher or model.
+        cases: to be trained or scored on.
+        what: for the message: `test split`, `training split`.
+        strict: the cases are for testing: a leak is refused.
+        force: the user knows of it: warn only.
+
+    Returns:
+        ids of the cases that were seen.
+
+    Raises:
+        UserError: strict, not forced, and some case was seen.
+    """
+    names = leaked(card, cases)
+    if not names:
+        return []
+    some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    message = f"{len(names)} scans of the {what} were seen in pre-training ({some})"
+    if strict and not force:
+        raise UserError(f"{message}; the score would be flattered: choose other scans or give --allow-seen")
+    console.warn(message)
+    return names

@@ -1,0 +1,38 @@
+"""A scan that training saw is known again under another name, format and spacing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dicom_files import write_series
+from scan_files import affine_of, head_like, write_nifti
+
+from alice3d.data.leakage import described, guard, leaked
+from alice3d.data.prepare import PrepareOptions, prepare
+from alice3d.data.store import Store
+from alice3d.errors import UserError
+
+
+def store_of(scans: Path, store: Path, spacing: float) -> Store:
+    prepare(scans, store, PrepareOptions(spacing_mm=(spacing,) * 3, modality="ct"))
+    return Store.open(store)
+
+
+def test_scan_is_known_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_nifti(tmp_path / "one" / "a.nii.gz", head_like(seed=1), affine_of(axes="LPS"))
+    write_nifti(tmp_path / "one" / "b.nii.gz", head_like(seed=2), affine_of(axes="LPS"))
+    write_series(tmp_path / "two" / "renamed", head_like(seed=1), affine_of(axes="LPS"))
+    write_nifti(tmp_path / "two" / "other.nii", head_like(seed=3), affine_of(axes="LPS"))
+    one, two = store_of(tmp_path / "one", tmp_path / "s1", 3.0), store_of(tmp_path / "two", tmp_path / "s2", 2.0)
+    encoder = {"method": "alice", "cases": described(one.cases()[:1])}
+    card = {"cases": described(one.cases()[1:]), "encoder": encoder}
+    assert leaked(card, two.cases()) == ["renamed"]
+    with pytest.raises(UserError, match=r"1 scans of the test split were seen in pre-training \(renamed\)"):
+        guard(card, two.cases(), what="test split", strict=True)
+    assert guard(card, two.cases(), what="test split", strict=True, force=True) == ["renamed"]
+    assert guard(card, two.cases(), what="training split", strict=False) == ["renamed"]
+    assert "were seen in pre-training" in capsys.readouterr().err
+    assert guard(card, [two.case("other")], what="test split", strict=True) == []
+    assert leaked({"cases": [{"id": "x", "checksum": two.case("other").checksum}]}, two.cases()) == ["other"]
+    assert guard({"cases": 3}, two.cases(), what="test split", strict=True) == []
