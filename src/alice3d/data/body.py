@@ -69,7 +69,10 @@ def find_body(array: NDArray[Any], affine: Affine, modality: Literal["ct", "mr"]
     mask = _largest(_opened(tissue, radius))
     if mask.mean() < MIN_SHARE:
         return None
-    mask = _without_holes(ndimage.binary_dilation(mask, iterations=1) & tissue)
+    for axis in range(3):  # what the opening took off the surface
+        grown = _neighbours(mask, axis, True)
+        mask = grown & tissue | mask
+    mask = _without_holes(mask)
     return Body(mask, coarse_affine)
 
 
@@ -102,12 +105,23 @@ def _otsu(level: NDArray[np.float32]) -> float:
 
 def _opened(mask: NDArray[np.bool_], radius: NDArray[Any]) -> NDArray[np.bool_]:
     """Erode and dilate by a box of the given radius (3,) in voxels; the volume's faces do not erode."""
-    size = tuple(int(2 * r + 1) for r in radius)
-    if max(size) == 1:
-        return mask
-    eroded = ndimage.minimum_filter(mask, size, mode="nearest")
-    opened: NDArray[np.bool_] = ndimage.maximum_filter(eroded, size, mode="nearest")
-    return opened
+    for grow in (False, True):
+        for axis in range(3):
+            for _ in range(int(radius[axis])):
+                mask = _neighbours(mask, axis, grow)
+    return mask
+
+
+def _neighbours(mask: NDArray[np.bool_], axis: int, grow: bool) -> NDArray[np.bool_]:
+    """True where a voxel or one of its two neighbours along an axis is True (grow), or all of them are."""
+    out = mask.copy()
+    lower: list[Any] = [slice(None)] * 3
+    upper: list[Any] = [slice(None)] * 3
+    lower[axis], upper[axis] = slice(None, -1), slice(1, None)
+    join = np.logical_or if grow else np.logical_and
+    for here, there in ((lower, upper), (upper, lower)):
+        join(out[tuple(here)], mask[tuple(there)], out=out[tuple(here)])
+    return out
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -123,5 +137,12 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill what is enclosed in an axial slice: lungs, bowel gas, cavities."""
-    filled = np.stack([ndimage.binary_fill_holes(mask[:, :, k]) for k in range(mask.shape[2])], axis=2)
-    return filled.astype(bool)
+    in_plane = np.zeros((3, 3, 3), bool)
+    in_plane[:, 1, 1] = in_plane[1, :, 1] = True
+    pieces, count = ndimage.label(~mask, in_plane)
+    outside = np.zeros(count + 1, bool)
+    for face in (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]):
+        outside[face] = True
+    outside[0] = False
+    filled: NDArray[np.bool_] = ~outside[pieces]
+    return filled
