@@ -54,3 +54,11 @@ def test_the_embedding_of_another_matcher_is_refused(query_input, tmp_path):
     cache.path("one", query_input.checksum).rename(cache.path("two", query_input.checksum))
     with pytest.raises(UserError, match="another matcher or scan"):
         cache.read("two", query_input.checksum)
+
+
+def test_embeddings_of_another_matcher_are_refused(query_input, key_input, points):
+    own, other = Matcher(PlaceNet(), CARD, "place"), Matcher(PlaceNet(), CARD, "another")
+    scans = own.embed(query_input), other.embed(key_input)
+    for call in (lambda: own.match(*scans, points), lambda: own.fit(*scans)):
+        with pytest.raises(UserError, match="made by another matcher"):
+            call()

@@ -64,6 +64,7 @@ class EmbeddingCache:
             grid=Grid((x, y, z), np.array(json.loads(about["affine"]), np.float64)),
             body_box_mm=(tuple(box[0]), tuple(box[1])),
             checksum=scan,
+            matcher=matcher,
         )
 
     def write(self, matcher: str, scan: EmbeddedScan) -> None:

@@ -44,6 +44,7 @@ class EmbeddedScan:
         grid: of the scan's voxels at the matcher's spacing, before padding to multiples of 8.
         body_box_mm: low and high corner of the body, RAS mm.
         checksum: of the scan.
+        matcher: checksum of the matcher that made it; "" where it is not known.
     """
 
     fine: Float[Tensor, "f x y z"]
@@ -52,6 +53,7 @@ class EmbeddedScan:
     grid: Grid
     body_box_mm: tuple[tuple[float, ...], tuple[float, ...]]
     checksum: str
+    matcher: str = ""
 
     @property
     def padded(self) -> tuple[int, int, int]:

@@ -156,7 +156,7 @@ class Matcher:
             return known
         fine, coarse = embed_image(self.network, scan.image, scan.air, device=self.device)
         body = body_cells(scan.body, tuple(fine.shape[1:]))
-        made = EmbeddedScan(fine, coarse, body, scan.grid, scan.body_box_mm, scan.checksum)
+        made = EmbeddedScan(fine, coarse, body, scan.grid, scan.body_box_mm, scan.checksum, self.checksum)
         if self.cache is None or not scan.checksum:
             return made
         self.cache.write(self.checksum, made)
@@ -184,6 +184,7 @@ class Matcher:
             mode: direct: each point by itself, the most alike place of the whole key; robust: near what a map says that
                 is fitted to matches all over the body. None: as the matcher's card says.
         """
+        self._require_own(query, key)
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
         vectors = query.at(points)
         if (mode or self.mode) == "direct":
@@ -202,6 +203,11 @@ class Matcher:
         accepted &= np.isnan(certainty) | (certainty >= rule.certainty)
         return Matches(found, similarity, cycle, certainty, accepted, agreement)
 
+    def _require_own(self, *scans: EmbeddedScan) -> None:
+        """Refuse embeddings of another matcher: vectors of two networks cannot be compared."""
+        if any(scan.matcher not in ("", self.checksum) for scan in scans):
+            raise UserError("embedding: made by another matcher (its checksum differs); embed it again by this one")
+
     def _check(
         self, query: EmbeddedScan, key: EmbeddedScan, points: NDArray[Any], vectors: torch.Tensor, found: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -218,6 +224,7 @@ class Matcher:
         the query first): so both bodies are covered, and the map back is as good. A first fit judges the rows, the map
         goes through the accepted ones, as the pairs table's does.
         """
+        self._require_own(query, key)
         sides = []
         for here, there, columns in ((query, key, (0, 1)), (key, query, (1, 0))):
             at = body_points(here, points // 2)
