@@ -109,9 +109,9 @@ def _check(config: DemoConfig) -> str:
         return PHANTOM_SPACING if config.spacing == "auto" else config.spacing
     import numpy as np
 
+    from alice3d.data.layouts import find_sources
     from alice3d.data.read import read_header
     from alice3d.data.scan import ScanError
-    from alice3d.data.sources import find_sources
     from alice3d.geometry import spacing_of
 
     sources = [source for source in find_sources(config.scans, config.labels).sources if not source.fault]
@@ -202,13 +202,16 @@ def _predict(
     walk: Walk, config: DemoConfig, store: Store, size: Size, made: PhantomFiles | None
 ) -> dict[str, NDArray[Any]]:
     """Segment one scan file with the fine-tuned model; label maps on its stored grid, the reference first."""
+    from alice3d.data.layouts import find_sources
     from alice3d.data.read import read_scan
     from alice3d.geometry import resample
 
     case = _scored_case(store, size)
-    root = made.images if made is not None else config.scans
-    assert root is not None
-    scan = root / case.source if root.is_dir() else root
+    if made is not None:
+        scan = made.images / case.source
+    else:
+        assert config.scans is not None
+        scan = next(source.path for source in find_sources(config.scans, config.labels).sources if source.id == case.id)
     out = config.out / "predictions"
     values = {"model": config.out / "model-alice", "scans": [scan], "out": out}
     values |= {"device": size.device, "threads": size.threads}
