@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from alice3d.data.correspondence import local_linear
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.data.views import PairSamples, ViewSettings, change_intensity, random_matrix
@@ -38,6 +39,18 @@ class ShiftedPairs:
 
     def certainty(self, points: NDArray[Any]) -> NDArray[Any]:
         return (points[:, 0] > points[:, 0].min()).astype(float)
+
+
+class TurnedPairs(ShiftedPairs):
+    """Keys that are larger than their queries and turned about the patient's axis."""
+
+    linear = np.array([[1.1, -0.4, 0.0], [0.4, 1.1, 0.0], [0.0, 0.0, 0.9]])
+
+    def map(self, points: NDArray[Any]) -> NDArray[Any]:
+        return points @ self.linear.T + self.shift
+
+    def local_affine(self, points: NDArray[Any]) -> NDArray[Any]:
+        return np.repeat(self.linear[None], len(points), axis=0)
 
 
 def samples_of(store: Store, cases: list[Case] | None = None, **changes: Any) -> PairSamples:
@@ -85,6 +98,32 @@ def test_matched_points_follow_the_table(store: Store) -> None:
     assert keep.any()
     # Both grids are axis-aligned at 8 mm and K's centre is Q's shifted, so indices agree exactly.
     np.testing.assert_allclose(sample["points_q"][keep], sample["points_k"][keep], atol=1e-3)
+
+
+def test_key_crops_follow_the_local_affine_where_asked(store: Store) -> None:
+    ids = [case.id for case in store.cases("pretrain")]
+    table = TurnedPairs([(ids[0], ids[1])])
+    plain = {**SETTINGS.__dict__, "rotation_deg": 0.0, "scale": (1.0, 1.0)}
+    usual, along = (
+        samples_of(
+            store, pairs=table, partner="matched", settings=ViewSettings(**{**plain, "local_affine": local_affine})
+        )[3]
+        for local_affine in (False, True)
+    )
+    np.testing.assert_allclose(usual["axes_k"], usual["axes_q"])
+    np.testing.assert_allclose(along["axes_k"], TurnedPairs.linear @ along["axes_q"], rtol=1e-5)
+    np.testing.assert_array_equal(along["q"], usual["q"])
+    keep = along["valid"]
+    assert keep.all()  # nothing of the query's crop turns out of the key's
+    np.testing.assert_allclose(along["points_q"][keep], along["points_k"][keep], atol=1e-3)
+
+
+def test_an_impossible_local_affine_leaves_the_key_crop_straight() -> None:
+    class Folded:
+        def local_affine(self, points: NDArray[Any]) -> NDArray[Any]:
+            return np.repeat(np.diag([1.0, 1.0, -1.0])[None], len(points), axis=0)
+
+    np.testing.assert_array_equal(local_linear(Folded(), np.zeros(3)), np.eye(3))
 
 
 def test_a_share_of_the_samples_stays_within_one_scan(store: Store) -> None:

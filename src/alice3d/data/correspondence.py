@@ -74,6 +74,15 @@ class Correspondence:
         return np.stack(values, axis=-1)
 
 
+def local_linear(field: Correspondence, point_mm: NDArray[Any]) -> NDArray[np.float64]:
+    """How a crop around a query point (3,) lies in the key: the (3, 3) that turns the crop's voxel axes, in mm.
+
+    The map's Jacobian there; the identity where no body can be stretched so (`plausible`).
+    """
+    jacobian: NDArray[np.float64] = field.local_affine(np.asarray(point_mm, np.float64)[None])[0]
+    return jacobian if plausible(jacobian) else np.eye(3)
+
+
 def robust_weight(residual_mm: NDArray[Any], scale_mm: float) -> NDArray[np.float64]:
     """Geman-McClure weight 1 / (1 + (r / scale)²)²: one at 0, a quarter at `scale_mm`, nothing for gross errors."""
     weight: NDArray[np.float64] = 1.0 / (1.0 + (np.asarray(residual_mm, np.float64) / scale_mm) ** 2) ** 2

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from alice3d.data.correspondence import local_linear
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.masks import draw_visible
 from alice3d.data.pairs import PairsTable
@@ -37,6 +38,8 @@ class ViewSettings:
         candidates: points of each crop that serve as negatives.
         hidden_share, block: of the masks; None draws no mask.
         matched_share: share of the samples that are matched pairs where a table is given; the rest is within one scan.
+        local_affine: take the key crop of a matched pair in the query's orientation and scale, as the pair's map says,
+            instead of moving it alone; the random turn and scaling come on top.
     """
 
     crop: int = 64
@@ -50,6 +53,7 @@ class ViewSettings:
     hidden_share: float | None = None
     block: int = 1
     matched_share: float = 1.0
+    local_affine: bool = False
 
 
 def random_matrix(settings: ViewSettings, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -159,7 +163,8 @@ class PairSamples:
         centres = np.stack([self._centre(query, rng) for _ in range(16)])
         best = int(np.argmax(field.certainty(centres) + rng.uniform(0, 0.5, len(centres))))
         grid_q = self._grid(centres[best], rng)
-        grid_k = self._grid(field.map(centres[best : best + 1])[0], rng)
+        linear = local_linear(field, centres[best]) if self.settings.local_affine else None
+        grid_k = self._grid(field.map(centres[best : best + 1])[0], rng, linear)
 
         def carry(points_mm: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
             return field.map(points_mm), field.certainty(points_mm) >= MIN_CERTAINTY
@@ -173,9 +178,11 @@ class PairSamples:
         centre: NDArray[np.float64] = rng.uniform(low + inset, high - inset)
         return centre
 
-    def _grid(self, centre_mm: NDArray[Any], rng: np.random.Generator) -> Grid:
-        side = self.settings.crop
-        return centred_grid(centre_mm, (side, side, side), random_matrix(self.settings, rng))
+    def _grid(
+        self, centre_mm: NDArray[Any], rng: np.random.Generator, linear: NDArray[np.float64] | None = None
+    ) -> Grid:
+        side, matrix = self.settings.crop, random_matrix(self.settings, rng)
+        return centred_grid(centre_mm, (side, side, side), matrix if linear is None else linear @ matrix)
 
     def _tissue(self, image: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """`count` random voxels (count, 3) that are not air; any voxels where all is air."""
