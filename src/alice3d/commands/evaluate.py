@@ -89,22 +89,18 @@ def _same_names(model: SegmentationModel, store: Store) -> dict[int, str]:
     return {**model.names, **names}
 
 
-def _seen(listed: list[dict[str, Any]], cases: list[Case]) -> list[str]:
-    """Ids of the cases whose voxels are among those that a card lists."""
-    known = {entry.get(key) for entry in listed for key in ("checksum", "content")} - {None, ""}
-    return [case.id for case in cases if {case.checksum, case.content} & known]
-
-
 def _guard(model: SegmentationModel, cases: list[Case], config: EvaluateConfig) -> None:
     """Tell of scored cases that training saw; refuse those that fine-tuning saw under another split's name."""
-    trained = _seen(model.card["cases"], cases)
+    from alice3d.data.leakage import leaked
+
+    trained = leaked({"cases": model.card["cases"]}, cases)
     if trained:
         where = f"{len(trained)} of {len(cases)} cases of split {config.split!r} ({trained[0]}, …)"
         if config.split != model.card.get("split") and not config.force:
             raise UserError(f"the model was trained on {where}; take another split, or give --force to score it anyway")
         console.warn(f"the model was trained on {where}: these scores say nothing about new scans")
     encoder = model.card.get("encoder") or {}
-    seen = _seen(encoder.get("cases", []), cases)
+    seen = leaked(encoder, cases)
     if seen and len(seen) > len(trained):
         console.warn(f"the encoder saw {len(seen)} of {len(cases)} scored scans ({seen[0]}, …), without their labels")
 

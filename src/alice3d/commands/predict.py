@@ -39,6 +39,9 @@ def run(config: PredictConfig) -> dict[str, Any]:
     if not wanted:
         name, reason = next(iter(refused.items()))
         raise UserError(f"none of {len(found)} scans can be read; {name}: {reason}")
+    for name, path in wanted.items():
+        if (config.out / name).resolve() == path.resolve():
+            raise UserError(f"{config.out}: its label maps would replace the scans themselves; choose another folder")
     device = resolve_device(config.device, config.threads)
     contents = {name: sha256_of(path) for name, path in wanted.items()}
     settings = config.settings(model=sha256_of(weights), scans=contents)
@@ -74,27 +77,22 @@ def find_scans(given: list[Path]) -> dict[str, Path]:
         UserError: missing, a folder without scans, or two scans that would be written under one name.
     """
     from alice3d.data.read import SECOND_HALVES, case_id, ending_of
+    from alice3d.data.walk import walk
 
     found: dict[str, Path] = {}
     for path in given:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        root = path.parent if path.is_file() else path
-        kept = 0
+        files = [path] if path.is_file() else [p for p in walk(path) if ending_of(p) not in (None, *SECOND_HALVES)]
+        if not files:
+            raise UserError(f"{path}: holds no scan")
         for file in files:
-            relative = file.relative_to(root)
-            hidden = any(part.startswith(".") for part in relative.parts)
-            if path.is_dir() and (hidden or ending_of(file) in (None, *SECOND_HALVES)):
-                continue
             ending = ".nii" if file.name.lower().endswith(".nii") else ".nii.gz"
+            relative = Path(file.name) if path.is_file() else file.relative_to(path)
             name = relative.with_name(case_id(file) + ending).as_posix()
             if name in found:
                 raise UserError(f"{name}: two scans have this name; predict them into two folders")
             found[name] = file
-            kept += 1
-        if not kept:
-            raise UserError(f"{path}: holds no scan")
     return found
 
 
@@ -123,7 +121,7 @@ def _predict(
 ) -> list[str]:
     """Segment and write; names of what is there in the end. What an earlier, broken-off call wrote is kept."""
     from alice3d.data.label_writing import UNFINISHED, write_label
-    from alice3d.data.prepare import prepare_array
+    from alice3d.data.prepared import prepare_array
     from alice3d.data.read import read_scan
     from alice3d.data.scan import ScanError
     from alice3d.geometry import Grid

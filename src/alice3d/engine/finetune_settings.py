@@ -39,7 +39,7 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, LinearSettings):
     """Crops a step, over all processes."""
     crop: Annotated[int, Field(ge=0)] = 0
     """Voxels a side of the crops; 0 = 32, or the encoder's own where its tokens carry positions."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 4e-3
     """Highest learning rate of AdamW, of the head and from scratch of all."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 15.0
     """Each crop is turned by up to this many degrees about a random axis."""

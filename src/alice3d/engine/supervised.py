@@ -12,6 +12,7 @@ from torch import nn
 
 from alice3d import console, outputs
 from alice3d.config import Config
+from alice3d.data import leakage
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.engine.device import resolve_device
@@ -24,7 +25,13 @@ from alice3d.nn.seghead import POSITION_FREE, LinearSegmentationNet, Segmentatio
 from alice3d.nn.weights import find_weights, load_encoder
 from alice3d.tasks.crops import CropSettings, SegmentationSamples, class_values
 from alice3d.tasks.linear import LinearFit
-from alice3d.tasks.segmentation import SegmentationTask, draw_cases, labelled_cases, single_pieces
+from alice3d.tasks.segmentation import (
+    SegmentationTask,
+    draw_cases,
+    labelled_cases,
+    single_pieces,
+    start_from_frequencies,
+)
 
 DEFAULT_CROP = 32
 KEPT_OF_ENCODER = ("method", "partner", "steps", "batch", "loss", "seed", "crop", "licence", "source_commit", "cases")
@@ -75,6 +82,10 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
     torch.manual_seed(config.seed)  # initial weights
     backbone, rule, spacing_mm, described = _backbone(config, store)
     crop = _crop(config, backbone, described["encoder"])
+    if config.head == "unet" and crop == backbone.stride and config.batch == 1:
+        raise UserError(
+            "--batch: one crop of a single token leaves nothing to normalise over; take 2 or a larger --crop"
+        )
     net = build_segmenter(backbone, len(values), config.head)
     card = {
         "task": config.task,
@@ -87,7 +98,7 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
         **described,
         "split": config.split,
         "seed": config.seed,
-        "cases": [{"id": case.id, "checksum": case.checksum, "content": case.content} for case in cases],
+        "cases": leakage.described(cases),
         "licence": config.licence,
         "source_commit": source_commit(),
     }
@@ -161,8 +172,10 @@ def finetune(job: FinetuneJob, state: outputs.State) -> tuple[FitResult, nn.Modu
         net: nn.Module = job.net
     else:
         assert isinstance(job.net, SegmentationNet)
+        samples = _samples(job)
+        start_from_frequencies(job.net, samples)
         task = SegmentationTask(job.net, config, total_steps=config.steps, pretrained=config.encoder is not None)
-        result = fit(task, _samples(job), config, device=device, claim=claim)
+        result = fit(task, samples, config, device=device, claim=claim)
         net = task.trained()
     options = _plain(config, ("steps", "batch", "learning_rate", "structure_weight", "average"))
     if config.head == "linear":

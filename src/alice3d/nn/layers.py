@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -51,12 +53,12 @@ class Conv3(nn.Conv3d):
 class ResidualBlock(nn.Module):
     """Two 3³ convolutions around a shortcut: x + norm(conv(gelu(norm(conv(x))))), then gelu."""
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, norm: Callable[[int], nn.Module] = ChannelNorm) -> None:
         super().__init__()
         self.conv1 = Conv3(in_channels, channels, bias=False)
-        self.norm1 = ChannelNorm(channels)
+        self.norm1 = norm(channels)
         self.conv2 = Conv3(channels, channels, bias=False)
-        self.norm2 = ChannelNorm(channels)
+        self.norm2 = norm(channels)
         self.shortcut = nn.Conv3d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
 
     def forward(self, x_bcxyz: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b d x y z"]:

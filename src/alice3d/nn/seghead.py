@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alice3d.nn.base import Backbone
-from alice3d.nn.layers import ChannelNorm, Conv3, ResidualBlock
+from alice3d.nn.layers import Conv3, ResidualBlock
 from alice3d.nn.resunet import ResUNet
 
 # Shape suffixes: b batch, c channels or classes, xyz voxels, n points, f features.
@@ -56,7 +56,7 @@ class ConvBlock(nn.Module):
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.conv = Conv3(in_channels, channels, bias=False)
-        self.norm = ChannelNorm(channels)
+        self.norm = nn.BatchNorm3d(channels)
 
     def forward(self, x_bcxyz: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b d x y z"]:
         """(b, in, x, y, z) to (b, channels, x, y, z)."""
@@ -79,7 +79,7 @@ class ConvStem(nn.Module):
         for factor in _factors(finest)[:-1]:
             deep = min(2 * self.channels[-1], 64)
             down = nn.Conv3d(self.channels[-1], deep, factor, stride=factor)
-            self.blocks.append(nn.Sequential(down, ChannelNorm(deep), ResidualBlock(deep, deep)))
+            self.blocks.append(nn.Sequential(down, nn.BatchNorm3d(deep), ResidualBlock(deep, deep, nn.BatchNorm3d)))
             self.strides.append(self.strides[-1] * factor)
             self.channels.append(deep)
 
@@ -94,6 +94,9 @@ class ConvStem(nn.Module):
 class Decoder(nn.Module):
     """U-Net decoder over maps of growing stride (Ronneberger et al., MICCAI 2015).
 
+    Batch normalisation: with the backbone's channel normalisation in its place, the loss fell a third as fast (measured
+    on the generated patients); unlike instance normalisation it does not depend on what else a crop or a scan holds.
+
     Args:
         channels: of the maps, finest first.
         strides: of the maps, finest first; each a multiple of the one before.
@@ -104,14 +107,16 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [min(c, MAX_DECODER_WIDTH) for c in channels]
         widths[0] = min(widths[0], 16)  # full resolution dominates the cost
-        self.bottom = ResidualBlock(channels[-1], widths[-1])
+        self.bottom = ResidualBlock(channels[-1], widths[-1], nn.BatchNorm3d)
         self.up = nn.ModuleList()
         self.blocks = nn.ModuleList()
         for i in reversed(range(len(channels) - 1)):
             ratio = strides[i + 1] // strides[i]
             self.up.append(nn.ConvTranspose3d(widths[i + 1], widths[i], ratio, stride=ratio))
-            block = ConvBlock if i == 0 else ResidualBlock
-            self.blocks.append(block(channels[i] + widths[i], widths[i]))
+            entering = channels[i] + widths[i]
+            self.blocks.append(
+                ResidualBlock(entering, widths[i], nn.BatchNorm3d) if i else ConvBlock(entering, widths[i])
+            )
         self.classify = nn.Conv3d(widths[0], classes, 1)
 
     def forward(self, maps: list[Tensor]) -> Float[Tensor, "b c x y z"]:

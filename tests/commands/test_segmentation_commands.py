@@ -1,0 +1,233 @@
+"""finetune, evaluate and predict, end to end on generated patients, with both heads on both backbones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from alice3d.commands import evaluate, finetune, predict
+from alice3d.commands.evaluate import EvaluateConfig
+from alice3d.commands.finetune import FinetuneConfig
+from alice3d.commands.predict import PredictConfig, find_scans
+from alice3d.data.store import Store
+from alice3d.errors import UserError
+from alice3d.nn.backbone import build_backbone
+from alice3d.nn.weights import save_weights
+
+RESUNET = {"name": "resunet", "options": {"widths": [4, 8, 12], "blocks": [1, 1]}, "in_channels": 2}
+VIT = {"name": "vit", "options": {"patch": 6, "width": 24, "depth": 4, "heads": 2}, "in_channels": 2}
+INTENSITY = {"modality": "ct", "windows": [[-200, 300], [-1000, 1000]]}
+QUICK = {"steps": 12, "batch": 2, "crop": 24, "workers": 0, "linear_voxels": 60, "linear_iterations": 8}
+
+
+def write_encoder(folder: Path, described: dict, cases: list | None = None, spacing_mm: float = 8.0) -> Path:
+    """An untrained encoder with a card."""
+    torch.manual_seed(0)
+    backbone = build_backbone(described["name"], described["in_channels"], described["options"])
+    card = {"backbone": described, "spacing_mm": [spacing_mm] * 3, "intensity": INTENSITY, "crop": 24}
+    save_weights(folder, "encoder", backbone.state_dict(), {**card, "cases": cases or []})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tiny_store, tmp_path_factory) -> Path:
+    """A linear head on an untrained encoder: the quickest model there is."""
+    folder = tmp_path_factory.mktemp("model")
+    encoder = write_encoder(folder / "encoder", RESUNET, [{"id": "x", "checksum": "no scan of the store"}])
+    finetune.run(
+        FinetuneConfig(store=tiny_store, out=folder / "model", encoder=str(encoder), head="linear", labels=2, **QUICK)
+    )
+    return folder / "model"
+
+
+@pytest.mark.parametrize("head", ["unet", "linear"])
+@pytest.mark.parametrize("described", [RESUNET, VIT], ids=["resunet", "vit"])
+def test_both_heads_on_both_backbones(tiny_store, tmp_path, described, head):
+    encoder = write_encoder(tmp_path / "encoder", described)
+    config = FinetuneConfig(
+        store=tiny_store, out=tmp_path / "model", encoder=str(encoder), head=head, labels=1, **QUICK
+    )
+    result = finetune.run(config)
+    assert set(result) == {"steps", "loss", "seconds", "out"}
+    card = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert (card["task"], card["head"], card["backbone"]) == ("segmentation", head, described)
+    assert len(card["cases"]) == 1
+    scores = evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store, split="val"))
+    assert scores["cases"] == 1
+    assert 0 <= scores["dice"]["low"] <= scores["dice"]["mean"] <= scores["dice"]["high"] <= 1
+    assert finetune.run(config) == result  # done already
+
+
+@pytest.mark.slow
+def test_learns_from_scratch(tiny_store, tmp_path):
+    finetune.run(
+        FinetuneConfig(
+            store=tiny_store,
+            out=tmp_path / "model",
+            backbone_options={"widths": [8, 16, 32], "blocks": [1, 1]},
+            **{**QUICK, "steps": 160, "batch": 4},
+        )
+    )
+    scores = evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store))
+    assert scores["dice"]["mean"] > 0.2  # twelve structures in as many seconds; 0 before scores began at frequencies
+
+
+def test_too_few_labels_write_nothing(tiny_store, tmp_path):
+    with pytest.raises(UserError, match="3 labelled cases are asked for, the training split has 2"):
+        finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", labels=3))
+    assert not (tmp_path / "model").exists()
+
+
+def test_crop_must_fit_the_backbone(tiny_store, tmp_path):
+    with pytest.raises(UserError, match="no multiple of the backbone's stride 8"):
+        finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", crop=20))
+
+
+def test_other_settings_are_refused(model, tiny_store):
+    with pytest.raises(UserError, match="was made with"):
+        finetune.run(FinetuneConfig(store=tiny_store, out=model, labels=1))
+
+
+def test_encoder_of_another_spacing_is_read_at_its_own(tiny_store, tmp_path, capsys):
+    encoder = write_encoder(tmp_path / "encoder", RESUNET, spacing_mm=10.0)
+    finetune.run(
+        FinetuneConfig(store=tiny_store, out=tmp_path / "model", encoder=str(encoder), head="linear", labels=1, **QUICK)
+    )
+    assert capsys.readouterr().out.count("10 x 10 x 10 mm") == 1
+    evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store))
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["spacing_mm"] == [10.0, 10.0, 10.0]
+
+
+def test_evaluation_files(model, tiny_store, tmp_path):
+    result = evaluate.run(EvaluateConfig(model=model, store=tiny_store, out=tmp_path / "scores"))
+    store = Store.open(tiny_store)
+    cases = store.cases("test")
+    assert result["cases"] == len(cases)
+    rows = (tmp_path / "scores" / "metrics.csv").read_text().splitlines()
+    assert rows[0].startswith("case,structure,value,dice,nsd,hd95_mm")
+    assert len(rows) == 1 + sum(len(case.structures) for case in cases)
+    kept = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert kept["dice"] == result["dice"]
+    assert set(result["by_structure"]["liver"]) >= {"dice", "nsd", "hd95_mm"}
+
+
+def test_scored_cases_that_were_trained_on(model, tiny_store, tmp_path, capsys):
+    evaluate.run(EvaluateConfig(model=model, store=tiny_store, split="train", out=tmp_path / "a"))
+    assert "these scores say nothing about new scans" in capsys.readouterr().err
+    card = json.loads((model / "model.json").read_text())
+    test_case = Store.open(tiny_store).cases("test")[0]
+    seen = {"id": "other name", "checksum": "at another spacing", "content": test_case.content}
+    for name, changed in (("model", {"cases": [*card["cases"], seen]}), ("encoder", {"encoder": {"cases": [seen]}})):
+        copy = tmp_path / name
+        copy.mkdir()
+        shutil.copy(model / "model.safetensors", copy)
+        (copy / "model.json").write_text(json.dumps({**card, **changed}))
+    with pytest.raises(UserError, match="was trained on 1 of 2 cases of split 'test'"):
+        evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store))
+    evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store, force=True))
+    capsys.readouterr()
+    evaluate.run(EvaluateConfig(model=tmp_path / "encoder", store=tiny_store))
+    assert "the encoder saw 1 of 2 scored scans" in capsys.readouterr().err
+
+
+def test_labels_that_mean_something_else_are_refused(model, tiny_store, tmp_path):
+    copy = tmp_path / "model"
+    copy.mkdir()
+    shutil.copy(model / "model.safetensors", copy)
+    card = json.loads((model / "model.json").read_text())
+    card["labels"] = dict.fromkeys(card["labels"], "hippocampus")
+    (copy / "model.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match="'hippocampus' in the model"):
+        evaluate.run(EvaluateConfig(model=copy, store=tiny_store))
+
+
+def test_prediction_in_each_scans_own_grid(model, tiny_scans, tmp_path):
+    scans = sorted(tiny_scans.images.iterdir())[:3]
+    (tmp_path / "scans" / "sub").mkdir(parents=True)
+    shutil.copy(scans[0], tmp_path / "scans" / "sub" / "first.nii.gz")
+    image = nib.load(scans[1])
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine), tmp_path / "scans" / "second.nii")
+    (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"not a scan")
+    config = PredictConfig(model=model, scans=[tmp_path / "scans", scans[2]], out=tmp_path / "out")
+    result = predict.run(config)
+    assert result["written"] == ["second.nii", "sub/first.nii.gz", scans[2].name]
+    assert [entry["scan"] for entry in result["refused"]] == ["broken.nii.gz"]
+    for name, source in zip(result["written"], (scans[1], scans[0], scans[2]), strict=True):
+        ours, theirs = nib.load(tmp_path / "out" / name), nib.load(source)
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
+        assert ours.get_data_dtype() == np.uint8
+        assert set(np.unique(ours.dataobj)) <= {0, *map(int, result["labels"])}
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.nii*")) == ["first.nii.gz", scans[2].name, "second.nii"]
+    assert predict.run(config) == result
+
+
+def test_prediction_goes_on_where_it_stopped(model, tiny_scans, tmp_path):
+    scans = sorted(tiny_scans.images.iterdir())[:2]
+    config = PredictConfig(model=model, scans=scans, out=tmp_path / "out")
+    whole = predict.run(config)
+    marker = json.loads((tmp_path / "out" / "status.json").read_text())
+    (tmp_path / "out" / "status.json").write_text(json.dumps({**marker, "state": "started"}))
+    expected = (tmp_path / "out" / scans[1].name).read_bytes()
+    kept = (tmp_path / "out" / scans[0].name).stat().st_mtime_ns
+    (tmp_path / "out" / scans[1].name).unlink()
+    (tmp_path / "out" / ".unfinished-x.nii.gz").write_bytes(b"half")
+    assert predict.run(config) == whole
+    assert (tmp_path / "out" / scans[0].name).stat().st_mtime_ns == kept
+    np.testing.assert_array_equal(
+        np.asarray(nib.load(tmp_path / "out" / scans[1].name).dataobj), np.asarray(_from_bytes(expected, tmp_path))
+    )
+    assert not list((tmp_path / "out").glob(".unfinished*"))
+
+
+def _from_bytes(content: bytes, folder: Path):
+    (folder / "expected.nii.gz").write_bytes(content)
+    return nib.load(folder / "expected.nii.gz").dataobj
+
+
+def test_prediction_equals_what_is_scored(model, tiny_store, tiny_scans, tmp_path):
+    """The file's road and the store's road end in the same labels, but for rounding on the way between grids."""
+    from alice3d.data.volumes import read_case
+    from alice3d.geometry import resample
+    from alice3d.inference import load_model
+
+    store = Store.open(tiny_store)
+    case = store.cases("test")[0]
+    predict.run(PredictConfig(model=model, scans=[tiny_scans.images / f"{case.id}.nii.gz"], out=tmp_path / "out"))
+    written = nib.load(tmp_path / "out" / f"{case.id}.nii.gz")
+    loaded = load_model(model)
+    stored = loaded.label_map(*read_case(store, case, loaded.rule, loaded.spacing_mm), case.grid)
+    on_store = resample(np.asarray(written.dataobj), written.affine, case.grid, order=0)
+    assert (on_store == stored).mean() > 0.9
+
+
+def test_nothing_to_predict(model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no scan"):
+        predict.run(PredictConfig(model=model, scans=[tmp_path / "empty"], out=tmp_path / "out"))
+    with pytest.raises(UserError, match="no such file or folder"):
+        predict.run(PredictConfig(model=model, scans=[tmp_path / "gone.nii"], out=tmp_path / "out"))
+    (tmp_path / "bad.nii.gz").write_bytes(b"")
+    with pytest.raises(UserError, match="none of 1 scans can be read"):
+        predict.run(PredictConfig(model=model, scans=[tmp_path / "bad.nii.gz"], out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_scans_of_one_name(tiny_scans, tmp_path):
+    scan = sorted(tiny_scans.images.iterdir())[0]
+    shutil.copy(scan, tmp_path / scan.name)
+    with pytest.raises(UserError, match="two scans have this name"):
+        find_scans([scan, tmp_path / scan.name])
+
+
+def test_scans_are_never_replaced(model, tiny_scans, tmp_path):
+    scan = sorted(tiny_scans.images.iterdir())[0]
+    shutil.copy(scan, tmp_path / scan.name)
+    with pytest.raises(UserError, match="would replace the scans"):
+        predict.run(PredictConfig(model=model, scans=[tmp_path], out=tmp_path, overwrite=True))
