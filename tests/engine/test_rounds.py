@@ -13,15 +13,15 @@ from alice3d.nn.weights import load_matcher, read_card
 
 
 def config(store: Path, out: Path, **changes: object) -> TrainMatcherConfig:
-    small = {"backbone_options": {"widths": [4, 6, 8, 12], "blocks": [1, 1, 1]}, "crop": 16, "batch": 1}
-    few = {"steps": 30, "rounds": 2, "scan_pairs": 3, "points": 32, "candidates": 64, "threads": 1}
+    small = {"backbone_options": {"widths": [4, 6, 8, 12], "blocks": [1, 1, 1]}, "crop": 16, "batch": 2}
+    few = {"steps": 120, "rounds": 2, "scan_pairs": 3, "points": 32, "candidates": 64, "threads": 1}
     return TrainMatcherConfig.checked({"store": store, "out": out, **small, **few, **changes}, "test")
 
 
 @pytest.mark.slow
 def test_the_second_round_learns_from_the_pairs_of_the_first(tiny_store: Path, tmp_path: Path) -> None:
     result = run(config(tiny_store, tmp_path / "m"))
-    assert result["steps"] == 60
+    assert result["steps"] == 240
     first, last = (read_card(tmp_path / "m" / name / "matcher.safetensors", "matcher") for name in ("round-1", "."))
     assert (first["partner"], last["partner"]) == ("same", "matched")
     assert last["init"] is not None
