@@ -156,9 +156,9 @@ def test_prediction_in_each_scans_own_grid(model, tiny_scans, tmp_path):
     (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"not a scan")
     config = PredictConfig(model=model, scans=[tmp_path / "scans", scans[2]], out=tmp_path / "out")
     result = predict.run(config)
-    assert result["written"] == ["second.nii", "sub/first.nii.gz", scans[2].name]
+    assert result["written"] == ["sub/first.nii.gz", "second.nii", scans[2].name]
     assert [entry["scan"] for entry in result["refused"]] == ["broken.nii.gz"]
-    for name, source in zip(result["written"], (scans[1], scans[0], scans[2]), strict=True):
+    for name, source in zip(result["written"], scans, strict=True):
         ours, theirs = nib.load(tmp_path / "out" / name), nib.load(source)
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
@@ -209,7 +209,7 @@ def test_prediction_equals_what_is_scored(model, tiny_store, tiny_scans, tmp_pat
 
 def test_nothing_to_predict(model, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no scan"):
+    with pytest.raises(UserError, match="no scans found"):
         predict.run(PredictConfig(model=model, scans=[tmp_path / "empty"], out=tmp_path / "out"))
     with pytest.raises(UserError, match="no such file or folder"):
         predict.run(PredictConfig(model=model, scans=[tmp_path / "gone.nii"], out=tmp_path / "out"))

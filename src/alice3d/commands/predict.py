@@ -10,6 +10,7 @@ from alice3d.config import ComputeConfig, OutputConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
+    from alice3d.data.sources import Source
     from alice3d.inference import SegmentationModel
 
 
@@ -39,11 +40,11 @@ def run(config: PredictConfig) -> dict[str, Any]:
     if not wanted:
         name, reason = next(iter(refused.items()))
         raise UserError(f"none of {len(found)} scans can be read; {name}: {reason}")
-    for name, path in wanted.items():
-        if (config.out / name).resolve() == path.resolve():
+    for name, source in wanted.items():
+        if (config.out / name).resolve() == source.path.resolve():
             raise UserError(f"{config.out}: its label maps would replace the scans themselves; choose another folder")
     device = resolve_device(config.device, config.threads)
-    contents = {name: sha256_of(path) for name, path in wanted.items()}
+    contents = {name: [sha256_of(file) for file in source.files or [source.path]] for name, source in wanted.items()}
     settings = config.settings(model=sha256_of(weights), scans=contents)
     state = outputs.check(config.out, "prediction", settings, overwrite=config.overwrite)
     if state == "done":
@@ -68,44 +69,45 @@ def run(config: PredictConfig) -> dict[str, Any]:
     return result
 
 
-def find_scans(given: list[Path]) -> dict[str, Path]:
+def find_scans(given: list[Path]) -> dict[str, Source]:
     """Name of the output, relative to the output folder, to the scan it is of.
 
-    A file gives its own name, a folder the names of all scans in it, relative to it.
+    A file gives its own name; a folder gives the names of all scans in it, relative to it, and one of its folders for
+    each DICOM series.
 
     Raises:
         UserError: missing, a folder without scans, or two scans that would be written under one name.
     """
-    from alice3d.data.read import SECOND_HALVES, case_id, ending_of
-    from alice3d.data.walk import walk
+    from alice3d.data.sources import plain_sources
 
-    found: dict[str, Path] = {}
+    found: dict[str, Source] = {}
     for path in given:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-        files = [path] if path.is_file() else [p for p in walk(path) if ending_of(p) not in (None, *SECOND_HALVES)]
-        if not files:
-            raise UserError(f"{path}: holds no scan")
-        for file in files:
-            ending = ".nii" if file.name.lower().endswith(".nii") else ".nii.gz"
-            relative = Path(file.name) if path.is_file() else file.relative_to(path)
-            name = relative.with_name(case_id(file) + ending).as_posix()
+        for source in plain_sources(path).sources:
+            ending = ".nii" if source.path.name.lower().endswith(".nii") else ".nii.gz"
+            inside = source.files is None and path.is_dir()
+            folder = source.path.relative_to(path).parent if inside else Path()
+            name = (folder / f"{source.id}{ending}").as_posix()
             if name in found:
                 raise UserError(f"{name}: two scans have this name; predict them into two folders")
-            found[name] = file
+            found[name] = source
     return found
 
 
-def _readable(found: dict[str, Path], refused: dict[str, str]) -> dict[str, Path]:
+def _readable(found: dict[str, Source], refused: dict[str, str]) -> dict[str, Source]:
     """The scans whose header is sound; the others go into `refused` with a warning."""
     from alice3d.data.read import read_header
     from alice3d.data.scan import ScanError
 
     kept = {}
-    for name, path in found.items():
+    for name, source in found.items():
+        if source.fault:
+            _refuse(name, source.fault, refused)
+            continue
         try:
-            read_header(path)
-            kept[name] = path
+            read_header(source.path, files=source.files)
+            kept[name] = source
         except ScanError as error:
             _refuse(name, error.reason, refused)
     return kept
@@ -117,7 +119,7 @@ def _refuse(name: str, reason: str, refused: dict[str, str]) -> None:
 
 
 def _predict(
-    model: SegmentationModel, wanted: dict[str, Path], out: Path, device: str, refused: dict[str, str]
+    model: SegmentationModel, wanted: dict[str, Source], out: Path, device: str, refused: dict[str, str]
 ) -> list[str]:
     """Segment and write; names of what is there in the end. What an earlier, broken-off call wrote is kept."""
     from alice3d.data.label_writing import UNFINISHED, write_label
@@ -130,10 +132,10 @@ def _predict(
         leftover.unlink(missing_ok=True)
     written = []
     with console.progress("Predicting", len(wanted)) as bar:
-        for name, path in wanted.items():
+        for name, source in wanted.items():
             if not (out / name).exists():
                 try:
-                    volume = read_scan(path)
+                    volume = read_scan(source.path, files=source.files)
                     prepared = prepare_array(volume, spacing_mm=model.spacing_mm, modality=model.rule.modality)
                 except ScanError as error:
                     _refuse(name, error.reason, refused)

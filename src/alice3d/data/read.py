@@ -94,13 +94,13 @@ def read_voxels(header: Header) -> NDArray[Any]:
     return array
 
 
-def read_scan(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume:
-    """Read a scan that a network shall see.
+def read_scan(path: str | Path, *, files: Sequence[Path] | None = None, unoriented: Unoriented = "refuse") -> Volume:
+    """Read a scan that a network shall see; the arguments are those of `read_header`.
 
     Raises:
         ScanError: as `read_header` and `read_voxels`; also NaN, infinite or constant voxels.
     """
-    header = read_header(path, unoriented=unoriented)
+    header = read_header(path, files=files, unoriented=unoriented)
     array = read_voxels(header)
     check_voxels(array, header.path.name)
     return Volume(array, header.affine, header.notes)
