@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn
+from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise
 
 
 def logits(n, k, seed=0):
@@ -65,3 +65,22 @@ def test_koleo_equals_the_loop_and_falls_as_points_spread():
         slow -= math.log(min(float((unit[i] - unit[j]).norm()) for j in range(6) if j != i) + 1e-6) / 6
     assert math.isclose(float(koleo(points)), slow, rel_tol=1e-4)
     assert koleo(torch.eye(3)) < koleo(torch.eye(3) + 5)
+
+
+def test_standardised_logits_have_the_spread_and_keep_their_order():
+    torch.manual_seed(0)
+    logits = 0.9 + 0.001 * torch.randn(50, 6, dtype=torch.float64)
+    out = standardise(logits, 0.15)
+    torch.testing.assert_close(out.mean(dim=0), torch.zeros(6, dtype=torch.float64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        out.std(dim=0, unbiased=False), torch.full((6,), 0.15, dtype=torch.float64), atol=2e-3, rtol=0
+    )
+    assert (out.argsort(dim=0) == logits.argsort(dim=0)).all()
+
+
+def test_nearly_equal_logits_give_uniform_targets_unless_standardised():
+    torch.manual_seed(0)
+    logits = 0.9 + 0.001 * torch.randn(200, 64)
+    uniform = torch.tensor(64.0).log()
+    assert entropy(sinkhorn(logits, 0.05)) > uniform - 0.01
+    assert entropy(sinkhorn(standardise(logits, 0.15), 0.05)) < uniform - 1

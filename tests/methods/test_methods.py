@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alice3d.errors import UserError
-from alice3d.losses.distill import distillation_loss, sinkhorn
+from alice3d.losses.distill import distillation_loss, sinkhorn, standardise
 from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.methods.alice import Alice, AliceConfig
 from alice3d.methods.base import Method, find_method, method_config
@@ -110,10 +110,13 @@ def test_alice_equals_the_figure_written_out() -> None:
         students.append(method.casa.online(tokens, features))
         teachers.append(method.casa.target(tokens, target))
     low = config.teacher_temperature[0]
-    teacher = sinkhorn(method.target_patch_head(torch.cat(teachers).flatten(0, 1)), low)
+    teacher = sinkhorn(standardise(method.target_patch_head(torch.cat(teachers).flatten(0, 1)), config.spread), low)
     student = method.patch_head(torch.cat(students).flatten(0, 1))
     patch = distillation_loss(student, teacher, student_temperature=config.student_temperature)
-    crossed = sinkhorn(method.target_class_head(torch.cat([y_k[0], y_q[0]])), low)  # cls_u^Q -> cls_v^K and back
+    other = method.target_class_head(torch.cat([y_k[0], y_q[0]]))  # cls_u^Q -> cls_v^K and back
+    crossed = sinkhorn(standardise(other, config.spread), low)
+        standardise(method.target_class_head(torch.cat([y_k[0], y_q[0]])), config.spread), low
+    )  # cls_u^Q -> cls_v^K and back
     ours = method.class_head(torch.cat([v_q[0], v_k[0]]))
     inter = distillation_loss(ours, crossed, student_temperature=config.student_temperature)
     torch.testing.assert_close(out["patch"], patch.detach(), rtol=1e-4, atol=1e-5)
@@ -155,7 +158,9 @@ def test_without_casa_targets_are_the_visible_tokens() -> None:
     visible = torch.cat([batch["visible_q"], batch["visible_k"]])
     tokens = method.backbone.tokens(masked, visible)[1].flatten(0, 1)
     kept = take_visible(method.target_backbone.tokens(whole)[1], visible).flatten(0, 1)
-    teacher = sinkhorn(method.target_patch_head(kept), method.config.teacher_temperature[0])
+    teacher = sinkhorn(
+        standardise(method.target_patch_head(kept), method.config.spread), method.config.teacher_temperature[0]
+    )
     loss = distillation_loss(method.patch_head(tokens), teacher, student_temperature=method.config.student_temperature)
     torch.testing.assert_close(out["patch"], loss.detach(), rtol=1e-4, atol=1e-5)
 

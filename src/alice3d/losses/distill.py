@@ -45,6 +45,19 @@ class Centring(nn.Module):
 
 
 @torch.no_grad()
+def standardise(logits_nk: Float[Tensor, "n k"], spread: float) -> Float[Tensor, "n k"]:
+    """Give each prototype's logits mean 0 and deviation `spread` over all ranks' rows.
+
+    A fresh head maps all tokens to nearly one direction: what tells them apart is a hundredth of what they share, the
+    balanced target is then uniform, and a student of uniform targets never leaves them.
+    """
+    mean = all_reduce(logits_nk.mean(dim=0), ReduceOp.AVG)
+    centred = logits_nk - mean
+    variance = all_reduce(centred.square().mean(dim=0), ReduceOp.AVG)
+    return centred * (spread / (variance + 1e-8).sqrt())
+
+
+@torch.no_grad()
 def sinkhorn(logits_nk: Float[Tensor, "n k"], temperature: float, iterations: int = 3) -> Float[Tensor, "n k"]:
     """Probabilities whose prototypes are used equally (Sinkhorn-Knopp; SwAV, Caron et al., NeurIPS 2020).
 

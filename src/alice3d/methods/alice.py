@@ -10,7 +10,7 @@ from torch import Tensor
 
 from alice3d.config import Config
 from alice3d.losses.contrast import crop_contrast
-from alice3d.losses.distill import Centring, distillation_loss, entropy, sinkhorn
+from alice3d.losses.distill import Centring, distillation_loss, entropy, sinkhorn, standardise
 from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.methods.base import PretrainMethod
 from alice3d.nn.base import Backbone
@@ -63,6 +63,9 @@ class AliceConfig(Config):
     """Share of the run in which the teacher's temperature rises."""
     balance: Literal["sinkhorn", "centre"] = "sinkhorn"
     """What keeps the target from collapsing. Sinkhorn-Knopp, since plain centring collapsed at small batches."""
+    spread: Annotated[float, Field(ge=0)] = 0.15
+    """Deviation over the batch that each prototype's target logits are given; 0 leaves them as they are, as the paper
+    does. Without it short runs stayed at uniform targets, ln(prototypes) in both losses."""
     momentum: Annotated[float, Field(ge=0, le=1)] = 0.99
     """Momentum of the target at the first step; it rises to 1 along a cosine. The paper's 0.996 is for long runs."""
     momentum_end: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -169,6 +172,8 @@ class Alice(PretrainMethod):
         temperature = self._teacher_temperature(step)
         with torch.no_grad():
             logits = target_head(teacher)
+            if self.config.spread:
+                logits = standardise(logits, self.config.spread)
             if self.config.balance == "sinkhorn":
                 probability = sinkhorn(logits, temperature)
             else:

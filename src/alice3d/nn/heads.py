@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 
 
 class PrototypeHead(nn.Module):
-    """MLP, unit length, then similarity to `prototypes` unit-length vectors (DINO, Caron et al., ICCV 2021).
+    """Normalisation, MLP, then cosine with `prototypes` unit-length vectors (DINO, Caron et al., ICCV 2021).
 
     Args:
         width: of the tokens that come in.
@@ -21,12 +21,16 @@ class PrototypeHead(nn.Module):
     def __init__(self, width: int, *, hidden: int = 512, bottleneck: int = 128, prototypes: int = 512) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
+            nn.LayerNorm(width),
             nn.Linear(width, hidden),
             nn.GELU(),
             nn.Linear(hidden, hidden),
             nn.GELU(),
             nn.Linear(hidden, bottleneck),
         )
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.zeros_(layer.bias)  # a bias would be shared by all tokens, and their directions are what counts
         self.prototypes = parametrizations.weight_norm(nn.Linear(bottleneck, prototypes, bias=False))
         # DINO keeps the norms of the prototypes at one: only their directions learn.
         magnitude = self.prototypes.parametrizations.weight.original0
