@@ -115,8 +115,6 @@ def test_alice_equals_the_figure_written_out() -> None:
     patch = distillation_loss(student, teacher, student_temperature=config.student_temperature)
     other = method.target_class_head(torch.cat([y_k[0], y_q[0]]))  # cls_u^Q -> cls_v^K and back
     crossed = sinkhorn(standardise(other, config.spread), low)
-        standardise(method.target_class_head(torch.cat([y_k[0], y_q[0]])), config.spread), low
-    )  # cls_u^Q -> cls_v^K and back
     ours = method.class_head(torch.cat([v_q[0], v_k[0]]))
     inter = distillation_loss(ours, crossed, student_temperature=config.student_temperature)
     torch.testing.assert_close(out["patch"], patch.detach(), rtol=1e-4, atol=1e-5)
