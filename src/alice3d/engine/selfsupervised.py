@@ -13,6 +13,7 @@ import yaml
 
 from alice3d import outputs
 from alice3d.data.intensity import IntensityRule, parse_windows
+from alice3d.data.leakage import described
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Case, Store
 from alice3d.data.views import PairSamples, Partner, ViewSettings
@@ -142,7 +143,7 @@ def prepare_training(
     settings = method_config(kind, options)
     rule = intensity_rule(store, config.windows)
     name, backbone_options = config.backbone, dict(config.backbone_options)
-    initial = None
+    initial, card = None, {}
     if config.init is not None:  # the weights say which network they are of
         initial, card = read_card_of(config.init)
         rule = IntensityRule(**card["intensity"])
@@ -185,15 +186,15 @@ def prepare_training(
         "method": {"name": method_name, "options": settings.model_dump(mode="json")},
         "partner": partner,
         "pairs": pairs.card.get("checksum") if pairs is not None else None,
-        "init": sha256_of(initial) if initial is not None else None,
+        "init": _start_of(initial, card) if initial is not None else None,
         "steps": config.steps,
         "batch": config.batch,
         "seed": config.seed,
-        "cases": [{"id": case.id, "checksum": case.checksum} for case in cases],
+        "cases": described(cases),
         "licence": config.licence,
         "source_commit": source_commit(),
     }
-    inputs = {"store": store.checksum, "pairs": described["pairs"], "init": described["init"]}
+    inputs = {"store": store.checksum, "pairs": described["pairs"], "init": (described["init"] or {}).get("checksum")}
     return Job(config, method, samples, config.settings(**inputs), described)
 
 
@@ -225,6 +226,11 @@ def read_card_of(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
     card = read_card(path, "matcher" if path.name.startswith("matcher") else "encoder")
     backbone_of(card)  # refuses a backbone that this program does not know
     return path, card
+
+
+def _start_of(path: Path, card: dict[str, Any]) -> dict[str, Any]:
+    """What a card keeps of the weights that training started from: which they are, and what they had seen."""
+    return {"checksum": sha256_of(path), "method": card.get("method", {}).get("name"), "cases": card["cases"]}
 
 
 def sha256_of(path: Path) -> str:
