@@ -178,7 +178,8 @@ def prepare_training(
         patch=backbone.stride,
         seed=config.seed,
     )
-    described = {
+    start = _start_of(initial, card) if initial is not None else None
+    about: dict[str, Any] = {
         "backbone": {"name": name, "options": backbone_options, "in_channels": rule.channels},
         "spacing_mm": list(spacing),
         "intensity": rule.model_dump(mode="json"),
@@ -186,7 +187,7 @@ def prepare_training(
         "method": {"name": method_name, "options": settings.model_dump(mode="json")},
         "partner": partner,
         "pairs": pairs.card.get("checksum") if pairs is not None else None,
-        "init": _start_of(initial, card) if initial is not None else None,
+        "init": start,
         "steps": config.steps,
         "batch": config.batch,
         "seed": config.seed,
@@ -194,8 +195,8 @@ def prepare_training(
         "licence": config.licence,
         "source_commit": source_commit(),
     }
-    inputs = {"store": store.checksum, "pairs": described["pairs"], "init": (described["init"] or {}).get("checksum")}
-    return Job(config, method, samples, config.settings(**inputs), described)
+    inputs = {"store": store.checksum, "pairs": about["pairs"], "init": start and start["checksum"]}
+    return Job(config, method, samples, config.settings(**inputs), about)
 
 
 def train(job: Job, state: outputs.State) -> tuple[FitResult, dict[str, Any]]:
