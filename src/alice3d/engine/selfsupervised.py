@@ -143,7 +143,8 @@ def prepare_training(
     settings = method_config(kind, options)
     rule = intensity_rule(store, config.windows)
     name, backbone_options = config.backbone, dict(config.backbone_options)
-    initial, card = None, {}
+    initial: Path | None = None
+    card: dict[str, Any] = {}
     if config.init is not None:  # the weights say which network they are of
         initial, card = read_card_of(config.init)
         rule = IntensityRule(**card["intensity"])
