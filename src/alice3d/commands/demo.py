@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 PATIENTS = {"pretrain": 14, "train": 3, "test": 6}
 """Generated patients; those of `pretrain` get no labels."""
-PHANTOM_SPACING = "4"
+PHANTOM_SPACING = "6"
+"""Coarse: a crop then holds several organs, and a few hundred steps teach much more."""
 LEAST_SCANS = 4
 """Fewer scans give too few pairs of patients to learn anything from."""
-VOXELS_ACROSS = 112
+VOXELS_ACROSS = 96
 HEADERS = 40
 """As many headers are looked at to choose a spacing."""
 PATCH = 32
@@ -48,7 +49,7 @@ class DemoConfig(OutputConfig, ComputeConfig):
     label_names: str = ""
     """Names of label values: a JSON file, or 1=liver,2=spleen."""
     spacing: str = "auto"
-    """Voxel size in mm at which your scans are read; auto: about 112 voxels along their longest side."""
+    """Voxel size in mm at which your scans are read; auto: about 96 voxels along their longest side."""
     modality: Literal["auto", "ct", "mr"] = "auto"
     """Of your scans: ct, mr, or auto: told by the values."""
     labelled: Annotated[int, Field(ge=1)] = 3

@@ -11,9 +11,9 @@ from typing import Any
 
 from alice3d.config import CommandConfig
 
-MATCHER_STEPS = 150
-PRETRAIN_STEPS = 110
-FINETUNE_STEPS = 120
+MATCHER_STEPS = 200
+PRETRAIN_STEPS = 140
+FINETUNE_STEPS = 400
 SCAN_PAIRS = 40
 """At these sizes the whole demo takes about seven minutes on two cores."""
 LARGEST_CROP = 48
@@ -154,6 +154,7 @@ def segmentation_steps(out: Path, size: Size) -> list[Planned]:
         "store": store,
         "labels": size.labels,
         "steps": size.steps(FINETUNE_STEPS),
+        "batch": 2,
         "crop": size.patch,
         **common,
     }
