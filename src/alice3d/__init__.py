@@ -8,16 +8,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_encoder", "load_matcher"]
+__all__ = [
+    "Matcher",
+    "__version__",
+    "align",
+    "correspondence",
+    "embed",
+    "load_encoder",
+    "load_matcher",
+    "match",
+    "propagate",
+]
 
 if TYPE_CHECKING:
+    from alice3d.matching.calls import align, correspondence, embed, match, propagate
+    from alice3d.matching.matcher import Matcher
     from alice3d.nn.weights import load_encoder, load_matcher
+
+_HOMES = {
+    "load_encoder": "alice3d.nn.weights",
+    "load_matcher": "alice3d.nn.weights",
+    "Matcher": "alice3d.matching.matcher",
+    "align": "alice3d.matching.calls",
+    "correspondence": "alice3d.matching.calls",
+    "embed": "alice3d.matching.calls",
+    "match": "alice3d.matching.calls",
+    "propagate": "alice3d.matching.calls",
+}
 
 
 def __getattr__(name: str) -> Any:
     """The public functions, imported when they are asked for, so that `import alice3d` stays light."""
-    if name in ("load_encoder", "load_matcher"):
-        from alice3d.nn import weights
+    if name in _HOMES:
+        from importlib import import_module
 
-        return getattr(weights, name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'alice3d' has no attribute {name!r}")

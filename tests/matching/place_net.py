@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from alice3d.geometry import Grid, apply_affine, diagonal_affine
+from alice3d.matching import EmbeddedScan
 from alice3d.matching.scan_input import ScanInput
 
 CARD = {
@@ -38,6 +41,13 @@ class PlaceNet(nn.Module):
             angle = torch.einsum("bcxyz,cw->bwxyz", F.avg_pool3d(volume, stride), waves)
             maps.append(F.normalize(torch.cat([angle.sin(), angle.cos()], dim=1), dim=1))
         return tuple(maps)
+
+
+def noise_like(scan: EmbeddedScan) -> EmbeddedScan:
+    """An embedding that has nothing to do with the anatomy."""
+    generator = torch.Generator().manual_seed(1)
+    maps = [F.normalize(torch.randn(level.shape, generator=generator), dim=0) for level in (scan.fine, scan.coarse)]
+    return replace(scan, fine=maps[0], coarse=maps[1])
 
 
 def scan_of(to_anatomy: np.ndarray, shape: tuple[int, int, int], origin_mm: tuple[float, ...], name: str) -> ScanInput:

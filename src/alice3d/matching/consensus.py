@@ -1,0 +1,91 @@
+"""Finds landmarks in a scan from examples in others; several examples of one landmark settle on one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.matching.embedding import EmbeddedScan
+from alice3d.matching.matcher import Matcher, prior_trust
+
+AGREE_MM = 10.0
+"""Matches from several examples that lie this near one another speak of one place."""
+SAME_ANATOMY = 0.15
+"""Below this share of agreeing points two scans hardly show the same anatomy, and no match between them is believed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A scan with landmarks.
+
+    Attributes:
+        scan: its embedding.
+        points_mm: structure to (3,) RAS mm.
+    """
+
+    scan: EmbeddedScan
+    points_mm: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class FoundLandmark:
+    """Where a landmark lies in a scan.
+
+    Attributes:
+        structure: its name.
+        point_mm: (3,) RAS mm.
+        similarity, cycle_mm: of the match that the others agree with most.
+        accepted: whether to rely on it.
+    """
+
+    structure: str
+    point_mm: NDArray[np.float64]
+    similarity: float
+    cycle_mm: float
+    accepted: bool
+
+
+def find_landmarks(
+    matcher: Matcher, examples: Sequence[Example], target: EmbeddedScan
+) -> tuple[list[FoundLandmark], float | None]:
+    """Find every structure of the examples in a scan.
+
+    Each example that has the structure proposes a place. The proposal that the others lie nearest to is taken, and the
+    mean of those within `AGREE_MM` of it, each weighted by how alike it is and how well it comes back. It is accepted
+    if that proposal is, and at least half of the weight agrees with it.
+
+    Returns:
+        a landmark a structure, sorted by name; and the best agreement of the target with an example (see `Matches`;
+        None in direct mode).
+    """
+    proposals: dict[str, list[tuple[NDArray[np.float64], float, float, bool]]] = {}
+    agreements = []
+    for example in examples:
+        names = sorted(example.points_mm)
+        found = matcher.match(example.scan, target, np.stack([example.points_mm[name] for name in names]))
+        agreements.append(found.agreement)
+        believed = found.agreement is None or found.agreement >= SAME_ANATOMY
+        for n, name in enumerate(names):
+            row = (found.point_mm[n], float(found.similarity[n]), float(found.cycle_mm[n]), bool(found.accepted[n]))
+            proposals.setdefault(name, []).append((*row[:3], row[3] and believed))
+    known = [agreement for agreement in agreements if agreement is not None]
+    return [_settled(name, proposals[name]) for name in sorted(proposals)], max(known) if known else None
+
+
+def _settled(name: str, proposals: Sequence[tuple[Any, float, float, bool]]) -> FoundLandmark:
+    points = np.stack([point for point, *_ in proposals])
+    similarity, cycle = (np.array([row[n] for row in proposals]) for n in (1, 2))
+    accepted = np.array([row[3] for row in proposals])
+    # An accepted proposal outweighs those that are not, however many they are alike.
+    weight = prior_trust(similarity, cycle) * np.where(accepted, 1.0, 0.1)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    cost = np.minimum(apart, 3 * AGREE_MM) @ weight - weight * AGREE_MM
+    best = int(np.argmin(cost))
+    near = apart[best] <= AGREE_MM
+    place = weight[near] @ points[near] / weight[near].sum()
+    sure = bool(accepted[best]) and weight[near].sum() >= 0.5 * weight.sum()
+    return FoundLandmark(name, place, float(similarity[best]), float(cycle[best]), sure)
