@@ -75,6 +75,8 @@ def _sort(
         option, equals, value = word[2:].partition("=")
         name, dot, key = option.partition(".")
         name = name.replace("-", "_")
+        if name not in fields and f"{name}_" in fields:  # `--with`: a field cannot have a keyword's name
+            name += "_"
         if name in ("json", "debug", "help"):
             flags[name] = True
             continue
@@ -111,7 +113,7 @@ def _is_number(word: str) -> bool:
 
 
 def _nearest_option(name: str, kind: type[CommandConfig]) -> str:
-    options = [field.replace("_", "-") for field in kind.model_fields if field not in kind.positional]
+    options = [_dashed(field) for field in kind.model_fields if field not in kind.positional]
     hint = nearest(name.replace("_", "-"), [*options, *GLOBAL])
     return hint.replace("did you mean '", "did you mean '--") if hint.startswith("did") else "see --help"
 
@@ -160,6 +162,7 @@ def _from_file(path: str, kind: type[CommandConfig]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"--config {path}: a mapping of settings is needed, got a {type(values).__name__}")
     renamed = {str(key).replace("-", "_"): value for key, value in values.items()}
+    renamed = {f"{key}_" if f"{key}_" in kind.model_fields else key: value for key, value in renamed.items()}
     for key in renamed:
         if key not in kind.model_fields:
             raise UserError(f"--config {path}: no setting {key!r}; {nearest(key, kind.model_fields)}")
@@ -184,6 +187,11 @@ def plain(word: str) -> Any:
     except yaml.YAMLError:
         return word
     return [plain(part) for part in word.split(",")] if isinstance(value, str) and "," in value else value
+
+
+def _dashed(field: str) -> str:
+    """A field's name as an option."""
+    return field.rstrip("_").replace("_", "-")
 
 
 def _is_flag(field: FieldInfo) -> bool:
@@ -238,15 +246,15 @@ def describe(command: str, what: str, kind: type[CommandConfig]) -> str:
             continue
         default = field.get_default(call_default_factory=True)
         if _is_flag(field):
-            shown = f"--{name.replace('_', '-')}" if not default else f"--no-{name.replace('_', '-')}"
+            shown = f"--{_dashed(name)}" if not default else f"--no-{_dashed(name)}"
             entries.append((shown, text))
         elif _is_dict(field):
-            entries.append((f"--{name.replace('_', '-')}.KEY VALUE", text))
+            entries.append((f"--{_dashed(name)}.KEY VALUE", text))
         else:
             if isinstance(default, (tuple, list)):
                 default = ",".join(str(part) for part in default)
             tail = "" if field.is_required() or default is None else f" [{default}]"
-            entries.append((f"--{name.replace('_', '-')} {_type_name(field.annotation)}", text + tail))
+            entries.append((f"--{_dashed(name)} {_type_name(field.annotation)}", text + tail))
     entries += [(f"--{name}" + (" FILE" if name == "config" else ""), text) for name, text in GLOBAL.items()]
     for left, text in entries:
         wrapped = textwrap.wrap(text, 84) or [""]

@@ -1,0 +1,174 @@
+"""Find landmarks in many scans from one or a few examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from alice3d import console, outputs
+from alice3d.config import ComputeConfig, OutputConfig
+from alice3d.errors import UserError
+
+if TYPE_CHECKING:
+    from alice3d.data.landmarks import Landmarks
+    from alice3d.matching import Matcher
+    from alice3d.matching.consensus import Example
+    from alice3d.matching.scan_list import ScanList
+    from alice3d.matching.scan_rows import ScanRows
+
+COLUMNS = ("case", "structure", "x_mm", "y_mm", "z_mm", "similarity", "cycle_mm", "accepted")
+
+
+class LandmarksConfig(OutputConfig, ComputeConfig):
+    """`alice landmarks MATCHER SCANS… OUT --landmarks CSV`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("matcher", "scans", "out")
+    uncounted: ClassVar[frozenset[str]] = frozenset({"matcher", "scans", "landmarks", "examples", "split", "seed"})
+    matcher: str
+    """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
+    scans: list[Path]
+    """Scans to search: files and folders, or one store."""
+    landmarks: Path
+    """CSV of the examples: case (a file name without its ending), structure, x_mm, y_mm, z_mm (RAS)."""
+    examples: Path | None = None
+    """Folder or store of the scans that the examples were marked in; by default they are among SCANS."""
+    split: str = ""
+    """Splits of a store to search, comma separated; by default all."""
+    mode: Annotated[str, Field(pattern="^(card|direct|robust)$")] = "card"
+    """direct: each point by itself; robust: with a fit over many points; card: as the matcher's card says."""
+
+
+def run(config: LandmarksConfig) -> dict[str, Any]:
+    """Write OUT/landmarks.csv, a row a landmark and scan, and OUT/refused.csv; scans added later are done later."""
+    import hashlib
+
+    from alice3d.data.landmarks import check_convention, read_landmarks
+    from alice3d.engine.device import resolve_device
+    from alice3d.matching import Matcher
+    from alice3d.matching.scan_list import ScanList
+    from alice3d.matching.scan_rows import ScanRows
+
+    matcher = Matcher.load(config.matcher, device=resolve_device(config.device, config.threads))
+    if config.mode != "card":
+        matcher.mode = config.mode  # type: ignore[assignment]
+    scans = ScanList.of(config.scans, config.split)
+    marked = ScanList.of([config.examples]) if config.examples is not None else ScanList.of(config.scans)
+    marks = read_landmarks(config.landmarks, set(marked.ids))
+    digest = hashlib.sha256(config.landmarks.read_bytes()).hexdigest()
+    settings = config.settings(matcher=matcher.checksum, landmarks=digest)
+    state = outputs.check(config.out, "landmarks", settings, overwrite=config.overwrite)
+    rows = ScanRows(config.out, scans, anew=state == "new")
+    if state == "done" and not rows.missing:
+        console.say(f"{config.out}: already done")
+        return outputs.earlier_result(config.out)
+    for warning in scans.warnings:
+        console.warn(warning)
+    examples = _examples(matcher, marked, marks)
+    check_convention(config.landmarks, marks, lambda case, points: examples[case].scan.in_body(points, margin=1))
+    outputs.begin(config.out, "landmarks", settings, state=state, overwrite=config.overwrite)
+    _search(matcher, rows, examples, among=config.examples is None)
+    result = _write(config.out, rows.ordered())
+    if not result["scans"]:
+        raise UserError(f"none of {len(result['refused'])} scans can be read; see {config.out / 'refused.csv'}")
+    outputs.finish(config.out, result)
+    _say(config, result)
+    return result
+
+
+def _examples(matcher: Matcher, scans: ScanList, marks: Landmarks) -> dict[str, Example]:
+    """The scans that the examples were marked in."""
+    from alice3d.matching.consensus import Example
+
+    return {id: Example(scans.embed(id, matcher), points) for id, points in sorted(marks.points_mm.items())}
+
+
+def _search(matcher: Matcher, rows: ScanRows, examples: dict[str, Example], *, among: bool) -> None:
+    """Add the rows that are missing; bad scans get a reason instead of points.
+
+    Args:
+        among: the examples are among the scans searched.
+    """
+    from alice3d.data.scan import ScanError
+
+    rows.tidy()
+    with console.progress("Searching", len(rows.scans.ids), len(rows.rows)) as bar:
+        for id in rows.missing:
+            try:
+                rows.add(id, _found(matcher, rows.scans, examples, id, among=among))
+            except ScanError as error:
+                console.warn(f"{id} is refused: {error.reason}")
+                rows.add(id, {"reason": error.reason})
+            bar.advance(note=id)
+
+
+def _found(matcher: Matcher, scans: ScanList, examples: dict[str, Example], id: str, *, among: bool) -> dict[str, Any]:
+    """The landmarks of one scan; those that it is itself an example of stand as they were given."""
+    from alice3d.matching.consensus import find_landmarks
+
+    example = examples.get(id) if among else None
+    target = example.scan if example is not None else scans.embed(id, matcher)
+    own = example.points_mm if example is not None else {}
+    others = [one for one in examples.values() if one is not example]
+    found, agreement = find_landmarks(matcher, others, target) if others else ([], None)
+    points = [
+        [one.structure, *map(float, one.point_mm), one.similarity, one.cycle_mm, int(one.accepted)]
+        for one in found
+        if one.structure not in own
+    ]
+    points += [[name, *map(float, point), 1.0, 0.0, 1] for name, point in own.items()]
+    return {"points": sorted(points), "agreement": agreement}
+
+
+def _write(out: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The two tables, and the keys of `--json`."""
+    import csv
+    import io
+
+    from alice3d.matching.consensus import SAME_ANATOMY
+
+    table, refused = io.StringIO(), io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    reasons = csv.writer(refused, lineterminator="\n")
+    reasons.writerow(("case", "reason"))
+    by_structure: dict[str, dict[str, int]] = {}
+    for row in rows:
+        if "reason" in row:
+            reasons.writerow((row["case"], row["reason"]))
+            continue
+        for structure, x, y, z, similarity, cycle, accepted in row["points"]:
+            numbers = (*(f"{mm:.2f}" for mm in (x, y, z)), f"{similarity:.4f}", f"{cycle:.2f}", accepted)
+            writer.writerow((row["case"], structure, *numbers))
+            counts = by_structure.setdefault(structure, {"found": 0, "accepted": 0})
+            counts["found"] += 1
+            counts["accepted"] += accepted
+    outputs.write_text(out / "landmarks.csv", table.getvalue())
+    outputs.write_text(out / "refused.csv", refused.getvalue())
+    good = [row for row in rows if "reason" not in row]
+    strange = [row["case"] for row in good if row["agreement"] is not None and row["agreement"] < SAME_ANATOMY]
+    return {
+        "scans": len(good),
+        "refused": [{"case": row["case"], "reason": row["reason"]} for row in rows if "reason" in row],
+        "points": sum(counts["found"] for counts in by_structure.values()),
+        "accepted": sum(counts["accepted"] for counts in by_structure.values()),
+        "by_structure": dict(sorted(by_structure.items())),
+        "other_anatomy": strange,
+        "landmarks": str(out / "landmarks.csv"),
+    }
+
+
+def _say(config: LandmarksConfig, result: dict[str, Any]) -> None:
+    """The result for a person."""
+    for name, counts in result["by_structure"].items():
+        console.say(f"{name[:30]:30} {counts['accepted']:6} of {counts['found']} accepted")
+    strange = result["other_anatomy"]
+    if strange:
+        some = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
+        console.warn(f"{len(strange)} scans hardly show the examples' anatomy; nothing in them is accepted ({some})")
+    tail = f"; {len(result['refused'])} scans refused, see refused.csv" if result["refused"] else ""
+    console.say(
+        f"{result['points']} landmarks in {result['scans']} scans written to {result['landmarks']}{tail}. "
+        "Next: look at those that are not accepted, for example by alice view"
+    )

@@ -1,0 +1,206 @@
+"""Carry the labels of one or a few scans onto others, without any training of a segmenter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from alice3d import console, outputs
+from alice3d.config import ComputeConfig, OutputConfig
+from alice3d.errors import UserError
+
+if TYPE_CHECKING:
+    from alice3d.matching import Matcher
+    from alice3d.matching.propagation import Atlas
+    from alice3d.matching.scan_list import ScanList
+    from alice3d.matching.scan_rows import ScanRows
+
+
+class PropagateConfig(OutputConfig, ComputeConfig):
+    """`alice propagate MATCHER SCANS… OUT --atlases DIR --labels DIR`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("matcher", "scans", "out")
+    uncounted: ClassVar[frozenset[str]] = frozenset({"matcher", "scans", "split", "atlases", "labels", "atlas_split"})
+    matcher: str
+    """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
+    scans: list[Path]
+    """Scans to label: files and folders, or one store."""
+    atlases: Path
+    """Labelled scans: a file, a folder, or a store."""
+    labels: Path | None = None
+    """Label map or folder of them, each named like its scan; a store has its own."""
+    atlas_split: str = ""
+    """Splits of the store of labelled scans to take, comma separated; by default all."""
+    count: Annotated[int, Field(ge=0)] = 0
+    """Labelled scans to use, a draw by `--seed`; 0 = all."""
+    split: str = ""
+    """Splits of the store of scans to label, comma separated; by default all."""
+    vote: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Share of the votes that a voxel of a structure needs; lower gives larger structures."""
+
+
+def run(config: PropagateConfig) -> dict[str, Any]:
+    """Write OUT/case.nii.gz for each scan, in its own grid; scans added later are done later."""
+    from alice3d.engine.device import resolve_device
+    from alice3d.matching import Matcher
+    from alice3d.matching.scan_list import ScanList
+    from alice3d.matching.scan_rows import ScanRows
+
+    matcher = Matcher.load(config.matcher, device=resolve_device(config.device, config.threads))
+    scans = ScanList.of(config.scans, config.split)
+    for source in scans.sources.values():
+        if (config.out / f"{source.id}.nii.gz").resolve() == source.path.resolve():
+            raise UserError(f"{config.out}: its label maps would replace the scans themselves; choose another folder")
+    labelled, names = _labelled(config)
+    chosen = _drawn(list(labelled.ids), config.count, config.seed)
+    for warning in (*scans.warnings, *labelled.warnings):
+        console.warn(warning)
+    atlases, contents = _atlases(matcher, labelled, chosen)
+    settings = config.settings(matcher=matcher.checksum, atlases=contents)
+    state = outputs.check(config.out, "propagated labels", settings, overwrite=config.overwrite)
+    rows = ScanRows(config.out, scans, anew=state == "new")
+    for id, row in list(rows.rows.items()):
+        if "reason" not in row and not (config.out / f"{id}.nii.gz").is_file():
+            del rows.rows[id]
+    if state == "done" and not rows.missing:
+        console.say(f"{config.out}: already done")
+        return outputs.earlier_result(config.out)
+    outputs.begin(config.out, "propagated labels", settings, state=state, overwrite=config.overwrite)
+    _carry(config, matcher, rows, atlases)
+    result = _result(config, rows.ordered(), names, chosen)
+    if not result["written"]:
+        first = result["refused"][0]
+        raise UserError(f"none of {len(scans.ids)} scans could be labelled; {first['case']}: {first['reason']}")
+    outputs.finish(config.out, result)
+    tail = f", {len(result['refused'])} refused" if result["refused"] else ""
+    console.say(
+        f"{len(result['written'])} label maps from {len(chosen)} labelled scans written to {config.out}{tail}. "
+        "Next: open them over their scans in a viewer, and mend what is off"
+    )
+    return result
+
+
+def _labelled(config: PropagateConfig) -> tuple[ScanList, dict[int, str]]:
+    """The scans with labels, and the names of the values where they are known."""
+    from dataclasses import replace
+
+    from alice3d.data.sources import Found, with_labels
+    from alice3d.matching.scan_list import ScanList
+
+    scans = ScanList.of([config.atlases], config.atlas_split)
+    if scans.store is not None:
+        if config.labels is not None:
+            raise UserError(f"--labels {config.labels}: {config.atlases} is a store and has its own labels")
+        ids = tuple(id for id in scans.ids if scans.store.case(id).structures)
+        if not ids:
+            raise UserError(
+                f"{config.atlases}: no labelled case{' in ' + config.atlas_split if config.atlas_split else ''}"
+            )
+        return replace(scans, ids=ids), scans.store.label_names
+    if config.labels is None:
+        raise UserError(f"--labels is needed: the label maps of the scans in {config.atlases}")
+    if not config.labels.exists():
+        raise UserError(f"--labels {config.labels}: no such file or folder")
+    if config.labels.is_file():
+        if len(scans.ids) != 1:
+            raise UserError(f"--labels {config.labels}: is one file for {len(scans.ids)} scans; give a folder")
+        sources = [replace(next(iter(scans.sources.values())), label=config.labels, label_name=config.labels.name)]
+        warnings: list[str] = []
+    else:
+        found = with_labels(Found(list(scans.sources.values())), config.labels)
+        sources, warnings = [source for source in found.sources if source.label is not None], found.warnings
+    by_id = {source.id: source for source in sources}
+    return replace(scans, sources=by_id, ids=tuple(sorted(by_id)), warnings=(*scans.warnings, *warnings)), {}
+
+
+def _drawn(ids: list[str], count: int, seed: int) -> list[str]:
+    """`count` of the ids in a seeded draw, nested: five are among ten."""
+    import numpy as np
+
+    if not count:
+        return ids
+    if count > len(ids):
+        raise UserError(f"--count {count}: there are {len(ids)} labelled scans")
+    order = np.random.default_rng(seed).permutation(len(ids))
+    return sorted(ids[n] for n in order[:count])
+
+
+def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list[Atlas], list[str]]:
+    """Embed the labelled scans; and checksums of each scan and its label."""
+    from alice3d.data.read import read_label
+    from alice3d.data.scan import Volume
+    from alice3d.data.store import voxels_checksum
+    from alice3d.geometry import Grid
+    from alice3d.matching.propagation import Atlas
+
+    made, contents = [], []
+    with console.progress("Embedding labelled scans", len(chosen)) as bar:
+        for id in chosen:
+            scan = scans.embed(id, matcher)
+            if scans.store is not None:
+                label = Volume(scans.store.label(id)[:, :, :], scans.store.case(id).grid.affine)
+            else:
+                path = scans.sources[id].label
+                assert path is not None
+                label = read_label(path)
+            x, y, z = label.array.shape
+            atlas = Atlas(scan, label.array, Grid((x, y, z), label.affine)).cropped()
+            if not atlas.boxes:
+                raise UserError(f"{id}: its label map is empty; take it out of the labelled scans")
+            made.append(atlas)
+            contents.append(f"{scan.checksum[:16]}-{voxels_checksum(atlas.labels, atlas.grid.affine)[:16]}")
+            bar.advance(note=id)
+    return made, contents
+
+
+def _carry(config: PropagateConfig, matcher: Matcher, rows: ScanRows, atlases: list[Atlas]) -> None:
+    """Label the scans that are missing; one that cannot be gets a reason."""
+    from alice3d.data.label_writing import UNFINISHED, write_label
+    from alice3d.data.scan import ScanError
+    from alice3d.geometry import Grid
+    from alice3d.matching.propagation import carry_labels
+
+    rows.tidy()
+    for leftover in config.out.glob(f"{UNFINISHED}*"):
+        leftover.unlink(missing_ok=True)
+    with console.progress("Labelling", len(rows.scans.ids), len(rows.rows)) as bar:
+        for id in rows.missing:
+            try:
+                volume = rows.scans.volume(id)
+                x, y, z = volume.array.shape
+                scan = rows.scans.embed(id, matcher, volume)
+                made = carry_labels(matcher, atlases, scan, Grid((x, y, z), volume.affine), vote=config.vote)
+                write_label(config.out / f"{id}.nii.gz", made.labels, volume.affine)
+                found = {str(value): round(sure, 3) for value, sure in made.certainty.items()}
+                rows.add(id, {"certainty": found, "agreement": round(max(made.agreement), 3)})
+            except UserError as error:
+                reason = error.reason if isinstance(error, ScanError) else str(error)
+                console.warn(f"{id} is refused: {reason}")
+                rows.add(id, {"reason": reason})
+            bar.advance(note=id)
+
+
+def _result(
+    config: PropagateConfig, rows: list[dict[str, Any]], names: dict[int, str], chosen: list[str]
+) -> dict[str, Any]:
+    """The keys of `--json`; warns of scans that hardly show the same anatomy."""
+    from alice3d.matching.consensus import SAME_ANATOMY
+
+    good = [row for row in rows if "reason" not in row]
+    strange = [row["case"] for row in good if row["agreement"] < SAME_ANATOMY]
+    if strange:
+        some = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
+        console.warn(
+            f"{len(strange)} scans hardly show the labelled scans' anatomy; do not rely on their labels ({some})"
+        )
+    return {
+        "written": [f"{row['case']}.nii.gz" for row in good],
+        "refused": [{"case": row["case"], "reason": row["reason"]} for row in rows if "reason" in row],
+        "atlases": chosen,
+        "certainty": {row["case"]: row["certainty"] for row in good},
+        "other_anatomy": strange,
+        "labels": {str(value): name for value, name in names.items()},
+        "out": str(config.out),
+    }

@@ -1,0 +1,110 @@
+"""Show two scans side by side in the browser; a click in one finds the place in the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from alice3d import console
+from alice3d.config import ComputeConfig
+
+if TYPE_CHECKING:
+    from alice3d.matching import Matcher
+    from alice3d.report.viewer import ShownScan, ViewerServer
+
+MAX_SHOWN_VOXELS = 40_000_000
+"""Larger scans are shown more coarsely."""
+
+
+class ViewConfig(ComputeConfig):
+    """`alice view QUERY --with KEY --matcher M`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("query",)
+    query: str
+    """Scan shown above: a file, or a case id where `--store` is given."""
+    with_: str
+    """Scan shown below it: a file, or a case id where `--store` is given."""
+    matcher: str
+    """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
+    store: Path | None = None
+    """Store in which the scans are case ids."""
+    mode: Annotated[str, Field(pattern="^(card|direct|robust)$")] = "card"
+    """direct: each point by itself; robust: with a fit over many points; card: as the matcher's card says."""
+    spacing: Annotated[float, Field(gt=0, le=20)] = 1.5
+    """Voxel size in mm at which files are shown; matching does not depend on it."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port on the loopback address 127.0.0.1; 0 = a free one."""
+    browser: bool = True
+    """Open the page in the browser; without it only the address is printed."""
+
+
+def run(config: ViewConfig) -> dict[str, Any]:
+    """Serve the page until Ctrl-C."""
+    import webbrowser
+
+    server = serve(config)
+    console.say(f"Open {server.url} (this machine only). Ctrl-C ends.")
+    if config.browser and not webbrowser.open(server.url):
+        console.warn("no browser could be opened; copy the address into one")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        console.say("Ended.")
+    finally:
+        server.server_close()
+    return {"url": server.url}
+
+
+def serve(config: ViewConfig) -> ViewerServer:
+    """Read and embed both scans, and open the port; the page is served by `serve_forever` of what comes back."""
+    from alice3d.engine.device import resolve_device
+    from alice3d.matching.remembering import RememberingMatcher
+    from alice3d.report.viewer import Viewer, ViewerServer
+
+    matcher = RememberingMatcher.load(config.matcher, device=resolve_device(config.device, config.threads))
+    if config.mode != "card":
+        matcher.mode = config.mode  # type: ignore[assignment]
+    scans = [_shown(config, matcher, name) for name in (config.query, config.with_)]
+    # Fitted before the page opens, both ways, so that the first clicks are answered at once.
+    if matcher.mode == "robust":
+        first, second = (scan.embedded for scan in scans)
+        agreement = [float(matcher.fit(*pair).rows.accepted.mean()) for pair in ((first, second), (second, first))]
+        _warn_of_other_anatomy(max(agreement))
+    return ViewerServer(Viewer(matcher, scans, ct=matcher.rule.modality == "ct"), config.port)
+
+
+def _warn_of_other_anatomy(agreement: float) -> None:
+    from alice3d.matching.consensus import SAME_ANATOMY
+
+    if agreement < SAME_ANATOMY:
+        console.warn(
+            f"only {agreement:.0%} of the points all over the body agree on one map between the scans: they hardly "
+            "show the same anatomy"
+        )
+
+
+def _shown(config: ViewConfig, matcher: Matcher, name: str) -> ShownScan:
+    """A case of the store as it is stored, or a file at a spacing that the page can hold."""
+    from alice3d.report.viewer import ShownScan
+
+    if config.store is not None:
+        from alice3d.data.store import Store
+
+        store = Store.open(config.store)
+        case = store.case(name)
+        return ShownScan(case.id, store.image(case.id)[:, :, :], case.grid, matcher.embed_case(store, case))
+    import numpy as np
+
+    from alice3d.data.prepared import prepare_array
+    from alice3d.data.read import case_id, read_scan
+    from alice3d.geometry import spacing_of
+    from alice3d.matching.calls import embed
+
+    path = Path(name)
+    volume = read_scan(path)
+    size_mm3 = float(np.prod(spacing_of(volume.affine) * volume.array.shape))
+    spacing = max(config.spacing, (size_mm3 / MAX_SHOWN_VOXELS) ** (1 / 3))
+    shown = prepare_array(volume, spacing_mm=spacing, modality=matcher.rule.modality, name=path.name)
+    return ShownScan(case_id(path), shown.image, shown.grid, embed(matcher, volume))
