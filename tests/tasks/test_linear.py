@@ -118,9 +118,9 @@ def test_drawn_features_are_those_the_net_classifies(tiny_store, name, options):
         device=torch.device("cpu"),
         seed=0,
     )
-    for round_ in (0, 1):
-        drawn = fitted.draw(cases[0], round_, np.random.default_rng(round_))
-        again = fitted.draw(cases[0], round_, np.random.default_rng(round_))
+    for changed, hard in ((True, False), (False, False), (False, True)):
+        drawn = fitted.draw(cases[0], np.random.default_rng(0), hard=hard, changed=changed)
+        again = fitted.draw(cases[0], np.random.default_rng(0), hard=hard, changed=changed)
         torch.testing.assert_close(drawn.features, again.features)
         assert drawn.weight.sum() == pytest.approx(np.prod(cases[0].shape), rel=1e-4)
     if name == "resunet":  # one piece: the net's own answer on the padded scan

@@ -43,12 +43,12 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, LinearSettings):
     """Highest learning rate of AdamW, of the head and from scratch of all."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 15.0
     """Each crop is turned by up to this many degrees about a random axis."""
-    scale_low: Annotated[float, Field(gt=0)] = 0.8
+    scale_low: Annotated[float, Field(gt=0)] = 0.85
     """Smallest scaling of a crop's voxels."""
-    scale_high: Annotated[float, Field(gt=0)] = 1.25
+    scale_high: Annotated[float, Field(gt=0)] = 1.18
     """Largest scaling of a crop's voxels."""
-    strength: Annotated[float, Field(ge=0)] = 1.0
-    """Strength of the intensity changes; 0 = none."""
+    strength: Annotated[float, Field(ge=0)] = 0.5
+    """Strength of the intensity changes, as a share of those of pre-training; in short runs half of them score more."""
     anywhere: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the crops that lie anywhere in the body; the others are centred near each structure in turn."""
     mirror: bool = False

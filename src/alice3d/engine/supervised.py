@@ -34,7 +34,9 @@ from alice3d.tasks.segmentation import (
 )
 
 DEFAULT_CROP = 32
-KEPT_OF_ENCODER = ("method", "partner", "steps", "batch", "loss", "seed", "crop", "licence", "source_commit", "cases")
+KEPT_OF_ENCODER = (
+    *("method", "partner", "steps", "batch", "loss", "seed", "crop", "licence", "source_commit", "cases", "init"),
+)
 """What a model's card repeats of its encoder's."""
 
 
@@ -103,6 +105,7 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
         "source_commit": source_commit(),
     }
     encoder = described["encoder"]
+    leakage.guard(encoder or {}, cases, what=f"{config.split} split", strict=False)
     settings = config.settings(store=store.checksum, encoder=encoder["sha256"] if encoder else None)
     return FinetuneJob(config, net, store, cases, values, rule, spacing_mm, crop, settings, card)
 
@@ -179,7 +182,9 @@ def finetune(job: FinetuneJob, state: outputs.State) -> tuple[FitResult, nn.Modu
         net = task.trained()
     options = _plain(config, ("steps", "batch", "learning_rate", "structure_weight", "average"))
     if config.head == "linear":
-        options = _plain(config, ("ridge", "linear_voxels", "linear_rounds", "linear_iterations", "structure_weight"))
+        options = _plain(
+            config, ("ridge", "linear_voxels", "linear_views", "linear_rounds", "linear_iterations", "structure_weight")
+        )
     elif config.encoder is not None:
         options |= _plain(config, ("backbone_rate", "head_first"))
     return result, net.eval(), {**job.card, "training": options, "steps": result.steps, "loss": result.loss}

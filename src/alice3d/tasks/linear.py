@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from alice3d.console import Progress
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
+from alice3d.data.views import ViewSettings, change_intensity, random_matrix
 from alice3d.data.volumes import case_grid, read_grid, read_label_grid
+from alice3d.geometry import Grid, centred_grid
 from alice3d.nn.seghead import LinearSegmentationNet, features_at, reading_window
 from alice3d.tasks.crops import classes_of, contoured_classes
 from alice3d.tasks.settings import LinearSettings
@@ -56,6 +58,16 @@ class Piece:
     own_low: tuple[int, ...]
     own_high: tuple[int, ...]
 
+    @property
+    def own(self) -> tuple[slice, ...]:
+        """What it answers for, in the scan."""
+        return tuple(slice(a, b) for a, b in zip(self.own_low, self.own_high, strict=True))
+
+    @property
+    def inner(self) -> tuple[slice, ...]:
+        """What it answers for, in the box."""
+        return tuple(slice(a - at, b - at) for a, b, at in zip(self.own_low, self.own_high, self.low, strict=True))
+
 
 def pieces_of(shape: tuple[int, ...], stride: int, window: int | None) -> list[Piece]:
     """Boxes that share a scan out: one, or half-overlapping windows of which each answers for its middle.
@@ -73,6 +85,12 @@ def pieces_of(shape: tuple[int, ...], stride: int, window: int | None) -> list[P
         borders = [0, *((a + b + side) // 2 for a, b in itertools.pairwise(starts)), length]
         axes.append([(start, side, *own) for start, own in zip(starts, itertools.pairwise(borders), strict=True)])
     return [Piece(*zip(*axis_parts, strict=True)) for axis_parts in itertools.product(*axes)]
+
+
+MAX_VOXELS = 300_000
+"""Drawn from all cases together: more cases give fewer voxels each, so that memory and seconds stay bounded."""
+HARD = 0.1
+"""Background that a solution gives this chance of being some structure is drawn more densely for the next one."""
 
 
 class LinearFit:
@@ -111,6 +129,8 @@ class LinearFit:
         self.rule, self.spacing_mm = rule, spacing_mm
         self.window, self.whole_voxels = reading_window(net.backbone, crop)
         self.settings, self.structure_weight, self.device, self.seed = settings, structure_weight, device, seed
+        strata = len(cases) * settings.linear_views * (len(values) + 2)
+        self.voxels = max(min(settings.linear_voxels, MAX_VOXELS // strata), 8)
 
     def solve(self, bar: Progress) -> float:
         """Set the layer's weights; returns the last loss. The bar advances once a case and round."""
@@ -118,7 +138,9 @@ class LinearFit:
         for round_ in range(self.settings.linear_rounds):
             drawn = []
             for number, case in enumerate(self.cases):
-                drawn.append(self.draw(case, round_, np.random.default_rng([self.seed, round_, number])))
+                for view in range(self.settings.linear_views):
+                    rng = np.random.default_rng([self.seed, round_, number, view])
+                    drawn.append(self.draw(case, rng, hard=round_ > 0, changed=view > 0))
                 bar.advance(note=case.id)
             voxels = Voxels(*(torch.cat([getattr(part, name) for part in drawn]) for name in Voxels.__annotations__))
             weight, bias, loss = solve_linear(voxels, self.settings, self.structure_weight)
@@ -128,26 +150,30 @@ class LinearFit:
         return loss
 
     @torch.no_grad()
-    def draw(self, case: Case, round_: int, rng: np.random.Generator) -> Voxels:
-        """Voxels of one case: of each structure, around structures, where the last round erred, and anywhere else."""
-        grid = case_grid(case, self.spacing_mm)
-        image_cxyz = read_grid(self.store, case, grid, self.rule)
-        classes_xyz = classes_of(read_label_grid(self.store, case, grid), self.values)
+    def draw(self, case: Case, rng: np.random.Generator, *, hard: bool, changed: bool) -> Voxels:
+        """Voxels of one case: of each structure, around structures, and anywhere else.
+
+        Args:
+            case: labelled.
+            rng: of the voxels and of the view.
+            hard: also background where the net, as it is, sees a structure.
+            changed: in a view that is turned, scaled and re-lit, not as the scan is.
+        """
+        image_cxyz, classes_xyz = (
+            self._view(case, rng) if changed else self._read(case, case_grid(case, self.spacing_mm))
+        )
         contoured = contoured_classes(case, self.values)
-        pyramids = list(self._pyramids(image_cxyz))
+        whole = classes_xyz.size <= self.whole_voxels
+        kept = list(self._pyramids(image_cxyz)) if whole else None  # else too much memory: computed twice
         strata_xyz = strata_of(classes_xyz, len(self.values))
-        if round_:
-            for piece, pyramid in pyramids:
-                own = tuple(slice(a, b) for a, b in zip(piece.own_low, piece.own_high, strict=True))
-                inner = tuple(
-                    slice(a - s, b - s) for a, b, s in zip(piece.own_low, piece.own_high, piece.low, strict=True)
-                )
-                scores = self.net.classify(pyramid, piece.side)[0].softmax(dim=0)[:, *inner].cpu().numpy()
-                wrong = scores[1:][contoured[1:]].sum(axis=0) > 0.1
-                strata_xyz[own][wrong & (classes_xyz[own] == 0)] = len(self.values) + 1
-        index_n3, weight = draw_by_stratum(strata_xyz, self.settings.linear_voxels, rng)
+        if hard:
+            for piece, pyramid in kept or self._pyramids(image_cxyz):
+                chance_xyz = self.net.classify(pyramid, piece.side)[0].softmax(dim=0)[:, *piece.inner].cpu().numpy()
+                wrong = chance_xyz[1:][contoured[1:]].sum(axis=0) > HARD
+                strata_xyz[piece.own][wrong & (classes_xyz[piece.own] == 0)] = len(self.values) + 1
+        index_n3, weight = draw_by_stratum(strata_xyz, self.voxels, rng)
         features = torch.empty(len(index_n3), sum(self.net.backbone.channels))
-        for piece, pyramid in pyramids:
+        for piece, pyramid in kept or self._pyramids(image_cxyz):
             inside = ((index_n3 >= piece.own_low) & (index_n3 < piece.own_high)).all(axis=1)
             local = torch.from_numpy(index_n3[inside] - piece.low).to(self.device)
             features[torch.from_numpy(inside)] = features_at(pyramid, piece.side, local).cpu()
@@ -157,6 +183,16 @@ class LinearFit:
             contoured=torch.from_numpy(contoured).expand(len(index_n3), -1),
             weight=torch.from_numpy(weight),
         )
+
+    def _read(self, case: Case, grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        image_cxyz = read_grid(self.store, case, grid, self.rule)
+        return image_cxyz, classes_of(read_label_grid(self.store, case, grid), self.values)
+
+    def _view(self, case: Case, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        grid = case_grid(case, self.spacing_mm)
+        matrix = random_matrix(ViewSettings(spacing_mm=self.spacing_mm), rng)
+        image_cxyz, classes_xyz = self._read(case, centred_grid(grid.centre_mm, grid.shape, matrix))
+        return change_intensity(image_cxyz, 1.0, rng), classes_xyz
 
     def _pyramids(self, image_cxyz: NDArray[np.float32]) -> Iterator[tuple[Piece, list[Tensor]]]:
         image = torch.from_numpy(image_cxyz)

@@ -27,9 +27,11 @@ class LinearSettings(Config):
 
     ridge: Annotated[float, Field(ge=0)] = 1e-3
     """Linear head: weight of the squared norm of its weights on standardised features."""
-    linear_voxels: Annotated[int, Field(ge=16)] = 1500
-    """Linear head: voxels drawn a case of each structure, of hard and of easy background."""
+    linear_voxels: Annotated[int, Field(ge=16)] = 800
+    """Linear head: voxels drawn a view of each structure, of hard and of easy background."""
+    linear_views: Annotated[int, Field(ge=1)] = 2
+    """Linear head: views a case and round; the first is the scan itself, the others are turned, scaled and re-lit."""
     linear_rounds: Annotated[int, Field(ge=1, le=5)] = 2
     """Linear head: solutions; each after the first draws background where the one before saw a structure."""
-    linear_iterations: Annotated[int, Field(ge=1)] = 60
+    linear_iterations: Annotated[int, Field(ge=1)] = 40
     """Linear head: steps of L-BFGS a round, for each of its two losses."""
