@@ -158,7 +158,7 @@ def test_solving_learns(tiny_store):
         **shared,
     )
     loss = fitted.solve(Progress("", 4))
-    assert loss < 1.6  # ln(classes) + 1 = 3.5 for a head that knows nothing
+    assert loss < 2.0  # ln(classes) + 1 = 3.5 for a head that knows nothing
     assert all(torch.equal(a, b) for a, b in itertools.zip_longest(before, net.backbone.parameters()))
 
 
