@@ -1,0 +1,221 @@
+"""landmarks, propagate and view by command: tables, label maps, restart, later scans, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from alice3d.cli import main
+from alice3d.data.store import Store
+
+
+def call(capsys, *words: object) -> tuple[int, str, str]:
+    code = main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def result(capsys, *words: object) -> dict:
+    code, out, err = call(capsys, *words, "--json", "--threads", "1")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def folder(tiny_scans, tmp_path) -> Path:
+    """Three scans and a damaged one."""
+    made = tmp_path / "scans"
+    made.mkdir()
+    for file in sorted(tiny_scans.images.glob("*.nii.gz"))[:3]:
+        shutil.copy(file, made)
+    (made / "broken.nii.gz").write_bytes(b"not a scan")
+    return made
+
+
+@pytest.fixture
+def example(folder, tiny_scans, tmp_path) -> Path:
+    """All landmarks of the first of them."""
+    first = sorted(path.name.removesuffix(".nii.gz") for path in folder.glob("*.nii.gz"))[1]
+    rows = [row for row in table(tiny_scans.landmarks) if row["case"] == first][:3]
+    path = tmp_path / "example.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, ("case", "structure", "x_mm", "y_mm", "z_mm"), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_landmarks_of_many_scans_from_one_example(capsys, folder, example, tiny_matcher, tiny_scans, tmp_path):
+    words = ("landmarks", tiny_matcher, folder, tmp_path / "out", "--landmarks", example)
+    found = result(capsys, *words)
+    assert (found["scans"], found["points"]) == (3, 9)
+    assert [row["case"] for row in found["refused"]] == ["broken"]
+    rows = table(tmp_path / "out" / "landmarks.csv")
+    columns = ["case", "structure", "x_mm", "y_mm", "z_mm", "similarity", "cycle_mm", "accepted"]
+    assert list(rows[0]) == columns
+    given = {row["structure"]: row for row in table(example)}
+    own = [row for row in rows if row["case"] == table(example)[0]["case"]]
+    for row in own:  # the example stands as it was given
+        assert float(row["x_mm"]) == pytest.approx(float(given[row["structure"]]["x_mm"]), abs=0.01)
+        assert (row["accepted"], float(row["cycle_mm"])) == ("1", 0)
+    assert table(tmp_path / "out" / "refused.csv")[0]["case"] == "broken"
+    # The table is itself a landmark file, and a later scan is added to it.
+    assert "already done" in call(capsys, *words)[1]
+    new = sorted(tiny_scans.images.glob("*.nii.gz"))[3]
+    shutil.copy(new, folder)
+    assert result(capsys, *words)["scans"] == 4
+    assert table(tmp_path / "out" / "landmarks.csv")[: len(rows)] == rows
+
+
+def test_interrupted_landmarks_go_on_to_the_same_table(capsys, folder, example, tiny_matcher, tmp_path, monkeypatch):
+    from alice3d.matching import consensus
+
+    words = ("--landmarks", example)
+    result(capsys, "landmarks", tiny_matcher, folder, tmp_path / "whole", *words)
+    find, count = consensus.find_landmarks, []
+
+    def stop_at_the_second(*arguments):
+        count.append(1)
+        if len(count) == 2:
+            raise KeyboardInterrupt
+        return find(*arguments)
+
+    monkeypatch.setattr(consensus, "find_landmarks", stop_at_the_second)
+    assert call(capsys, "landmarks", tiny_matcher, folder, tmp_path / "cut", *words)[0] != 0
+    with (tmp_path / "cut" / "rows.jsonl").open("a") as file:
+        file.write('{"case": "hal')  # as a kill leaves it
+    count[:] = [1, 1]
+    result(capsys, "landmarks", tiny_matcher, folder, tmp_path / "cut", *words)
+    assert len(count) == 3  # the last scan alone was left
+    whole, cut = (tmp_path / name / "landmarks.csv" for name in ("whole", "cut"))
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+def test_landmarks_of_a_store_agree_with_those_of_files(capsys, tiny_store, tiny_scans, tiny_matcher, tmp_path):
+    cases = Store.open(tiny_store).cases("test")
+    marks = tmp_path / "marks.csv"
+    point = np.mean(cases[0].body_box_mm, axis=0)
+    marks.write_text(f"case,structure,x_mm,y_mm,z_mm\n{cases[0].id},middle,{','.join(map(str, point))}\n")
+    words = ("--landmarks", marks)
+    stored = result(capsys, "landmarks", tiny_matcher, tiny_store, tmp_path / "a", *words, "--split", "test")
+    assert (stored["scans"], stored["by_structure"]["middle"]["found"]) == (2, 2)
+    files = [tiny_scans.images / f"{case.id}.nii.gz" for case in cases]
+    result(capsys, "landmarks", tiny_matcher, *files, tmp_path / "b", *words)
+    for one, other in zip(table(tmp_path / "a/landmarks.csv"), table(tmp_path / "b/landmarks.csv"), strict=True):
+        assert [float(one[axis]) for axis in ("x_mm", "y_mm", "z_mm")] == pytest.approx(
+            [float(other[axis]) for axis in ("x_mm", "y_mm", "z_mm")], abs=0.2
+        )
+
+
+def test_propagate_writes_label_maps_in_each_scans_grid(capsys, folder, tiny_scans, tiny_matcher, tmp_path):
+    words = ("propagate", tiny_matcher, folder, tmp_path / "out", "--vote", 0.2)
+    source = sorted(tiny_scans.images.glob("*.nii.gz"))[4:6]
+    for name, files in (("atlases", source), ("labels", [tiny_scans.labels / file.name for file in source])):
+        (tmp_path / name).mkdir()
+        for file in files:
+            shutil.copy(file, tmp_path / name)
+    words = (*words, "--atlases", tmp_path / "atlases", "--labels", tmp_path / "labels")
+    found = result(capsys, *words)
+    assert len(found["written"]) == 3
+    assert [row["case"] for row in found["refused"]] == ["broken"]
+    assert len(found["atlases"]) == 2
+    for name in found["written"]:
+        made, scan = nib.load(tmp_path / "out" / name), nib.load(folder / name)
+        assert made.shape == scan.shape
+        np.testing.assert_allclose(made.affine, scan.affine, atol=1e-4)
+    assert "already done" in call(capsys, *words)[1]
+    lost = tmp_path / "out" / found["written"][0]
+    before = lost.read_bytes()
+    lost.unlink()
+    result(capsys, *words)
+    np.testing.assert_array_equal(nib.load(lost).get_fdata(), nib.Nifti1Image.from_bytes(_unzipped(before)).get_fdata())
+
+
+def _unzipped(content: bytes) -> bytes:
+    import gzip
+
+    return gzip.decompress(content)
+
+
+def test_a_scan_gets_its_own_labels_back(capsys, tiny_store, tiny_scans, tiny_matcher, tmp_path):
+    """Even an untrained network matches a scan with itself."""
+    case = Store.open(tiny_store).cases("train")[0]
+    scan, label = (folder / f"{case.id}.nii.gz" for folder in (tiny_scans.images, tiny_scans.labels))
+    words = ("propagate", tiny_matcher, scan, tmp_path / "out", "--atlases", scan, "--labels", label, "--vote", 0.5)
+    found = result(capsys, *words)
+    made, true = (np.asarray(nib.load(file).dataobj) for file in (tmp_path / "out" / found["written"][0], label))
+    assert (made == true)[true > 0].mean() > 0.8
+
+
+def test_propagate_from_a_store_takes_its_split_and_names(capsys, tiny_store, folder, tiny_matcher, tmp_path):
+    words = ("--atlases", tiny_store, "--atlas-split", "train", "--count", 1)
+    found = result(capsys, "propagate", tiny_matcher, folder, tmp_path / "out", *words)
+    train = {case.id for case in Store.open(tiny_store).cases("train")}
+    assert len(found["atlases"]) == 1
+    assert set(found["atlases"]) <= train
+    assert set(found["labels"].values()) == set(Store.open(tiny_store).label_names.values())
+
+
+def test_faulty_calls_are_named(capsys, folder, example, tiny_store, tiny_matcher, tiny_scans, tmp_path):
+    out = tmp_path / "out"
+    lps = tmp_path / "lps.csv"
+    rows = table(example)
+    body = Store.open(tiny_store).case(rows[0]["case"]).body_box_mm
+    corner = [side - 20 for side in body[1]]  # inside as it stands, far outside once x and y change sign
+    lps.write_text(f"case,structure,x_mm,y_mm,z_mm\n{rows[0]['case']},a,{corner[0] + 900},{corner[1]},{corner[2]}\n")
+    landmarks = ("landmarks", tiny_matcher, folder, out)
+    propagate = ("propagate", tiny_matcher, folder, out)
+    scans = sorted(tiny_scans.images.glob("*.nii.gz"))
+    faults = [
+        ((*landmarks, "--landmarks", tmp_path / "none.csv"), "not a readable CSV file"),
+        ((*landmarks, "--landmarks", lps), "of the points lie outside"),
+        ((*landmarks, "--landmarks", example, "--split", "test"), "is no store"),
+        ((*landmarks, "--landmarks", example, "--examples", tmp_path / "none"), "no such file or folder"),
+        (("landmarks", tiny_matcher, tmp_path / "none", out, "--landmarks", example), "no such file or folder"),
+        ((*propagate, "--atlases", scans[0]), "--labels is needed"),
+        ((*propagate, "--atlases", folder, "--labels", tmp_path / "none"), "no such file or folder"),
+        ((*propagate, "--atlases", tiny_store, "--labels", folder), "has its own labels"),
+        ((*propagate, "--atlases", tiny_store, "--count", 99), "labelled scans"),
+        ((*propagate, "--atlases", tiny_store, "--atlas-split", "tset"), "no split 'tset'"),
+        ((*propagate, "--atlases", tiny_store, "--vote", 0), "vote"),
+        (("propagate", tiny_matcher, folder, folder, "--atlases", tiny_store), "would replace the scans themselves"),
+        (("view", scans[0], "--matcher", tiny_matcher), "with"),
+        (("view", scans[0], "--with", tmp_path / "none.nii.gz", "--matcher", tiny_matcher), "no such file"),
+        (("view", scans[0], "--wiht", scans[1], "--matcher", tiny_matcher), "did you mean '--with'"),
+    ]
+    for words, message in faults:
+        code, shown, err = call(capsys, *words)
+        assert (code, shown) == (2, ""), (words, err)
+        assert message in err, err
+        assert err.count("\n") <= 2, err
+    assert not out.exists()
+
+
+def test_view_serves_two_files(tiny_scans, tiny_matcher, capsys):
+    import threading
+    import urllib.request
+
+    from alice3d.commands.view import ViewConfig, serve
+
+    first, second = sorted(tiny_scans.images.glob("*.nii.gz"))[:2]
+    config = ViewConfig(query=str(first), with_=str(second), matcher=str(tiny_matcher), spacing=8, threads=1)
+    server = serve(config)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with urllib.request.urlopen(f"{server.url}scans", timeout=60) as answer:
+            scans = json.load(answer)["scans"]
+        assert [scan["title"] for scan in scans] == [path.name.removesuffix(".nii.gz") for path in (first, second)]
+    finally:
+        server.shutdown()
+        server.server_close()
