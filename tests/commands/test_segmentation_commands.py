@@ -128,12 +128,27 @@ def test_scored_cases_that_were_trained_on(model, tiny_store, tmp_path, capsys):
         copy.mkdir()
         shutil.copy(model / "model.safetensors", copy)
         (copy / "model.json").write_text(json.dumps({**card, **changed}))
-    with pytest.raises(UserError, match="was trained on 1 of 2 cases of split 'test'"):
+    with pytest.raises(UserError, match="was trained on 1 of 2 cases of split 'test'.*--allow-seen"):
         evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store))
-    evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store, force=True))
+    evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store, allow_seen=True))
     capsys.readouterr()
-    evaluate.run(EvaluateConfig(model=tmp_path / "encoder", store=tiny_store))
-    assert "the encoder saw 1 of 2 scored scans" in capsys.readouterr().err
+    with pytest.raises(UserError, match="1 scans of the test split were seen in pre-training.*--allow-seen"):
+        evaluate.run(EvaluateConfig(model=tmp_path / "encoder", store=tiny_store))
+    assert not (tmp_path / "encoder" / "evaluation-test").exists()
+    evaluate.run(EvaluateConfig(model=tmp_path / "encoder", store=tiny_store, allow_seen=True))
+    assert "1 scans of the test split were seen in pre-training" in capsys.readouterr().err
+
+
+def test_training_on_scans_that_the_encoder_saw_is_told(tiny_store, tmp_path, capsys):
+    """Also what the weights saw from which the encoder started; the model's card passes both on."""
+    case = Store.open(tiny_store).cases("train")[0]
+    seen = [{"id": "other name", "checksum": "at another spacing", "content": case.content}]
+    encoder = write_encoder(tmp_path / "encoder", RESUNET)
+    card = json.loads((encoder / "encoder.json").read_text())
+    (encoder / "encoder.json").write_text(json.dumps({**card, "init": {"cases": seen}}))
+    finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", encoder=str(encoder), head="linear", **QUICK))
+    assert f"1 scans of the train split were seen in pre-training ({case.id})" in capsys.readouterr().err
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["encoder"]["init"]["cases"] == seen
 
 
 def test_labels_that_mean_something_else_are_refused(model, tiny_store, tmp_path):

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from alice3d.evaluation.segmentation import StructureScore
     from alice3d.inference import SegmentationModel
 
+NOT_FOR_TESTING = ("pretrain", "train", "val")
+"""Splits whose scans pre-training may have seen; of any other this is refused."""
+
 
 class EvaluateConfig(ComputeConfig):
     """`alice evaluate MODEL STORE --split test`."""
 
     positional: ClassVar[tuple[str, ...]] = ("model", "store")
-    uncounted: ClassVar[frozenset[str]] = frozenset({"model", "store", "force"})
+    uncounted: ClassVar[frozenset[str]] = frozenset({"model", "store", "allow_seen"})
     model: Path
     """Folder that `alice finetune` wrote."""
     store: Path
@@ -32,8 +35,8 @@ class EvaluateConfig(ComputeConfig):
     """Distance in mm up to which surfaces agree, for NSD."""
     out: Path | None = None
     """Folder for metrics.json and metrics.csv; left out, MODEL/evaluation-SPLIT."""
-    force: bool = False
-    """Score cases that the model was trained on, although they lie in another split."""
+    allow_seen: bool = False
+    """Score cases that the model or its encoder saw in training, although they lie in a split for testing."""
     overwrite: bool = False
     """Replace what an earlier call with other settings left in the output folder."""
 
@@ -90,19 +93,18 @@ def _same_names(model: SegmentationModel, store: Store) -> dict[int, str]:
 
 
 def _guard(model: SegmentationModel, cases: list[Case], config: EvaluateConfig) -> None:
-    """Tell of scored cases that training saw; refuse those that fine-tuning saw under another split's name."""
-    from alice3d.data.leakage import leaked
+    """Tell of scored cases that training saw; refuse those that lie in a split for testing."""
+    from alice3d.data.leakage import guard, leaked
 
     trained = leaked({"cases": model.card["cases"]}, cases)
     if trained:
         where = f"{len(trained)} of {len(cases)} cases of split {config.split!r} ({trained[0]}, …)"
-        if config.split != model.card.get("split") and not config.force:
-            raise UserError(f"the model was trained on {where}; take another split, or give --force to score it anyway")
+        if config.split != model.card.get("split") and not config.allow_seen:
+            raise UserError(f"the model was trained on {where}; take another split, or give --allow-seen to score them")
         console.warn(f"the model was trained on {where}: these scores say nothing about new scans")
-    encoder = model.card.get("encoder") or {}
-    seen = leaked(encoder, cases)
-    if seen and len(seen) > len(trained):
-        console.warn(f"the encoder saw {len(seen)} of {len(cases)} scored scans ({seen[0]}, …), without their labels")
+    strict = config.split not in {model.card.get("split"), *NOT_FOR_TESTING}
+    fresh = [case for case in cases if case.id not in trained]
+    guard(model.card.get("encoder") or {}, fresh, what=f"{config.split} split", strict=strict, force=config.allow_seen)
 
 
 def _score(

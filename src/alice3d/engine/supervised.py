@@ -34,9 +34,7 @@ from alice3d.tasks.segmentation import (
 )
 
 DEFAULT_CROP = 32
-KEPT_OF_ENCODER = (
-    *("method", "partner", "steps", "batch", "loss", "seed", "crop", "licence", "source_commit", "cases", "init"),
-)
+KEPT_OF_ENCODER = ("method", "init", "partner", "steps", "batch", "loss", "seed", "crop", "licence", "source_commit")
 """What a model's card repeats of its encoder's."""
 
 
@@ -136,7 +134,7 @@ def _backbone(
     if any(abs(a - b) > 1e-3 * b for a, b in zip((x, y, z), stored_mm, strict=True)):
         shown = [" x ".join(f"{mm:g}" for mm in spacing) for spacing in ((x, y, z), stored_mm)]
         console.say(f"Reading at the encoder's spacing of {shown[0]} mm; the store has {shown[1]} mm.")
-    summary = {key: card[key] for key in KEPT_OF_ENCODER if key in card}
+    summary = {key: card[key] for key in (*KEPT_OF_ENCODER, "cases") if key in card}
     summary |= {"kind": card["kind"], "sha256": sha256_of(path)}
     return backbone, rule, (x, y, z), {"backbone": card["backbone"], "encoder": summary}
 
