@@ -55,7 +55,7 @@ def test_commands_and_options_exist(page):
         for word in words[2:]:
             if word.startswith("--"):
                 option = re.split(r"[.=\]]", word[2:])[0].replace("-", "_")
-                known = option in fields or option.removeprefix("no_") in fields or option in GLOBAL
+                known = {option, f"{option}_", option.removeprefix("no_")} & {*fields, *GLOBAL}
                 assert known, f"{page.name}: alice {command} has no option {word!r} in `{call}`"
 
 
