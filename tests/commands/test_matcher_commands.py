@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -206,3 +207,80 @@ def test_faulty_calls_are_named(capsys, tiny_store, tiny_matcher, tiny_scans, tm
         assert message in err, err
         assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def calibrated(capsys, tiny_matcher, tiny_store, tiny_scans, tmp_path, monkeypatch):
+    """A copy of the matcher, calibrated on errors made so; gives its folder and the words of the call."""
+    from alice3d.commands import calibrate_matcher
+    from alice3d.evaluation.calibration import Measured
+    from alice3d.matching.trust import KINDS
+
+    def measured(config, scans, landmarks, pairs, cuts):
+        assert pairs
+        assert cuts
+        rng = np.random.default_rng(0)
+        error = rng.uniform(1, 40, 300)
+        signals = {name: rng.normal(size=300) for name in KINDS["robust"]}
+        signals["similarity"] = 1 - error / 40
+        whole = np.arange(300) % 4 > 0
+        gone = np.where(whole | (error < 10), -20.0, 5.0)
+        rows = Measured(signals, error, gone, whole, np.array([f"c{n % 10}" for n in range(300)]))
+        return dict.fromkeys(KINDS, rows)
+
+    monkeypatch.setattr(calibrate_matcher, "_measure", measured)
+    folder = tmp_path / "calibrated"
+    shutil.copytree(tiny_matcher, folder)
+    words = ("calibrate-matcher", folder, tiny_store, "--landmarks", tiny_scans.landmarks, "--split", "")
+    return folder, words, result(capsys, *words)
+
+
+def test_calibration_is_kept_in_the_card_and_used(capsys, calibrated, tiny_matcher, tiny_store, tmp_path):
+    folder, words, found = calibrated
+    assert found["held_out"]["robust"]["auroc_10mm"] > 0.95
+    assert (folder / "matcher.safetensors").read_bytes() == (tiny_matcher / "matcher.safetensors").read_bytes()
+    assert "models" in json.loads((folder / "matcher.json").read_text())["matching"]["trust"]
+    before = (folder / "matcher.json").read_bytes()
+    assert result(capsys, *words) == found
+    assert (folder / "matcher.json").read_bytes() == before
+    code, _, err = call(capsys, *words, "--keep", 0.8)
+    assert code == 2
+    assert "give --overwrite" in err
+    assert result(capsys, *words, "--keep", 0.8, "--overwrite")["most_far"] != found["most_far"]
+    query, key, point = inside(tiny_store)
+    matched = result(capsys, "match", folder, query, key, "--store", tiny_store, "--point", point, "--picture", "")
+    assert 0 <= matched["chance_above_20mm"] <= matched["chance_above_10mm"] <= 1
+    assert matched["expected_error_mm"] > 0
+
+
+def test_pairs_of_a_matcher_calibrated_anew_are_other_pairs(capsys, passing, calibrated, tiny_store, tmp_path):
+    folder, words, _ = calibrated
+    out = tmp_path / "pairs"
+    result(capsys, "pair", tiny_store, folder, out, "--scan-pairs", 2, "--points", 60)
+    table = PairsTable.open(out)
+    rows = table.rows(*table.scan_pairs(usable=False)[0])
+    assert ((rows.far_10mm >= 0) & (rows.far_10mm <= 1)).all()
+    assert len(table.card["trust"]) == 64
+    result(capsys, *words, "--keep", 0.5, "--overwrite")
+    code, _, err = call(capsys, "pair", tiny_store, folder, out, "--scan-pairs", 2, "--points", 60)
+    assert code == 2
+    assert "another trust" in err
+
+
+def test_evaluation_with_cut_scans_and_a_plot(capsys, calibrated, tiny_store, tiny_scans, tmp_path):
+    folder, _, _ = calibrated
+    words = ("--landmarks", tiny_scans.landmarks, "--max-pairs", 2, "--cuts", 1, "--split", "train,val")
+    plot = tmp_path / "plots" / "trust.png"
+    found = result(capsys, "evaluate-matcher", folder, tiny_store, *words, "--no-baselines", "--plot", plot)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert sum(row["points"] for row in found["trust"]["reliability"]) == found["points"]
+    assert set(found["field_of_view"]) >= {"gone", "gone_refused", "good_kept"} or found["field_of_view"] == {}
+
+
+def test_shipped_matchers_are_not_written_to(capsys, tiny_store, tiny_scans, tiny_matcher, monkeypatch):
+    from alice3d.nn import weights
+
+    monkeypatch.setattr(weights, "SHIPPED", tiny_matcher.parent)
+    code, _, err = call(capsys, "calibrate-matcher", tiny_matcher.name, tiny_store, "--landmarks", tiny_scans.landmarks)
+    assert code == 2
+    assert "shipped matchers stay as they are" in err

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ def rows(seed: int, count: int = 80, accepted: float = 0.9) -> PairRows:
         similarity=rng.random(count).astype(np.float32),
         cycle_mm=rng.random(count).astype(np.float32),
         fit_mm=rng.random(count).astype(np.float32),
+        far_10mm=rng.random(count).astype(np.float32),
         accepted=rng.random(count) < accepted,
     )
 
@@ -115,3 +118,21 @@ def test_a_damaged_part_is_made_again_not_trusted(tmp_path):
     raw = path.read_bytes()
     path.write_bytes(raw[:-40])
     assert read_part(path) is None
+
+
+def test_a_table_of_an_earlier_version_opens_without_what_it_lacked(folder):
+    digest, members = hashlib.sha256(), {}
+    with zipfile.ZipFile(folder / "pairs.npz") as file:
+        for name in file.namelist():
+            if name != "far_10mm.npy":
+                members[name] = file.read(name)
+                digest.update(members[name])
+    with zipfile.ZipFile(folder / "pairs.npz", "w") as file:
+        for name, raw in members.items():
+            file.writestr(name, raw)
+    card = json.loads((folder / "pairs.json").read_text())
+    (folder / "pairs.json").write_text(json.dumps({**card, "checksum": digest.hexdigest()}))
+    table = PairsTable.open(folder)
+    rows = table.rows(*SCAN_PAIRS[0])
+    assert np.isnan(rows.far_10mm).all()
+    assert len(rows.far_10mm) == len(rows)

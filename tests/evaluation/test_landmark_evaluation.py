@@ -59,6 +59,9 @@ def test_overall_is_the_mean_over_points_not_over_structures():
         cycle_mm=np.array([1.0, 2.0, 9.0, 8.0]),
         similarity=np.ones(4),
         certainty=np.ones(4),
+        far_10mm=np.array([0.1, 0.2, 0.8, 0.9]),
+        far_20mm=np.array([0.0, 0.1, 0.5, 0.4]),
+        expected_mm=np.array([3.0, 5.0, 14.0, 20.0]),
         accepted=np.array([True, True, True, False]),
     )
     found = summarise(errors, skipped_cases=2)
@@ -72,5 +75,15 @@ def test_overall_is_the_mean_over_points_not_over_structures():
     assert found["baseline_untrained_mean_mm"] == 60.0
     assert found["by_structure"]["a"]["mean_mm"] == 6.0
     assert found["by_structure"]["b"]["cycle_auroc_10mm"] is None
-    left_out = dataclasses.replace(errors, untrained_mm=np.full(4, np.nan))
-    assert "NaN" not in json.dumps(summarise(left_out, skipped_cases=0))
+    trust = found["trust"]
+    assert (trust["foretold_auroc_10mm"], trust["cycle_auroc_10mm"]) == (1.0, 1.0)
+    assert trust["foretold_auroc_20mm"] == pytest.approx(2 / 3)
+    assert (trust["far_10mm"], trust["true_far_10mm"], trust["expected_mm"]) == (0.5, 0.5, 10.5)
+    nothing = np.full(4, np.nan)
+    left_out = dataclasses.replace(
+        errors, untrained_mm=nothing, far_10mm=nothing, far_20mm=nothing, expected_mm=nothing
+    )
+    plain = summarise(left_out, skipped_cases=0)
+    assert "NaN" not in json.dumps(plain)
+    assert plain["trust"]["reliability"] is None
+    assert plain["trust"]["foretold_auroc_10mm"] is None

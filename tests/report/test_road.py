@@ -48,7 +48,7 @@ def pairs(tiny_scans, tmp_path_factory, landmarks):
     shift = np.mean(list(landmarks[key].values()), axis=0) - np.mean(list(landmarks[query].values()), axis=0)
     points = np.random.default_rng(0).uniform(-120, 120, (200, 3)).astype(np.float32)
     ones = np.ones(200, np.float32)
-    rows = PairRows(points, points + shift.astype(np.float32), ones, ones, ones, np.ones(200, bool))
+    rows = PairRows(points, points + shift.astype(np.float32), ones, ones, ones, ones, np.ones(200, bool))
     write_part(folder / "parts" / "0.npz", rows)
     write_table(folder, [(query, key)], [folder / "parts" / "0.npz"], {"store": "s", "matcher": "m"})
     return folder

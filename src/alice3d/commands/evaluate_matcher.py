@@ -13,7 +13,7 @@ from alice3d.errors import UserError
 
 if TYPE_CHECKING:
     from alice3d.data.landmarks import Landmarks
-    from alice3d.data.store import Store
+    from alice3d.evaluation.matching import PointErrors
     from alice3d.matching.embedded_cases import EmbeddedCases
 
 
@@ -35,6 +35,10 @@ class EvaluateMatcherConfig(ComputeConfig):
     """Ordered pairs of scans; of more a seeded draw is evaluated."""
     baselines: bool = True
     """Also match by a network of the same architecture with random weights."""
+    cuts: Annotated[int, Field(ge=0)] = 0
+    """Times each scan is cut so that one of its landmarks is gone, to measure whether its match is refused; 0 = not."""
+    plot: Path | None = None
+    """PNG to write: foretold against true errors, of a calibrated matcher."""
     cache: Path | None = None
     """Folder that keeps embeddings for later calls; by default they are thrown away."""
     out: Path | None = None
@@ -49,7 +53,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     from alice3d.data.landmarks import check_convention, read_landmarks
     from alice3d.data.store import Store
     from alice3d.engine.device import resolve_device
-    from alice3d.evaluation.matching import landmark_errors, ordered_pairs, summarise
+    from alice3d.evaluation.matching import chosen_cases, landmark_errors, ordered_pairs, summarise
     from alice3d.matching import Matcher
     from alice3d.matching.cache import EmbeddingCache
     from alice3d.matching.embedded_cases import EmbeddedCases
@@ -57,7 +61,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
 
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)
-    landmarks = read_landmarks(config.landmarks, _chosen(store, config.split))
+    landmarks = read_landmarks(config.landmarks, chosen_cases(store, config.split))
     pairs = ordered_pairs(landmarks, limit=config.max_pairs, seed=config.seed)
     if not pairs:
         raise UserError(f"{config.landmarks}: no two cases of the store share a structure; at least two are needed")
@@ -77,21 +81,16 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
         check_convention(config.landmarks, landmarks, lambda case, points: scans[case].in_body(points, margin=0))
         with console.progress("Matching", len(pairs)) as bar:
             errors = landmark_errors(scans, untrained, landmarks, pairs, done=bar.advance)
-    result = summarise(errors, skipped_cases=len(landmarks.skipped))
-    result["mode"] = matcher.mode
+        result = summarise(errors, skipped_cases=len(landmarks.skipped))
+        result["mode"] = matcher.mode
+        if config.cuts:
+            result["field_of_view"] = _cut(config, scans, landmarks, errors)
+    if config.plot is not None:
+        _draw(config.plot, result["trust"])
     if config.out is not None:
         write_text(config.out, json.dumps(result, indent=1) + "\n")
     say_table(result)
     return result
-
-
-def _chosen(store: Store, split: str) -> set[str]:
-    """Ids of the cases of the named splits; of all without a name."""
-    names = [name.strip() for name in split.split(",") if name.strip()]
-    for name in names:
-        if name not in store.splits:
-            raise UserError(f"split: the store has no split {name!r}; it has {', '.join(store.splits) or 'none'}")
-    return {case.id for case in store.cases() if not names or case.split in names}
 
 
 def _embed(landmarks: Landmarks, scans: EmbeddedCases, untrained: EmbeddedCases | None) -> None:
@@ -103,6 +102,44 @@ def _embed(landmarks: Landmarks, scans: EmbeddedCases, untrained: EmbeddedCases 
             if untrained is not None:
                 untrained[case]
             bar.advance()
+
+
+def _cut(
+    config: EvaluateMatcherConfig, scans: EmbeddedCases, landmarks: Landmarks, errors: PointErrors
+) -> dict[str, Any]:
+    """Match with cut key scans; how many points outside are refused, how many good matches kept."""
+    import numpy as np
+
+    from alice3d.evaluation.calibration import measure
+    from alice3d.evaluation.field_of_view import draw_cuts, refusal
+
+    cuts = draw_cuts(landmarks, per_case=config.cuts, queries=2, seed=config.seed)
+    kind = scans.matcher.mode
+    with console.progress("Matching with cut scans", sum(len(cut.queries) for cut in cuts)) as bar:
+        cut = measure(scans, landmarks, [], cuts, (kind,), done=bar.advance).get(kind)
+    if cut is None:
+        return {}
+    count = len(errors.error_mm)
+    return refusal(
+        np.concatenate([errors.error_mm, cut.error_mm]),
+        np.concatenate([errors.accepted, scans.matcher.trust.judge(kind, cut.signals).accepted]),
+        np.concatenate([np.full(count, -np.inf), cut.gone_mm]),
+        np.concatenate([np.ones(count, bool), cut.whole]),
+    )
+
+
+def _draw(path: Path, trust: dict[str, Any]) -> None:
+    """The reliability plot."""
+    from alice3d.report.reliability import draw_reliability
+
+    if trust["reliability"] is None:
+        console.warn("--plot: the matcher foretells no errors; run alice calibrate-matcher first")
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(draw_reliability(trust))
+    except OSError as error:
+        raise UserError(f"--plot {path}: cannot be written ({error.strerror})") from None
 
 
 def say_table(result: dict[str, Any]) -> None:
@@ -121,3 +158,16 @@ def say_table(result: dict[str, Any]) -> None:
     kept_text = f", of which {kept:.0%} lie within 10 mm" if kept is not None else ""
     share = f"{result['accepted_share']:.0%} accepted{kept_text}"
     console.say(f"{result['pairs']} ordered pairs, {result['mode']} matching; {share}.")
+    trust = result["trust"]
+    if trust["foretold_auroc_10mm"] is not None:
+        gross = trust["foretold_auroc_20mm"]
+        console.say(
+            f"Errors foretold: {trust['far_10mm']:.0%} above 10 mm (true {trust['true_far_10mm']:.0%}), AUROC "
+            f"{trust['foretold_auroc_10mm']:.2f}" + ("." if gross is None else f"; above 20 mm {gross:.2f}.")
+        )
+    view = result.get("field_of_view")
+    if view and view["gone_refused"] is not None and view["good_kept"] is not None:
+        console.say(
+            f"Outside the key scan: {view['gone_refused']:.0%} of {view['gone']} points refused; "
+            f"{view['good_kept']:.0%} of the matches within 10 mm kept."
+        )

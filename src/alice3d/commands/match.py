@@ -64,6 +64,10 @@ def run(config: MatchConfig) -> dict[str, Any]:
         "accepted": bool(found.accepted[0]),
         "agreement": found.agreement,
     }
+    if matcher.trust.models:
+        result["expected_error_mm"] = round(float(found.expected_mm[0]), 1)
+        result["chance_above_10mm"] = round(float(found.far_10mm[0]), 3)
+        result["chance_above_20mm"] = round(float(found.far_20mm[0]), 3)
     if config.picture:
         _draw(config, matcher, point, place)
         result["picture"] = config.picture
@@ -107,6 +111,11 @@ def _say(config: MatchConfig, result: dict[str, Any]) -> None:
         f"Matched point: {place} mm (RAS) in {Path(config.key).name}; similarity {result['similarity']:.2f}, "
         f"there and back {result['cycle_mm']:.1f} mm off; {word}."
     )
+    if "expected_error_mm" in result:
+        console.say(
+            f"Expected error {result['expected_error_mm']:.0f} mm; the chance that it is more than 10 mm off is "
+            f"{result['chance_above_10mm']:.0%}, more than 20 mm {result['chance_above_20mm']:.0%}."
+        )
     if result["agreement"] is not None and result["agreement"] < FEW_AGREE:
         console.warn(
             f"only {result['agreement']:.0%} of the points all over the body agree on one map between the scans: they "

@@ -67,7 +67,8 @@ def run(config: PairConfig) -> dict[str, Any]:
         raise UserError(
             f"{config.store}: {len(cases)} scan in split {config.split!r}; two patients at least are needed"
         )
-    settings = config.settings(store=store.checksum, matcher=matcher.checksum)
+    trust = {"trust": matcher.trust.checksum} if matcher.trust.models else {}
+    settings = config.settings(store=store.checksum, matcher=matcher.checksum, **trust)
     state = outputs.check(config.out, "pairs table", settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{config.out}: already done")
@@ -91,7 +92,7 @@ def run(config: PairConfig) -> dict[str, Any]:
     )
     _match(pairing, pairs, config.jobs)
     parts = [pairing.part(n) for n in range(len(pairs))]
-    card = {"store": store.checksum, "matcher": matcher.checksum, "settings": settings, "guards": vars(guards)}
+    card = {"store": store.checksum, "matcher": matcher.checksum, **trust, "settings": settings, "guards": vars(guards)}
     write_table(config.out, pairs, parts, card)
     table = PairsTable.open(config.out)
     report = quality(table)

@@ -34,9 +34,14 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "similarity": ("<f4", 1),
     "cycle_mm": ("<f4", 1),
     "fit_mm": ("<f4", 1),
+    "far_10mm": ("<f4", 1),
     "accepted": ("|b1", 1),
 }
 """Name to type and numbers a row. In the file each is (rows,) or (rows, 3); see `write_table`."""
+NUMBERS = ("similarity", "cycle_mm", "fit_mm", "far_10mm")
+"""Columns of one number."""
+LATER = {"far_10mm": np.nan}
+"""Columns that tables of an earlier version lack, and what stands for them."""
 MIN_ACCEPTED = max(20, MIN_ROWS)
 """Scan pairs with fewer accepted rows define no correspondence."""
 CACHED = 1024
@@ -52,6 +57,7 @@ class PairRows:
         similarity: (n,) mean cosine of the fine and the coarse embedding, -1 .. 1.
         cycle_mm: (n,) distance of the point that was matched from itself after matching there and back.
         fit_mm: (n,) distance of the match from what the pair's other matches say (robust affine and smooth field).
+        far_10mm: (n,) probability that the match is more than 10 mm off; NaN where the matcher foretells none.
         accepted: (n,) bool.
     """
 
@@ -60,6 +66,7 @@ class PairRows:
     similarity: NDArray[np.float32]
     cycle_mm: NDArray[np.float32]
     fit_mm: NDArray[np.float32]
+    far_10mm: NDArray[np.float32]
     accepted: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -206,7 +213,11 @@ class PairsTable:
         arrays: dict[str, NDArray[Any]] = {}
         try:
             with zipfile.ZipFile(folder / TABLE) as file:
+                held = set(file.namelist())
                 for name in names:
+                    if name in LATER and f"{name}.npy" not in held:
+                        arrays[name] = np.full(len(arrays["query_mm"]), LATER[name], np.float32)
+                        continue
                     raw = file.read(f"{name}.npy")
                     digest.update(raw)
                     arrays[name] = np.load(io.BytesIO(raw), allow_pickle=False)
@@ -276,11 +287,11 @@ class PairsTable:
         with gzip.open(path, "wt", newline="", encoding="utf-8", compresslevel=1) as stream:
             writer = csv.writer(stream)
             axes = [f"{side}_{axis}_mm" for side in ("query", "key") for axis in "xyz"]
-            writer.writerow(["query", "key", *axes, "similarity", "cycle_mm", "fit_mm", "accepted"])
+            writer.writerow(["query", "key", *axes, *NUMBERS, "accepted"])
             for query, key in self._place:
                 rows = self.rows(query, key)
                 numbers = np.column_stack(
-                    [rows.query_mm, rows.key_mm, rows.similarity, rows.cycle_mm, rows.fit_mm]
+                    [rows.query_mm, rows.key_mm, *(getattr(rows, name) for name in NUMBERS)]
                 ).tolist()
                 for row, accepted in zip(numbers, rows.accepted.tolist(), strict=True):
                     writer.writerow([query, key, *(f"{value:.4g}" for value in row), int(accepted)])

@@ -10,13 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.data.landmarks import Landmarks
+from alice3d.data.store import Store
+from alice3d.errors import UserError
 from alice3d.matching.embedded_cases import EmbeddedCases
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.search import search_all
+from alice3d.matching.trust import FAR_MM, GROSS_MM, MOST_MM
 
 Points = NDArray[np.float64]
 MAX_PAIRS = 2500
 """Ordered pairs of scans that are evaluated; of more a seeded draw is taken."""
+BINS = 8
+"""Bins of a reliability table, each with equally many points."""
+
+FOUND = ("cycle_mm", "similarity", "certainty", "far_10mm", "far_20mm", "expected_mm", "accepted")
+"""What `PointErrors` takes from `Matches`."""
 
 
 def ordered_pairs(landmarks: Landmarks, *, limit: int = MAX_PAIRS, seed: int = 0) -> list[tuple[str, str]]:
@@ -34,6 +42,19 @@ def ordered_pairs(landmarks: Landmarks, *, limit: int = MAX_PAIRS, seed: int = 0
     return [pairs[n] for n in sorted(chosen)]
 
 
+def chosen_cases(store: Store, split: str) -> set[str]:
+    """Ids of the cases of the named splits; of all without a name.
+
+    Raises:
+        UserError: no such split.
+    """
+    names = [name.strip() for name in split.split(",") if name.strip()]
+    for name in names:
+        if name not in store.splits:
+            raise UserError(f"split: the store has no split {name!r}; it has {', '.join(store.splits) or 'none'}")
+    return {case.id for case in store.cases() if not names or case.split in names}
+
+
 @dataclass(frozen=True)
 class PointErrors:
     """A row a landmark of an ordered pair; all (n,).
@@ -43,7 +64,7 @@ class PointErrors:
         query, key: case ids.
         error_mm, box_mm, untrained_mm: distance to the true place of the match, of the same relative position in the
             body box, and of the match by a network with random weights.
-        cycle_mm, similarity, certainty, accepted: as `Matches`.
+        cycle_mm, similarity, certainty, far_10mm, far_20mm, expected_mm, accepted: as `Matches`.
     """
 
     structure: NDArray[np.str_]
@@ -55,6 +76,9 @@ class PointErrors:
     cycle_mm: Points
     similarity: Points
     certainty: Points
+    far_10mm: Points
+    far_20mm: Points
+    expected_mm: Points
     accepted: NDArray[np.bool_]
 
 
@@ -92,7 +116,7 @@ def landmark_errors(
         else:
             guess = search_all(untrained[query].at(points), untrained[key])
             columns["untrained_mm"].append(np.linalg.norm(guess - true, axis=1))
-        for name in ("cycle_mm", "similarity", "certainty", "accepted"):
+        for name in FOUND:
             columns[name].append(getattr(found, name))
         if done is not None:
             done()
@@ -145,10 +169,48 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
+def trust_scores(errors: PointErrors) -> dict[str, Any]:
+    """How well errors are told from what is seen of the matches: AUROC by each, and foretold against true.
+
+    `expected_mm` is the mean expected error, to be held against `mean_mm`; `mean_mm` counts errors up to
+    `matching.trust.MOST_MM`, as the expected one does. What a calibrated card foretells is None without one.
+    """
+    error = errors.error_mm
+    scores: dict[str, Any] = {}
+    for limit, foretold in ((FAR_MM, errors.far_10mm), (GROSS_MM, errors.far_20mm)):
+        told = {"foretold": foretold, "cycle": errors.cycle_mm, "similarity": -errors.similarity}
+        scores |= {
+            f"{name}_auroc_{limit:g}mm": _number(auroc(score, error > limit)) if np.isfinite(score).all() else None
+            for name, score in told.items()
+        }
+        scores[f"far_{limit:g}mm"] = _number(float(foretold.mean()))
+        scores[f"true_far_{limit:g}mm"] = float((error > limit).mean())
+    scores["expected_mm"] = _number(float(errors.expected_mm.mean()))
+    scores["mean_mm"] = float(np.minimum(error, MOST_MM).mean())
+    scores["reliability"] = reliability(errors.far_10mm, error) if np.isfinite(errors.far_10mm).all() else None
+    return scores
+
+
+def reliability(foretold: NDArray[Any], error_mm: NDArray[Any], bins: int = BINS) -> list[dict[str, Any]]:
+    """Foretold probability of an error above 10 mm against its share, in bins of equally many points."""
+    order = np.argsort(foretold, kind="stable")
+    return [
+        {
+            "points": len(part),
+            "foretold": float(foretold[part].mean()),
+            "true": float((error_mm[part] > FAR_MM).mean()),
+            "mean_mm": float(error_mm[part].mean()),
+        }
+        for part in np.array_split(order, bins)
+        if len(part)
+    ]
+
+
 def summarise(errors: PointErrors, *, skipped_cases: int) -> dict[str, Any]:
     """The keys of `alice evaluate-matcher --json`: means over points, and the same for each structure."""
     result = _scores(errors, np.ones(len(errors.error_mm), bool))
     result["skipped_cases"] = skipped_cases
+    result["trust"] = trust_scores(errors)
     result["by_structure"] = {
         str(name): _scores(errors, errors.structure == name) for name in np.unique(errors.structure)
     }

@@ -21,6 +21,8 @@ from alice3d.matching.cache import EmbeddingCache
 from alice3d.matching.embedding import EmbeddedScan, body_cells, embed_image
 from alice3d.matching.scan_input import ScanInput
 from alice3d.matching.search import search_all, search_near
+from alice3d.matching.signals import Signals, place_signals
+from alice3d.matching.trust import Kind, Trust
 from alice3d.nn.fpn3d import FPN3D
 from alice3d.nn.weights import backbone_of, find_weights, load_matcher
 
@@ -36,23 +38,6 @@ PULL = 0.03
 
 
 @dataclass(frozen=True)
-class Acceptance:
-    """When a match is believed; a matcher's card may hold its own under matching.acceptance.
-
-    Attributes:
-        similarity: at least this mean cosine.
-        cycle_mm: at most this far from the point after matching there and back.
-        fit_mm: at most this far from what the pair's other matches say (robust fit only).
-        certainty: at least this certainty of the fitted map (robust mode only).
-    """
-
-    similarity: float = 0.5
-    cycle_mm: float = 12.0
-    fit_mm: float = 15.0
-    certainty: float = 0.45
-
-
-@dataclass(frozen=True)
 class Matches:
     """Matched points, a row each.
 
@@ -62,6 +47,10 @@ class Matches:
         cycle_mm: (n,) distance from the query point after matching the match back.
         certainty: (n,) 0 .. 1 of the fitted map there; NaN in direct mode.
         accepted: (n,) bool.
+        far_10mm, far_20mm: (n,) probability that the match is more than 10 and more than 20 mm off, as
+            `alice calibrate-matcher` fitted it; NaN where the card has no such model.
+        expected_mm: (n,) expected error; NaN likewise.
+        signals: what these were told from (`matching.signals.SIGNALS`).
         agreement: share of points all over the body that agree on the fitted map; None in direct mode. Near 0 the two
             scans do not show the same anatomy.
     """
@@ -71,6 +60,10 @@ class Matches:
     cycle_mm: NDArray[np.float64]
     certainty: NDArray[np.float64]
     accepted: NDArray[np.bool_]
+    far_10mm: NDArray[np.float64]
+    far_20mm: NDArray[np.float64]
+    expected_mm: NDArray[np.float64]
+    signals: Signals
     agreement: float | None = None
 
 
@@ -115,7 +108,7 @@ class Matcher:
         self.mode: Mode = settings.get("mode", "robust")
         if self.mode not in MODES:
             raise UserError(f"matcher card: matching.mode is {self.mode!r}, known are {', '.join(MODES)}")
-        self.acceptance = Acceptance(**settings.get("acceptance", {}))
+        self.trust = Trust.from_card(settings)
 
     @classmethod
     def load(
@@ -186,30 +179,55 @@ class Matcher:
         """
         self._require_own(query, key)
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
+        kind = mode or self.mode
+        fit = self.fit(query, key) if kind == "robust" else None
+        agreement = None if fit is None else float(fit.rows.accepted.mean()) if len(fit.rows) else 0.0
+        found, signals = self.look(query, key, points, kind, fit.correspondence if fit else None)
+        judged = self.trust.judge(kind, signals)
+        return Matches(
+            point_mm=found,
+            similarity=signals["similarity"],
+            cycle_mm=signals["cycle_mm"],
+            certainty=signals.get("certainty", np.full(len(points), np.nan if fit is None else 0.0)),
+            accepted=judged.accepted & key.in_body(found),
+            far_10mm=judged.far_10mm,
+            far_20mm=judged.far_20mm,
+            expected_mm=judged.expected_mm,
+            signals=signals,
+            agreement=agreement,
+        )
+
+    def look(
+        self, query: EmbeddedScan, key: EmbeddedScan, points: NDArray[Any], kind: Kind, field: Correspondence | None
+    ) -> tuple[NDArray[np.float64], Signals]:
+        """Where points (n, 3) RAS mm lie in the key, found in one of three ways, and what can be seen of the matches.
+
+        Args:
+            kind: direct: the most alike place; rows: the same, compared with the map; robust: the most alike place near
+                what the map foretells (the most alike of all where there is no map).
+            field: the map; not used by direct.
+        """
         vectors = query.at(points)
-        if (mode or self.mode) == "direct":
-            found, certainty, agreement = search_all(vectors, key), np.full(len(points), np.nan), None
-        else:
-            fit = self.fit(query, key)
-            agreement = float(fit.rows.accepted.mean()) if len(fit.rows) else 0.0
-            if fit.correspondence is None:
-                found, certainty = search_all(vectors, key), np.zeros(len(points))
-            else:
-                found = search_near(vectors, key, fit.correspondence.map(points), reach=REACH_CELLS, pull=PULL)
-                certainty = fit.correspondence.certainty(points)
-        similarity, cycle = self._check(query, key, points, vectors, found)
-        rule = self.acceptance
-        accepted = (similarity >= rule.similarity) & (cycle <= rule.cycle_mm) & key.in_body(found)
-        accepted &= np.isnan(certainty) | (certainty >= rule.certainty)
-        return Matches(found, similarity, cycle, certainty, accepted, agreement)
+        found = direct = search_all(vectors, key)
+        apart = np.zeros(0)
+        if field is not None and kind == "robust":
+            found = search_near(vectors, key, field.map(points), reach=REACH_CELLS, pull=PULL)
+            apart = np.linalg.norm(direct - found, axis=1)
+        elif field is not None and kind == "rows":
+            apart = np.linalg.norm(direct - field.map(points), axis=1)
+        similarity, cycle = self._check(query, points, vectors, key, found)
+        signals = {"similarity": similarity, "cycle_mm": cycle}
+        signals |= place_signals(query, key, points, found, None if kind == "direct" else field)
+        return found, signals | ({"apart_mm": apart} if "certainty" in signals else {})
 
     def _require_own(self, *scans: EmbeddedScan) -> None:
         """Refuse embeddings of another matcher: vectors of two networks cannot be compared."""
         if any(scan.matcher not in ("", self.checksum) for scan in scans):
             raise UserError("embedding: made by another matcher (its checksum differs); embed it again by this one")
 
+    @staticmethod
     def _check(
-        self, query: EmbeddedScan, key: EmbeddedScan, points: NDArray[Any], vectors: torch.Tensor, found: NDArray[Any]
+        query: EmbeddedScan, points: NDArray[Any], vectors: torch.Tensor, key: EmbeddedScan, found: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Similarity of each match, and its cycle error in mm."""
         there = key.at(found)
@@ -231,22 +249,24 @@ class Matcher:
             vectors = here.at(at)
             found = search_all(vectors, there)
             ends = (at, found)
-            sides.append((ends[columns[0]], ends[columns[1]], *self._check(here, there, at, vectors, found)))
+            sides.append((ends[columns[0]], ends[columns[1]], *self._check(here, at, vectors, there, found)))
         at, found, similarity, cycle = (np.concatenate(parts) for parts in zip(*sides, strict=True))
-        distance = np.full(len(at), np.inf)
+        signals: Signals = {"similarity": similarity, "cycle_mm": cycle, "apart_mm": np.full(len(at), np.inf)}
         if len(at) >= MIN_ROWS:
-            _, distance = fit_correspondence(at, found, prior_trust(similarity, cycle))
-        rule = self.acceptance
-        accepted = (similarity >= rule.similarity) & (cycle <= rule.cycle_mm) & (distance <= rule.fit_mm)
+            first, signals["apart_mm"] = fit_correspondence(at, found, prior_trust(similarity, cycle))
+            signals |= place_signals(query, key, at, found, first)
+        judged = self.trust.judge("rows", signals)
         rows = PairRows(
             query_mm=at.astype(np.float32),
             key_mm=found.astype(np.float32),
             similarity=similarity.astype(np.float32),
             cycle_mm=cycle.astype(np.float32),
-            fit_mm=distance.astype(np.float32),
-            accepted=accepted,
+            fit_mm=signals["apart_mm"].astype(np.float32),
+            far_10mm=judged.far_10mm.astype(np.float32),
+            accepted=judged.accepted,
         )
-        made = fit_correspondence(rows.query_mm[accepted], rows.key_mm[accepted])[0] if rows.usable else None
+        keep = rows.accepted
+        made = fit_correspondence(rows.query_mm[keep], rows.key_mm[keep])[0] if rows.usable else None
         return PairFit(rows, made)
 
 

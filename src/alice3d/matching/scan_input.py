@@ -75,6 +75,17 @@ class ScanInput:
         grid = self.grid.crop(start, start + np.array(image.shape[1:]))
         return replace(self, image=image, body=np.pad(self.body, ends), grid=grid, checksum="")
 
+    def cropped(self, start: NDArray[Any], stop: NDArray[Any]) -> ScanInput:
+        """The voxels start <= index < stop, each (3,), as if the scanner had seen no more; the world stays."""
+        box = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+        body, grid = np.ascontiguousarray(self.body[box]), self.grid.crop(start, stop)
+        inside = np.argwhere(body) if body.any() else np.zeros((1, 3))
+        low, high = (
+            tuple(corner) for corner in (grid.world(inside.min(axis=0) - 0.5), grid.world(inside.max(axis=0) + 0.5))
+        )
+        image = np.ascontiguousarray(self.image[:, *box])
+        return replace(self, image=image, body=body, grid=grid, body_box_mm=(low, high), checksum="")
+
     def mirrored(self) -> ScanInput:
         """The left-right mirror image on the same grid: what was at x stands at 2 · centre - x."""
         image = np.ascontiguousarray(self.image[:, ::-1])

@@ -1,0 +1,170 @@
+"""Teach a matcher to foretell its errors from landmarks; the numbers are kept in its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from alice3d import console
+from alice3d.config import ComputeConfig
+from alice3d.errors import UserError
+
+if TYPE_CHECKING:
+    from alice3d.data.landmarks import Landmarks
+    from alice3d.evaluation.calibration import Measured
+    from alice3d.evaluation.field_of_view import Cut
+    from alice3d.matching.embedded_cases import EmbeddedCases
+    from alice3d.matching.trust import Kind
+
+
+class CalibrateMatcherConfig(ComputeConfig):
+    """`alice calibrate-matcher MATCHER STORE --landmarks CSV`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("matcher", "store")
+    uncounted: ClassVar[frozenset[str]] = frozenset({"matcher", "store", "landmarks", "cache"})
+    matcher: Path
+    """Matcher: a folder or file of `alice train-matcher`; its card is written anew, its weights stay as they are."""
+    store: Path
+    """Store of scans, made by `alice prepare`."""
+    landmarks: Path
+    """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS)."""
+    split: str = "train"
+    """Splits whose landmarks are used, comma separated; empty: every stored case. Never those you report on."""
+    max_pairs: Annotated[int, Field(ge=1)] = 300
+    """Ordered pairs of whole scans; of more a seeded draw is matched."""
+    cuts: Annotated[int, Field(ge=1)] = 3
+    """Times each scan is cut so that one of its landmarks is gone, to learn what matches outside it look like."""
+    cut_queries: Annotated[int, Field(ge=1)] = 2
+    """Other scans that each cut scan is matched with."""
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.92
+    """Share of the matches within 10 mm that the acceptance keeps; a little above the 0.9 wanted on other patients."""
+    cache: Path | None = None
+    """Folder that keeps embeddings for later calls; by default they are thrown away."""
+    overwrite: bool = False
+    """Replace an earlier calibration with other settings."""
+
+
+def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
+    """Match landmarks, fit, write the card; returns the keys of `--json`."""
+    import hashlib
+
+    from alice3d.data.landmarks import read_landmarks
+    from alice3d.data.store import Store
+    from alice3d.engine.device import resolve_device
+    from alice3d.evaluation.calibration import fit_model, held_out
+    from alice3d.evaluation.field_of_view import draw_cuts
+    from alice3d.evaluation.matching import chosen_cases, ordered_pairs
+    from alice3d.matching import Matcher
+    from alice3d.matching.embedded_cases import EmbeddedCases
+    from alice3d.matching.trust import KINDS
+    from alice3d.nn.weights import find_weights, read_card
+
+    weights = find_weights(config.matcher, "matcher")
+    if not config.matcher.exists():
+        raise UserError(f"{config.matcher}: shipped matchers stay as they are; copy its folder and calibrate the copy")
+    device = resolve_device(config.device, config.threads)
+    store = Store.open(config.store)
+    matcher = Matcher.load(weights, device=device)
+    landmarks = read_landmarks(config.landmarks, chosen_cases(store, config.split))
+    settings = config.settings(
+        store=store.checksum,
+        landmarks=hashlib.sha256(config.landmarks.read_bytes()).hexdigest(),
+        matcher=matcher.checksum,
+    )
+    card = read_card(weights, "matcher")
+    earlier = card.get("matching", {}).get("trust")
+    if earlier and not config.overwrite:
+        if earlier.get("settings") == settings:
+            console.say(f"{config.matcher}: already calibrated so")
+            return dict(earlier["result"])
+        raise UserError(f"{config.matcher}: is calibrated with other settings or landmarks; give --overwrite")
+    pairs = ordered_pairs(landmarks, limit=config.max_pairs, seed=config.seed)
+    if not pairs:
+        raise UserError(f"{config.landmarks}: no two cases of the store share a structure; at least two are needed")
+    cuts = draw_cuts(landmarks, per_case=config.cuts, queries=config.cut_queries, seed=config.seed)
+    measured = _measure(config, EmbeddedCases(matcher, store), landmarks, pairs, cuts)
+    missing = [kind for kind in KINDS if kind not in measured]
+    if missing:
+        raise UserError("landmarks: no two scans have a map between them; train the matcher longer")
+    models = {kind: fit_model(measured[kind], KINDS[kind], keep=config.keep) for kind in KINDS}
+    result: dict[str, Any] = {
+        "points": _points(measured),
+        "cases": len(landmarks.points_mm),
+        "held_out": {kind: finite(held_out(measured[kind], KINDS[kind], keep=config.keep)) for kind in KINDS},
+        "most_far": {kind: model.most_far for kind, model in models.items()},
+        "out": str(config.matcher),
+    }
+    numbers = {kind: model.to_card() for kind, model in models.items()}
+    _write(weights, card, {"models": numbers, "settings": settings, "result": result})
+    _say(config, matcher.mode, result)
+    return result
+
+
+def _measure(
+    config: CalibrateMatcherConfig,
+    scans: EmbeddedCases,
+    landmarks: Landmarks,
+    pairs: list[tuple[str, str]],
+    cuts: list[Cut],
+) -> dict[Kind, Measured]:
+    """Embed and match, with two bars."""
+    import tempfile
+
+    from alice3d.data.landmarks import check_convention
+    from alice3d.evaluation.calibration import measure
+    from alice3d.matching.cache import EmbeddingCache
+
+    with tempfile.TemporaryDirectory() as scratch:
+        scans.matcher.cache = EmbeddingCache(config.cache or Path(scratch), half=config.cache is None)
+        with console.progress("Embedding scans", len(landmarks.points_mm)) as bar:
+            for case in sorted(landmarks.points_mm):
+                scans[case]
+                bar.advance()
+        check_convention(config.landmarks, landmarks, lambda case, points: scans[case].in_body(points, margin=0))
+        with console.progress("Matching", len(pairs) + sum(len(cut.queries) for cut in cuts)) as bar:
+            return measure(scans, landmarks, pairs, cuts, done=bar.advance)
+
+
+def _points(measured: dict[Kind, Measured]) -> dict[str, int]:
+    rows = measured["direct"]
+    return {"whole": int(rows.whole.sum()), "cut": int((~rows.whole).sum()), "gone": int((rows.gone_mm > 0).sum())}
+
+
+def finite(scores: dict[str, Any]) -> dict[str, Any]:
+    """None for what is not finite: JSON has no NaN."""
+    import math
+
+    return {name: value if value is None or math.isfinite(value) else None for name, value in scores.items()}
+
+
+def _write(weights: Path, card: dict[str, Any], trust: dict[str, Any]) -> None:
+    """Put the numbers into the card; it appears whole, the weights and so their checksum stay."""
+    import json
+
+    from alice3d.outputs import write_text
+
+    matching = {**card.get("matching", {}), "trust": trust}
+    try:
+        write_text(weights.with_suffix(".json"), json.dumps({**card, "matching": matching}, indent=1))
+    except OSError as error:
+        raise UserError(f"{weights.with_suffix('.json').name}: cannot be written ({error.strerror})") from None
+
+
+def _say(config: CalibrateMatcherConfig, mode: str, result: dict[str, Any]) -> None:
+    """The result for a person."""
+    held = result["held_out"][mode]
+
+    def shown(name: str, form: str) -> str:
+        return "-" if held[name] is None else format(held[name], form)
+
+    console.say(
+        f"On scans left out of the fit ({mode}): errors above 10 mm told with AUROC {shown('auroc_10mm', '.2f')}, "
+        f"above 20 mm {shown('auroc_20mm', '.2f')}; {shown('gone_refused', '.0%')} of the points outside the key scan "
+        f"refused, {shown('good_kept', '.0%')} of the good matches kept."
+    )
+    console.say(
+        f"Card of {config.matcher} written. Next: alice evaluate-matcher {config.matcher} {config.store} "
+        f"--landmarks {config.landmarks} --split val"
+    )

@@ -1,0 +1,222 @@
+"""Fits what a matcher says of its errors to landmarks, and measures whether it is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.data.landmarks import Landmarks
+from alice3d.errors import UserError
+from alice3d.evaluation.field_of_view import Cut, refusal
+from alice3d.evaluation.matching import auroc
+from alice3d.matching.embedded_cases import EmbeddedCases
+from alice3d.matching.embedding import EmbeddedScan
+from alice3d.matching.scan_input import ScanInput
+from alice3d.matching.signals import Signals, beyond_mm
+from alice3d.matching.trust import FAR_MM, GROSS_MM, KINDS, MOST_MM, ErrorModel, Kind, features
+
+RIDGE = 3.0
+"""Pull of the standardised weights to zero, in points: errors of some hundred points come from few patients."""
+MIN_EACH = 8
+"""Points needed above and below each of the two error limits."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Matches of one kind whose truth is known; all (n,).
+
+    Attributes:
+        signals: see `matching.signals`.
+        error_mm: distance of the match from the true place, also where the key does not show it.
+        gone_mm: how far the true place lies beyond the key scan; negative: it is shown.
+        whole: True = the key scan was not cut.
+        key: case ids.
+    """
+
+    signals: Signals
+    error_mm: NDArray[np.float64]
+    gone_mm: NDArray[np.float64]
+    whole: NDArray[np.bool_]
+    key: NDArray[np.str_]
+
+    def chosen(self, rows: NDArray[np.bool_]) -> Measured:
+        """The rows that are True."""
+        signals = {name: values[rows] for name, values in self.signals.items()}
+        return Measured(signals, self.error_mm[rows], self.gone_mm[rows], self.whole[rows], self.key[rows])
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """Rows of several, one after another."""
+    signals = {name: np.concatenate([part.signals[name] for part in parts]) for name in parts[0].signals}
+    names = ("error_mm", "gone_mm", "whole", "key")
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Measured(signals=signals, **columns)
+
+
+def measure(
+    scans: EmbeddedCases,
+    landmarks: Landmarks,
+    pairs: Iterable[tuple[str, str]],
+    cuts: Iterable[Cut],
+    kinds: Sequence[Kind] = tuple(KINDS),
+    *,
+    done: Callable[[], None] | None = None,
+) -> dict[Kind, Measured]:
+    """Match shared landmarks between whole scans, and with key scans that are cut; kind by kind.
+
+    Pairs of scans without a map give no rows: nothing of them is believed anyway.
+
+    Args:
+        pairs: (query, key) case ids.
+        cuts: see `field_of_view.draw_cuts`.
+        done: called after each pair of scans, a cut's included.
+    """
+    parts: dict[Kind, list[Measured]] = {kind: [] for kind in kinds}
+
+    def add(query: str, key: str, key_scan: EmbeddedScan, whole: bool) -> None:
+        for kind, rows in _matched(scans, landmarks, query, key, key_scan, whole, kinds).items():
+            parts[kind].append(rows)
+        if done is not None:
+            done()
+
+    for query, key in pairs:
+        add(query, key, scans[key], True)
+    for cut in cuts:
+        matcher, case = scans.matcher, scans.store.case(cut.key)
+        scan = cut.apply(ScanInput.of_case(scans.store, case, matcher.rule, matcher.spacing_mm))
+        key_scan = None if scan is None else matcher.embed(scan)
+        for query in cut.queries:
+            if key_scan is not None:
+                add(query, cut.key, key_scan, False)
+            elif done is not None:
+                done()
+    return {kind: joined(found) for kind, found in parts.items() if found}
+
+
+def _matched(
+    scans: EmbeddedCases,
+    landmarks: Landmarks,
+    query: str,
+    key: str,
+    key_scan: EmbeddedScan,
+    whole: bool,
+    kinds: Sequence[Kind],
+) -> dict[Kind, Measured]:
+    shared = sorted(landmarks.points_mm[query].keys() & landmarks.points_mm[key].keys())
+    points = np.stack([landmarks.points_mm[query][name] for name in shared])
+    true = np.stack([landmarks.points_mm[key][name] for name in shared])
+    gone = beyond_mm(key_scan.grid, true)
+    field = None
+    if any(kind != "direct" for kind in kinds):
+        field = scans.matcher.fit(scans[query], key_scan).correspondence
+    rows: dict[Kind, Measured] = {}
+    for kind in kinds:
+        if kind != "direct" and field is None:
+            continue
+        found, signals = scans.matcher.look(scans[query], key_scan, points, kind, field)
+        error = np.linalg.norm(found - true, axis=1)
+        rows[kind] = Measured(signals, error, gone, np.full(len(points), whole), np.full(len(points), key))
+    return rows
+
+
+def _logistic(inputs_ns: NDArray[np.float64], far: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Intercept and weights (1 + s,) of the ridge logistic regression, by Newton's method."""
+    design = np.column_stack([np.ones(len(inputs_ns)), inputs_ns])
+    pull = np.diag([1e-6, *[RIDGE] * inputs_ns.shape[1]])
+    share = np.clip(far.mean(), 1e-3, 1 - 1e-3)
+    weights = np.zeros(design.shape[1])
+    weights[0] = np.log(share / (1 - share))
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
+        slope = design.T @ (chance - far) + pull @ weights
+        curve = (design * (chance * (1 - chance))[:, None]).T @ design + pull
+        step = np.linalg.solve(curve, slope)
+        weights -= step
+        if np.abs(step).max() < 1e-8:
+            break
+    return weights
+
+
+def _log_linear(inputs_ns: NDArray[np.float64], error_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intercept and weights (1 + s,) of the logarithm of the expected error, right on average."""
+    design = np.column_stack([np.ones(len(inputs_ns)), inputs_ns])
+    capped = np.clip(error_mm, 1.0, MOST_MM)
+    pull = np.diag([1e-6, *[RIDGE] * inputs_ns.shape[1]])
+    weights: NDArray[np.float64] = np.linalg.solve(design.T @ design + pull, design.T @ np.log(capped))
+    for _ in range(20):  # the mean of a logarithm is not the logarithm of a mean
+        foretold = np.minimum(np.exp(design @ weights), MOST_MM)
+        weights[0] += np.log(capped.mean() / foretold.mean())
+    return weights
+
+
+def fit_model(rows: Measured, inputs: Sequence[str], *, keep: float) -> ErrorModel:
+    """Fit the model of one kind of match.
+
+    Args:
+        rows: matches whose truth is known, some of them with cut key scans.
+        inputs: names of the signals.
+        keep: share of the good matches (within 10 mm, whole scans) that the acceptance must keep.
+
+    Raises:
+        UserError: too few good or bad matches to learn from.
+    """
+    for limit in (FAR_MM, GROSS_MM):
+        above = int((rows.error_mm > limit).sum())
+        if min(above, len(rows.error_mm) - above) < MIN_EACH:
+            raise UserError(
+                f"landmarks: {above} of {len(rows.error_mm)} matches are more than {limit:g} mm off; at least "
+                f"{MIN_EACH} on either side are needed to learn from: give more landmarks, pairs or cuts"
+            )
+    good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.gone_mm <= 0)
+    if not good.any():
+        raise UserError("landmarks: no match between whole scans lies within 10 mm; the matcher is not to be trusted")
+    return _fit(rows, inputs, keep)
+
+
+def _fit(rows: Measured, inputs: Sequence[str], keep: float) -> ErrorModel:
+    columns = np.stack([features(name, rows.signals[name]) for name in inputs], axis=-1)
+    centre, scale = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-6)
+    standard = (columns - centre) / scale
+    far = _logistic(standard, rows.error_mm > FAR_MM)
+    model = ErrorModel(
+        inputs=tuple(inputs),
+        centre=_plain(centre),
+        scale=_plain(scale),
+        far_10mm=_plain(far),
+        far_20mm=_plain(_logistic(standard, rows.error_mm > GROSS_MM)),
+        log_mm=_plain(_log_linear(standard, rows.error_mm)),
+        most_far=1.0,
+    )
+    good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.gone_mm <= 0)
+    most = float(np.quantile(model.probability(rows.signals)[good], keep)) if good.any() else 0.0
+    return ErrorModel(**{**vars(model), "most_far": float(f"{most:.4g}")})
+
+
+def _plain(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.6g}") for value in values)
+
+
+def held_out(rows: Measured, inputs: Sequence[str], *, keep: float, folds: int = 5) -> dict[str, Any]:
+    """What to expect of the model on other patients: each fifth of the key scans judged by a model fitted without it.
+
+    Returns:
+        `auroc_10mm`, `auroc_20mm` over whole key scans (NaN where all matches are of one kind), and `refusal`.
+    """
+    place = np.unique(rows.key, return_inverse=True)[1] % folds
+    far, gross, accepted = np.zeros(len(place)), np.zeros(len(place)), np.zeros(len(place), bool)
+    for n in np.unique(place):
+        if (place == n).all():
+            raise UserError("landmarks: matches of one key scan alone cannot be judged; give more cases")
+        model, signals = _fit(rows.chosen(place != n), inputs, keep), rows.chosen(place == n).signals
+        far[place == n], gross[place == n] = model.probability(signals), model.probability(signals, GROSS_MM)
+        accepted[place == n] = far[place == n] <= model.most_far
+    whole, error = rows.whole, rows.error_mm
+    return {
+        "auroc_10mm": auroc(far[whole], error[whole] > FAR_MM),
+        "auroc_20mm": auroc(gross[whole], error[whole] > GROSS_MM),
+        **refusal(error, accepted, rows.gone_mm, whole),
+    }

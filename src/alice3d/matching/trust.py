@@ -1,0 +1,197 @@
+"""Whether a match is believed: a rule chosen by hand, or a model of the error fitted to landmarks, kept in the card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.errors import UserError
+from alice3d.matching.signals import SIGNALS, Signals
+
+Kind = Literal["direct", "robust", "rows"]
+KINDS: dict[Kind, tuple[str, ...]] = {
+    "direct": ("similarity", "cycle_mm", "edge_mm", "beyond_mm"),
+    "robust": tuple(SIGNALS),
+    "rows": tuple(SIGNALS),
+}
+"""Ways a match is made, and the signals each has: by itself, near what the map foretells, a row of the pairs table."""
+MOST_MM = 50.0
+"""Larger errors count as this large when the expected error is fitted: a gross error is gross."""
+FAR_MM, GROSS_MM = 10.0, 20.0
+"""Errors whose probability is foretold."""
+SPAN_MM = (-24.0, 40.0)
+"""Distances beyond a scan's faces are cut here: farther inside nothing changes any more."""
+
+
+def features(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+    """A signal as the model takes it: lengths by their logarithm, distances to a face cut, others as they are."""
+    given = np.asarray(values, np.float64)
+    if name in ("cycle_mm", "apart_mm"):
+        return np.asarray(np.log1p(np.clip(given, 0, 2 * MOST_MM) / 4.0))
+    if name in ("edge_mm", "beyond_mm"):
+        return np.asarray(np.clip(given, *SPAN_MM))
+    return given
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """Foretells a match's error from its signals: two logistic models and a log-linear one over the same inputs.
+
+    Attributes:
+        inputs: names of signals, s of them.
+        centre, scale: (s,) mean and deviation of their features.
+        far_10mm, far_20mm: (1 + s,) intercept and weights of the log odds of an error above 10 and above 20 mm.
+        log_mm: (1 + s,) the same of the logarithm of the expected error in mm.
+        most_far: matches with a probability of an error above 10 mm up to this are accepted.
+    """
+
+    inputs: tuple[str, ...]
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    far_10mm: tuple[float, ...]
+    far_20mm: tuple[float, ...]
+    log_mm: tuple[float, ...]
+    most_far: float
+
+    @classmethod
+    def from_card(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Read it from a card.
+
+        Raises:
+            UserError: something is missing, unknown, not a number, or of another length than its inputs.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or set(values) != names:
+            raise UserError(f"{where}: needs {', '.join(sorted(names))}; run alice calibrate-matcher again")
+        unknown = [name for name in values["inputs"] if name not in SIGNALS]
+        if unknown:
+            raise UserError(f"{where}: inputs: no signal {unknown[0]!r}; known are {', '.join(SIGNALS)}")
+        try:
+            numbers = {name: tuple(float(x) for x in values[name]) for name in names - {"inputs", "most_far"}}
+            most = float(values["most_far"])
+        except (TypeError, ValueError):
+            raise UserError(f"{where}: holds something that is no number; run alice calibrate-matcher again") from None
+        count = len(values["inputs"])
+        for name, row in numbers.items():
+            if len(row) != count + (name not in ("centre", "scale")) or not np.isfinite(row).all():
+                raise UserError(f"{where}: {name} does not fit {count} inputs; run alice calibrate-matcher again")
+        return cls(inputs=tuple(values["inputs"]), most_far=most, **numbers)
+
+    def to_card(self) -> dict[str, Any]:
+        """Plain numbers for a card."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def standard(self, signals: Signals) -> NDArray[np.float64]:
+        """Standardised features (n, s)."""
+        columns = [features(name, signals[name]) for name in self.inputs]
+        return np.asarray((np.stack(columns, axis=-1) - np.array(self.centre)) / np.array(self.scale))
+
+    def probability(self, signals: Signals, above_mm: float = FAR_MM) -> NDArray[np.float64]:
+        """Probability (n,) of an error above 10 or 20 mm."""
+        bias, *weights = self.far_10mm if above_mm == FAR_MM else self.far_20mm
+        odds = self.standard(signals) @ np.array(weights) + bias
+        return np.asarray(1 / (1 + np.exp(-np.clip(odds, -30, 30))))
+
+    def expected_mm(self, signals: Signals) -> NDArray[np.float64]:
+        """Expected error (n,) in mm, at most `MOST_MM`."""
+        bias, *weights = self.log_mm
+        log = self.standard(signals) @ np.array(weights) + bias
+        return np.asarray(np.exp(np.minimum(log, np.log(MOST_MM))))
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """When a match is believed as long as no model is fitted; a card may hold its own under matching.acceptance.
+
+    Attributes:
+        similarity: at least this mean cosine.
+        cycle_mm: at most this far from the point after matching there and back.
+        fit_mm: at most this far from what the pair's other matches say (rows of the pairs table only).
+        certainty: at least this certainty of the fitted map (robust mode only).
+    """
+
+    similarity: float = 0.5
+    cycle_mm: float = 12.0
+    fit_mm: float = 15.0
+    certainty: float = 0.45
+
+    def accepts(self, kind: Kind, signals: Signals) -> NDArray[np.bool_]:
+        """Which matches (n,) are believed."""
+        accepted = (signals["similarity"] >= self.similarity) & (signals["cycle_mm"] <= self.cycle_mm)
+        if kind == "rows":
+            accepted &= signals["apart_mm"] <= self.fit_mm
+        if kind == "robust":
+            accepted &= signals["certainty"] >= self.certainty
+        return np.asarray(accepted)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is thought of matches.
+
+    Attributes:
+        accepted: (n,) bool.
+        far_10mm, far_20mm: (n,) probability of an error above 10 and above 20 mm; NaN where no model is fitted.
+        expected_mm: (n,) expected error; NaN where no model is fitted.
+    """
+
+    accepted: NDArray[np.bool_]
+    far_10mm: NDArray[np.float64]
+    far_20mm: NDArray[np.float64]
+    expected_mm: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """A matcher's judgement of its matches.
+
+    Attributes:
+        acceptance: the rule where there is no model.
+        models: by kind of match; all or none.
+    """
+
+    acceptance: Acceptance
+    models: dict[Kind, ErrorModel]
+
+    @classmethod
+    def from_card(cls, matching: Mapping[str, Any]) -> Self:
+        """Of a card's `matching`: its `acceptance` and its `trust`, both optional.
+
+        Raises:
+            UserError: the numbers are damaged.
+        """
+        where = "matcher card: matching.trust"
+        given = matching.get("trust", {})
+        models = given.get("models", {}) if isinstance(given, Mapping) else None
+        if not isinstance(models, Mapping) or (models and set(models) != set(KINDS)):
+            raise UserError(f"{where}: models for {', '.join(KINDS)} are needed; run alice calibrate-matcher again")
+        read = {kind: ErrorModel.from_card(models[kind], f"{where}.models.{kind}") for kind in KINDS if models}
+        return cls(Acceptance(**matching.get("acceptance", {})), read)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the models' numbers; "" where there is none. It counts beside the weights' own."""
+        if not self.models:
+            return ""
+        numbers = {kind: model.to_card() for kind, model in self.models.items()}
+        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+    def judge(self, kind: Kind, signals: Signals) -> Judgement:
+        """Judge matches; without a map (no `certainty` among the signals) nothing but direct matches is believed."""
+        rows = len(signals["similarity"])
+        nothing = np.full(rows, np.nan)
+        if kind != "direct" and "certainty" not in signals:
+            unsure = np.ones(rows) if self.models else nothing
+            return Judgement(np.zeros(rows, bool), unsure, unsure, MOST_MM * unsure)
+        if not self.models:
+            return Judgement(self.acceptance.accepts(kind, signals), nothing, nothing, nothing)
+        model = self.models[kind]
+        far = model.probability(signals)
+        gross = np.minimum(model.probability(signals, GROSS_MM), far)  # two fits: they may cross at the ends
+        return Judgement(far <= model.most_far, far, gross, model.expected_mm(signals))

@@ -1,0 +1,126 @@
+"""Fitting what a matcher says of its errors, against scikit-learn and on data made so; cutting scans; refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from alice3d.data.landmarks import Landmarks
+from alice3d.errors import UserError
+from alice3d.evaluation.calibration import RIDGE, Measured, fit_model, held_out, joined
+from alice3d.evaluation.field_of_view import Cut, draw_cuts, refusal
+from alice3d.evaluation.matching import reliability
+from alice3d.geometry import Grid, diagonal_affine
+from alice3d.matching.scan_input import ScanInput
+from alice3d.matching.trust import MOST_MM, features
+
+INPUTS = ("similarity", "cycle_mm", "beyond_mm")
+
+
+def made(count: int = 900, seed: int = 0) -> Measured:
+    """Errors that grow as similarity falls; a sixth of the points is gone, far beyond the key scan."""
+    rng = np.random.default_rng(seed)
+    whole = np.arange(count) % 3 > 0
+    gone = np.where(~whole & (rng.random(count) < 0.5), rng.uniform(5, 60, count), -rng.uniform(0, 60, count))
+    similarity = rng.uniform(0.3, 1, count)
+    error = np.exp(rng.normal(3.6 - 2.2 * similarity, 0.4)) + np.maximum(gone, 0)
+    signals = {
+        "similarity": similarity - 0.3 * (gone > 0),
+        "cycle_mm": error * rng.uniform(0.2, 2, count),
+        "beyond_mm": gone + rng.normal(0, 6, count),
+    }
+    return Measured(signals, error, gone, whole, np.array([f"c{n % 12}" for n in range(count)]))
+
+
+def test_the_fit_is_scikit_learns():
+    rows = made()
+    model = fit_model(rows, INPUTS, keep=0.9)
+    oracle = LogisticRegression(C=1 / RIDGE, tol=1e-10, max_iter=1000)
+    columns = np.stack([features(name, rows.signals[name]) for name in INPUTS], axis=1)
+    standard = (columns - columns.mean(axis=0)) / columns.std(axis=0)
+    for limit in (10.0, 20.0):
+        oracle.fit(standard, rows.error_mm > limit)
+        np.testing.assert_allclose(
+            model.probability(rows.signals, limit), oracle.predict_proba(standard)[:, 1], atol=1e-4
+        )
+
+
+def test_what_is_foretold_is_true_on_other_points():
+    model, other = fit_model(made(), INPUTS, keep=0.9), made(seed=1)
+    far = model.probability(other.signals)
+    for row in reliability(far, other.error_mm, 5):
+        assert abs(row["foretold"] - row["true"]) < 0.1
+    assert sum(row["points"] for row in reliability(far, other.error_mm, 7)) == len(far)
+    assert model.expected_mm(other.signals).mean() == pytest.approx(np.minimum(other.error_mm, MOST_MM).mean(), rel=0.1)
+    good = other.whole & (other.error_mm <= 10)
+    kept = far <= model.most_far
+    assert kept[good].mean() == pytest.approx(0.9, abs=0.04)
+    assert kept[other.gone_mm > 10].mean() < 0.05
+
+
+def test_held_out_scores():
+    found = held_out(made(), INPUTS, keep=0.9)
+    assert found["auroc_10mm"] > 0.8
+    assert found["gone_refused"] > 0.9
+    assert found["good_kept"] == pytest.approx(0.9, abs=0.05)
+    one = made().chosen(made().key == "c0")
+    with pytest.raises(UserError, match="one key scan alone"):
+        held_out(one, INPUTS, keep=0.9)
+
+
+def test_too_few_good_or_bad_matches_are_refused():
+    rows = made()
+    with pytest.raises(UserError, match="more than 20 mm off"):
+        fit_model(rows.chosen(rows.error_mm < 20), INPUTS, keep=0.9)
+    with pytest.raises(UserError, match="more than 10 mm off"):
+        fit_model(rows.chosen(rows.error_mm > 10), INPUTS, keep=0.9)
+    with pytest.raises(UserError, match="no match between whole scans"):
+        fit_model(rows.chosen(~rows.whole), INPUTS, keep=0.9)
+
+
+def test_rows_are_joined_in_order():
+    rows = made(60)
+    parts = [rows.chosen(np.arange(60) < 20), rows.chosen(np.arange(60) >= 20)]
+    np.testing.assert_array_equal(joined(parts).error_mm, rows.error_mm)
+    np.testing.assert_array_equal(joined(parts).signals["cycle_mm"], rows.signals["cycle_mm"])
+
+
+def test_cuts_take_a_landmark_away():
+    marks = {f"c{n}": {name: np.array([10.0 * n, 5.0, z]) for name, z in (("a", 0.0), ("b", 60.0))} for n in range(6)}
+    cuts = draw_cuts(Landmarks(marks, ()), per_case=2, queries=3)
+    assert len(cuts) == 12
+    assert cuts == draw_cuts(Landmarks(marks, ()), per_case=2, queries=3)
+    for cut in cuts:
+        assert len(cut.queries) == 3
+        assert cut.key not in cut.queries
+        beyond = [(1 if cut.upper else -1) * (point[cut.axis] - cut.plane_mm) for point in marks[cut.key].values()]
+        assert any(4 <= depth <= 40 for depth in beyond)
+    alone = {"a": {"x": np.zeros(3)}, "b": {"y": np.zeros(3)}}
+    assert draw_cuts(Landmarks(alone, ()), per_case=2, queries=3) == []
+
+
+@pytest.mark.parametrize(("upper", "first", "last"), [(True, 0, 36), (False, 40, 76)])
+def test_a_cut_scan_ends_at_the_plane(upper, first, last):
+    grid = Grid((6, 6, 20), diagonal_affine((4.0, 4.0, 4.0), np.zeros(3)))
+    image = np.arange(720, dtype=np.float32).reshape(1, 6, 6, 20)
+    scan = ScanInput(image, np.zeros(1, np.float32), np.ones(grid.shape, bool), grid, ((0,) * 3, (1,) * 3), "whole")
+    cut = Cut("k", 2, upper, 38.0, ("q",)).apply(scan)
+    assert cut is not None
+    assert cut.checksum == ""
+    assert (cut.grid.world(np.zeros(3))[2], cut.grid.world(np.array(cut.grid.shape) - 1)[2]) == (first, last)
+    start = first // 4
+    np.testing.assert_array_equal(cut.image, image[..., start : start + 10])
+    assert Cut("k", 2, upper, 900.0 if not upper else -900.0, ("q",)).apply(scan) is None
+
+
+def test_refusals_are_counted():
+    error, gone = np.array([2.0, 30, 5, 5, 20, 25]), np.array([-9.0, -9, -9, -9, 4, 20])
+    accepted = np.array([True, True, False, True, True, False])
+    found = refusal(error, accepted, gone, np.array([True, True, True, False, False, False]))
+    assert found == {
+        "gone": 2, "gone_refused": 0.5, "gone_8mm_refused": 1.0, "good": 2, "good_kept": 0.5,
+        "good_in_cut_scans": 1, "good_in_cut_scans_kept": 1.0,
+    }  # fmt: skip
+    nothing = refusal(error[:1], accepted[:1], gone[:1], np.array([True]))
+    assert nothing["gone_refused"] is None
