@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from alice3d.data.dicom_labels import read_labels
 from alice3d.data.index import Row, joined
 from alice3d.data.labels import check_classes, check_same_grid, resample_labels
 from alice3d.data.prepared import extent_mm, prepare_array
-from alice3d.data.read import read_header, read_label, read_voxels
+from alice3d.data.read import ending_of, read_header, read_label, read_voxels
 from alice3d.data.scan import Header, ScanError, Unoriented, Volume, check_voxels
 from alice3d.data.sources import Source
 from alice3d.data.store import Case, voxels_checksum
@@ -96,13 +97,13 @@ def _of_label(source: Source, error: ScanError) -> ScanError:
 def _prepare(task: Task) -> Row:
     source = task.source
     header = read_header(source.path, files=source.files, unoriented=task.unoriented)
-    label_header = _label_header(task, header)
+    _check_label_grid(task, header)
     array = read_voxels(header)
     check_voxels(array, source.name)
     label: Any = None
     label_affine = header.affine
     notes: tuple[str, ...] = ()
-    if label_header is not None:
+    if source.label is not None:
         label, label_affine, notes = _label(task, header)
     prepared = prepare_array(
         Volume(array, header.affine, header.notes),
@@ -153,17 +154,16 @@ def _cannot_write(store: Path, error: OSError) -> str:
     return f"{store}: cannot be written ({what}); what is there is whole, the same command goes on"
 
 
-def _label_header(task: Task, header: Header) -> Header | None:
-    """The label's header, its grid compared before any voxel is read."""
+def _check_label_grid(task: Task, header: Header) -> None:
+    """Compare the grid of the label's header before any voxel is read; a DICOM object is placed by its own numbers."""
     source = task.source
-    if source.label is None:
-        return None
+    if source.label is None or ending_of(source.label) is None:
+        return
     try:
         label = read_header(source.label, unoriented=task.unoriented)
         check_same_grid(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
     except ScanError as error:
         raise _of_label(source, error) from None
-    return label
 
 
 def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
@@ -171,12 +171,15 @@ def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
     source = task.source
     assert source.label is not None
     try:
-        volume = read_label(source.label, unoriented=task.unoriented)
+        if ending_of(source.label) is None:
+            volume = read_labels(source.label, header, task.label_names)
+        else:
+            volume = read_label(source.label, unoriented=task.unoriented)
         values = np.flatnonzero(np.bincount(volume.array.ravel()))
         check_classes(values, task.label_names, source.label_name)
         label, affine = check_same_grid(volume.array, volume.affine, header.shape, header.affine, source.label_name)
     except ScanError as error:
         raise _of_label(source, error) from None
     if not values.any():
-        return None, affine, ("the label is empty, taken as unlabelled",)
-    return label, affine, ()
+        return None, affine, (*volume.notes, "the label is empty, taken as unlabelled")
+    return label, affine, volume.notes if ending_of(source.label) is None else ()

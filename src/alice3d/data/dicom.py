@@ -20,7 +20,8 @@ from alice3d.data.dicom_stack import Slice, stacked
 from alice3d.data.scan import Header, ScanError, check_shape, check_space, scaled
 
 TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Modality", "ImageType", "Rows", "Columns",
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesNumber",
+    "Modality", "ImageType", "Rows", "Columns",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept",
     "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", "BitsStored",
     "PixelRepresentation", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
@@ -73,25 +74,26 @@ def read_series(files: Sequence[Path], name: str, path: Path) -> Header:
         ScanError: slices missing, doubled, at unequal gaps or of different kinds; no place in space; colours.
     """
     slices: list[Slice] = []
-    modality = ""
+    said = {"modality": "", "series": "", "frame": ""}
     copies = 0
     seen: set[str] = set()
     for file in files:
         dataset = open_dataset(file, force=True)
         _check_kind(dataset, name)
-        modality = modality or _text(dataset, "Modality")
+        for key, tag in (("modality", "Modality"), ("series", "SeriesInstanceUID"), ("frame", "FrameOfReferenceUID")):
+            said[key] = said[key] or _text(dataset, tag)
         instance = _text(dataset, "SOPInstanceUID")
         if instance and instance in seen:
             copies += 1
             continue
         seen.add(instance)
-        slices += _slices(dataset, file, name)
+        slices += slices_of(dataset, file, name)
     ordered, affine, notes = stacked(slices, name)
     rows, columns = ordered[0].shape
     shape, _ = check_shape((columns, rows, len(ordered)), name)
     if copies:
         notes.append(f"{copies} files are copies of others, dropped")
-    details = {"slices": ordered, "modality": modality}
+    details = {"slices": ordered, **said}
     return Header(path, "dicom", shape, check_space(affine, name), np.dtype(np.int16), tuple(notes), details)
 
 
@@ -136,8 +138,12 @@ def _number(dataset: Any, tag: str, default: float) -> float:
         return default
 
 
-def _slices(dataset: Any, file: Path, name: str) -> list[Slice]:
-    """The images of one file: one, or the frames of an enhanced object."""
+def slices_of(dataset: Any, file: Path, name: str) -> list[Slice]:
+    """The images of one file: one, or the frames of an enhanced object.
+
+    Raises:
+        ScanError: an image that does not say where it lies.
+    """
     frames = int(_number(dataset, "NumberOfFrames", 1))
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     single = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
@@ -202,7 +208,7 @@ def read_voxels(header: Header) -> NDArray[Any]:
     opened: tuple[Path | None, Any] = (None, None)
     for place, piece in enumerate(slices):
         if opened[0] != piece.file:
-            opened = (piece.file, _pixels(piece.file, name))
+            opened = (piece.file, pixels_of(open_dataset(piece.file, pixels=True, force=True), name))
         pixels = opened[1]
         image = pixels[piece.frame] if pixels.ndim == 3 else pixels
         if image.shape != piece.shape:
@@ -217,8 +223,12 @@ def read_voxels(header: Header) -> NDArray[Any]:
     return scaled(volume, slices[0].slope, slices[0].intercept, name) if same else volume
 
 
-def _pixels(file: Path, name: str) -> NDArray[Any]:
-    dataset = open_dataset(file, pixels=True, force=True)
+def pixels_of(dataset: Any, name: str) -> NDArray[Any]:
+    """The stored numbers (rows, columns), or (frames, rows, columns).
+
+    Raises:
+        ScanError: they cannot be decoded.
+    """
     try:
         if "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian

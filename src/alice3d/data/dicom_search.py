@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from alice3d.data.dicom import open_dataset, silent
+from alice3d.data.dicom_labels import RTSTRUCT, SEG, LabelObject, read_object
 from alice3d.data.scan import ScanError
 
 ENDINGS = (".dcm", ".dicom", ".ima")
@@ -30,18 +31,37 @@ class Series:
         files: in no order.
         number: SeriesNumber, "" where there is none.
         modality: such as CT.
+        uid, frame: identifiers of the series and of its coordinate system, to find its labels; never shown.
         fault: why it is no scan; "" where it is one.
     """
 
     files: list[Path] = field(default_factory=list)
     number: str = ""
     modality: str = ""
+    uid: str = ""
+    frame: str = ""
     fault: str = ""
 
     @property
     def folder(self) -> Path:
         """Of its first file."""
         return min(self.files).parent
+
+
+class Grouped(NamedTuple):
+    """Files, sorted.
+
+    Attributes:
+        series: by folder and number.
+        damaged: files that cannot be read, with reasons.
+        others: how many objects without images there are, by modality.
+        labels: segmentations and structure sets, in the order of their files.
+    """
+
+    series: list[Series]
+    damaged: list[tuple[Path, str]]
+    others: Counter[str]
+    labels: list[LabelObject]
 
 
 def is_dicom(path: Path) -> bool:
@@ -56,19 +76,16 @@ def is_dicom(path: Path) -> bool:
 
 
 @silent()
-def group(files: Iterable[Path]) -> tuple[list[Series], list[tuple[Path, str]], Counter[str]]:
-    """Sort DICOM files by series.
-
-    Returns:
-        the series, sorted by folder and number; files that cannot be read, with reasons; and how many objects without
-        images there are, by modality.
-    """
+def group(files: Iterable[Path]) -> Grouped:
+    """Sort DICOM files by series."""
     series: dict[str, Series] = {}
     damaged: list[tuple[Path, str]] = []
     others: Counter[str] = Counter()
+    labels: list[LabelObject] = []
     for path in files:
         try:
             dataset = open_dataset(path, force=True)
+            label = read_object(path) if dataset.get("SOPClassUID") in (*SEG, RTSTRUCT) else None
         except ScanError as error:
             damaged.append((path, error.reason))
             continue
@@ -76,7 +93,9 @@ def group(files: Iterable[Path]) -> tuple[list[Series], list[tuple[Path, str]], 
             damaged.append((path, f"cannot be read: {error.strerror or type(error).__name__}"))
             continue
         kind, modality = str(dataset.get("SOPClassUID") or ""), str(dataset.get("Modality") or "")
-        if not kind and path.stat().st_size == 0:
+        if label is not None:
+            labels.append(label)
+        elif not kind and path.stat().st_size == 0:
             damaged.append((path, "empty file"))
         elif not kind:
             damaged.append((path, "wrong magic: not a DICOM file"))
@@ -87,8 +106,11 @@ def group(files: Iterable[Path]) -> tuple[list[Series], list[tuple[Path, str]], 
             one.files.append(path)
             one.number = one.number or str(dataset.get("SeriesNumber") or "").strip()
             one.modality = one.modality or modality
+            one.uid = one.uid or str(dataset.get("SeriesInstanceUID") or "")
+            one.frame = one.frame or str(dataset.get("FrameOfReferenceUID") or "")
             one.fault = one.fault or _fault(dataset, kind)
-    return sorted(series.values(), key=lambda s: (s.folder, s.number.zfill(8), min(s.files))), damaged, others
+    ordered = sorted(series.values(), key=lambda s: (s.folder, s.number.zfill(8), min(s.files)))
+    return Grouped(ordered, damaged, others, labels)
 
 
 def _fault(dataset: Any, kind: str) -> str:

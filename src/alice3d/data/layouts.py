@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -11,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from alice3d.data.dicom_labels import numbered, read_object
 from alice3d.data.index import clean
 from alice3d.data.labels import checked_names
 from alice3d.data.read import case_id, ending_of
+from alice3d.data.scan import ScanError
 from alice3d.data.sources import Found, Source, plain_sources, shown, with_labels, without_duplicates
 from alice3d.data.walk import walk
 from alice3d.errors import UserError
@@ -47,10 +50,20 @@ def find_sources(scans: Path, labels: Path | None, channel: int | None = None) -
     elif (folder / "imagesTr").is_dir():
         found = _nnunet(folder, channel)
     elif labels is None and (folder / "images").is_dir() and (folder / "labels").is_dir():
-        return with_labels(plain_sources(folder / "images"), folder / "labels")
+        found, labels = plain_sources(folder / "images"), folder / "labels"
     else:
         found = plain_sources(scans, skip=labels)
-    return with_labels(found, labels) if labels is not None else found
+    return _with_structures(with_labels(found, labels) if labels is not None else found)
+
+
+def _with_structures(found: Found) -> Found:
+    """Number the structures of DICOM label objects over all cases, where the layout does not declare values."""
+    objects = []
+    for source in found.sources:
+        if source.label is not None and ending_of(source.label) is None:
+            with contextlib.suppress(ScanError, OSError):  # refused with a reason when its case is prepared
+                objects.append(read_object(source.label))
+    return replace(found, structures=numbered(one for one in objects if one is not None))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -53,16 +53,17 @@ def prepare(
     names = dict(options.label_names or found.label_names)
     spec = None if fresh else read_spec(store)
     if spec is None:
-        spec = new_spec(found, options, names)
+        spec = new_spec(found, options, names or found.structures)
     else:
         check_settings(store, spec, options, names)
     if options.dry_run:
         return dry_run(found, options, spec)
+    _tell_left_out(found, spec)
     _claim(store, fresh and options.overwrite)
     with locked(store, options.shard):
         if options.shard is None:
             sweep(store)
-        spec = _settle(store, spec, options)
+        spec = _settle(store, spec, options, found)
         return _fill(store, spec, found, split_file, options, executor)
 
 
@@ -105,12 +106,25 @@ def _claim(store: Path, clear: bool) -> None:
         raise UserError(f"{store}: cannot be written ({error.strerror})") from None
 
 
-def _settle(store: Path, spec: StoreSpec, options: PrepareOptions) -> StoreSpec:
+def _tell_left_out(found: Found, spec: StoreSpec) -> None:
+    """Structures of DICOM label objects for which the store has no value."""
+    known = set(spec.label_names.values())
+    unknown = [name for name in found.structures.values() if name not in known]
+    if known and unknown:
+        some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        console.warn(f"structures without a value in the store's label names are left out: {some}")
+
+
+def _settle(store: Path, spec: StoreSpec, options: PrepareOptions, found: Found) -> StoreSpec:
     """Write store.json, unless it is there by now: another shard of the same array may have been first."""
     existing = read_spec(store)
     if existing is not None:
         check_settings(store, existing, options, options.label_names or {})
-        return existing
+        if existing.label_names or not found.structures:
+            return existing
+        if any(row["label"] for row in read_index(store)):
+            raise UserError(f"{store}: holds labels without names, DICOM structures have some; prepare them apart")
+        spec = existing.model_copy(update={"label_names": found.structures})
     write_spec(store, spec)
     return spec
 

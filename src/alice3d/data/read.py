@@ -67,7 +67,7 @@ def _series_files(path: Path) -> list[Path]:
     """Files of the one series that a folder holds, or the file itself."""
     if not path.is_dir():
         return [path]
-    series, _, _ = group(file for file in walk(path) if ending_of(file) is None and is_dicom(file))
+    series = group(file for file in walk(path) if ending_of(file) is None and is_dicom(file)).series
     scans = [one for one in series if not one.fault]
     if len(scans) == 1:
         return scans[0].files

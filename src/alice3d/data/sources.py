@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from alice3d.data.dicom_labels import LabelObject
 from alice3d.data.dicom_search import ENDINGS as DICOM_ENDINGS
 from alice3d.data.dicom_search import group, is_dicom
 from alice3d.data.index import clean
@@ -33,6 +34,7 @@ class Source:
         label_name: relative to the labels' folder.
         split: as the layout says; None where it does not.
         fault: why it is refused before it is opened; "" where it is not.
+        series, frame: identifiers of a DICOM series and of its coordinate system, to find its labels; never shown.
     """
 
     id: str
@@ -43,6 +45,8 @@ class Source:
     label_name: str = ""
     split: str | None = None
     fault: str = ""
+    series: str = field(default="", repr=False)
+    frame: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,14 @@ class Found:
     Attributes:
         sources: sorted by id.
         label_names: value to name, where the layout declares them.
+        structures: value to name of all structures in DICOM label objects, where nothing declares values.
         warnings: for the user.
     """
 
     sources: list[Source]
     label_names: dict[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    structures: dict[int, str] = field(default_factory=dict)
 
 
 def shown(path: Path, root: Path) -> str:
@@ -103,7 +109,7 @@ def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], li
 
     Identifiers of the files are not shown: of several series in one folder each is known by its number.
     """
-    series, damaged, others = group(slices)
+    series, damaged, others, labels = group(slices)
     a_folder = Counter(one.folder for one in series)
     numbers = Counter((one.folder, one.number) for one in series)
     sources, count = [], Counter[tuple[Path, str]]()
@@ -117,9 +123,10 @@ def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], li
                 number += "abcdefghijklmnopqrstuvwxyz"[min(count[one.folder, one.number], 26) - 1]
             name, at = f"{name}_s{number}", f"{at} (series {number})"
         sources.append(Source(id=name, path=one.folder, name=at, files=tuple(sorted(one.files)), fault=one.fault))
+        sources[-1] = replace(sources[-1], series=one.uid, frame=one.frame)
     for path, reason in damaged:
         sources.append(Source(id=clean(case_id(path)), path=path, name=shown(path, root), fault=reason))
-    warnings = []
+    sources, warnings = with_objects(sources, labels, root)
     if others:
         kinds = ", ".join(f"{count} {clean(kind)[:16]}" for kind, count in others.most_common(5))
         warnings.append(f"{others.total()} DICOM objects without images are left out ({kinds})")
@@ -130,6 +137,28 @@ def _folder_name(folder: Path, root: Path) -> str:
     """Case id of a series: the folders below the root, joined; the root's own name for slices right in it."""
     parts = folder.relative_to(root).parts if folder.is_relative_to(root) else (folder.name,)
     return clean("_".join(parts) or root.resolve().name)
+
+
+def with_objects(
+    sources: Sequence[Source], objects: Sequence[LabelObject], root: Path
+) -> tuple[list[Source], list[str]]:
+    """Give each DICOM series the segmentation or structure set that names it; and warnings."""
+    mine: dict[int, list[LabelObject]] = {}
+    strangers = 0
+    for one in objects:
+        places = [n for n, s in enumerate(sources) if s.files and not s.fault and one.belongs_to(s.series, s.frame)]
+        strangers += not places
+        for n in places:
+            mine.setdefault(n, []).append(one)
+    labelled = list(sources)
+    for n, found in mine.items():
+        names = [shown(one.path, root) for one in found]
+        labelled[n] = replace(sources[n], label=found[0].path, label_name=names[0])
+        if len(names) > 1:
+            fault = f"several labels: {', '.join(names[:3])}; remove all but one, or name it in a CSV"
+            labelled[n] = replace(labelled[n], fault=fault)
+    many = f"{strangers} DICOM segmentations or structure sets belong to no series that was found"
+    return labelled, [many] if strangers else []
 
 
 def is_second_half(path: Path, ending: str) -> bool:
@@ -166,14 +195,18 @@ def with_labels(found: Found, labels: Path) -> Found:
         UserError: no label there has the name of a scan.
     """
     by_id: dict[str, list[Path]] = {}
+    dicom = []
     for path in walk(labels):
         ending = ending_of(path)
         if ending is not None and not is_second_half(path, ending):
             by_id.setdefault(clean(case_id(path)), []).append(path)
-    if not by_id:
+        elif ending is None and path.suffix.lower() not in NO_DICOM and is_dicom(path):
+            dicom.append(path)
+    given, strangers = with_objects(found.sources, group(dicom).labels if dicom else [], labels)
+    if not by_id and not dicom:
         raise UserError(f"{labels}: no labels found")
     sources = []
-    for source in found.sources:
+    for source in given:
         mine = by_id.pop(source.id, [])
         if len(mine) > 1 and not source.fault:
             names = " and ".join(shown(path, labels) for path in mine[:2])
@@ -181,7 +214,7 @@ def with_labels(found: Found, labels: Path) -> Found:
         if mine:
             source = replace(source, label=mine[0], label_name=shown(mine[0], labels))
         sources.append(source)
-    warnings = list(found.warnings)
+    warnings = [*found.warnings, *strangers]
     if by_id:
         some = ", ".join(sorted(by_id)[:3]) + (", ..." if len(by_id) > 3 else "")
         warnings.append(f"{len(by_id)} labels have no scan of their name ({some})")
