@@ -191,3 +191,9 @@ def test_a_crop_of_the_store_equals_the_case_cut(store: Store) -> None:
     assert (read_grid(store, case, far, rule) == -1).all()  # air
     outside = Grid((4, 4, 4), grid.crop(np.array([-2, 0, 0]), np.array([2, 4, 4])).affine)
     assert (read_grid(store, case, outside, rule)[:, 0] == -1).all()
+
+
+def test_a_rule_of_another_modality_is_refused(store):
+    case = store.cases()[0]
+    with pytest.raises(UserError, match="holds CT scans; the model or matcher reads MR"):
+        read_case(store, case, IntensityRule(modality="mr"))

@@ -65,6 +65,8 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
         return outputs.earlier_result(config.out)
     for warning in scans.warnings:
         console.warn(warning)
+    if scans.store is not None and (note := matcher.spacing_note(scans.store.spec.spacing_mm)):
+        console.say(note)
     examples = _examples(matcher, marked, marks)
     check_convention(config.landmarks, marks, lambda case, points: examples[case].scan.in_body(points, margin=1))
     outputs.begin(config.out, "landmarks", settings, state=state, overwrite=config.overwrite)
@@ -166,7 +168,7 @@ def _say(config: LandmarksConfig, result: dict[str, Any]) -> None:
     strange = result["other_anatomy"]
     if strange:
         some = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
-        console.warn(f"{len(strange)} scans hardly show the examples' anatomy; nothing in them is accepted ({some})")
+        console.warn(f"{len(strange)} scans hardly show the examples' anatomy: nothing in them is accepted ({some})")
     tail = f"; {len(result['refused'])} scans refused, see refused.csv" if result["refused"] else ""
     console.say(
         f"{result['points']} landmarks in {result['scans']} scans written to {result['landmarks']}{tail}. "

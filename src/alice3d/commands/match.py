@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from alice3d.matching import EmbeddedScan, Matcher
     from alice3d.report.planes import View
 
-FEW_AGREE = 0.15
-"""Below this share of agreeing points two scans hardly show the same anatomy."""
+FEW_AGREE = 0.35
+"""Below this share of agreeing points two scans hardly show the same anatomy; as `matching.consensus.SAME_ANATOMY`."""
 
 
 class MatchConfig(ComputeConfig):

@@ -57,6 +57,9 @@ def run(config: PropagateConfig) -> dict[str, Any]:
     chosen = _drawn(list(labelled.ids), config.count, config.seed)
     for warning in (*scans.warnings, *labelled.warnings):
         console.warn(warning)
+    for store in (scans.store, labelled.store):
+        if store is not None and (note := matcher.spacing_note(store.spec.spacing_mm)):
+            console.say(note)
     atlases, contents = _atlases(matcher, labelled, chosen)
     settings = config.settings(matcher=matcher.checksum, atlases=contents)
     state = outputs.check(config.out, "propagated labels", settings, overwrite=config.overwrite)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
+from alice3d.errors import UserError
 from alice3d.geometry import Grid, ras_grid, resample, smooth_for, spacing_of
 
 
@@ -69,7 +70,14 @@ def case_grid(case: Case, spacing_mm: Any = None) -> Grid:
 def read_case(
     store: Store, case: Case, rule: IntensityRule, spacing_mm: Any = None
 ) -> tuple[NDArray[np.float32], Grid]:
-    """A whole case as channels (c, x, y, z) and the grid it lies on."""
+    """A whole case as channels (c, x, y, z) and the grid it lies on.
+
+    Raises:
+        UserError: the rule reads another modality than the store holds.
+    """
+    if rule.modality != store.spec.modality:
+        held, read = (one.upper() for one in (store.spec.modality, rule.modality))
+        raise UserError(f"{store.path}: holds {held} scans; the model or matcher reads {read}")
     grid = case_grid(case, spacing_mm)
     if grid is case.grid:
         return rule(store.image(case.id)[:, :, :], case.stats), grid

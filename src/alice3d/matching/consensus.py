@@ -14,8 +14,10 @@ from alice3d.matching.matcher import Matcher, prior_trust
 
 AGREE_MM = 10.0
 """Matches from several examples that lie this near one another speak of one place."""
-SAME_ANATOMY = 0.15
-"""Below this share of agreeing points two scans hardly show the same anatomy, and no match between them is believed."""
+SAME_ANATOMY = 0.35
+"""Below this share of agreeing points two scans hardly show the same anatomy, and no match between them is believed.
+Measured with a head-and-neck matcher: 0.65 to 1.0 between 24 pairs of head-and-neck scans, 0.05 to 0.31 between two
+torso scans and six of them. A small scan that lies wholly in a large one gets half of the share of its own points."""
 
 
 @dataclass(frozen=True, eq=False)

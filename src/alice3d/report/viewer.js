@@ -118,7 +118,8 @@ function tell(number, answer) {
   other.doubtful = !answer.accepted;
   show(other);
   box.className = answer.accepted ? "accepted" : "doubtful";
-  const sure = answer.certainty === null ? "" : `, certainty of the map ${answer.certainty.toFixed(2)}`;
+  let sure = answer.certainty === null ? "" : `, certainty of the map ${answer.certainty.toFixed(2)}`;
+  if (answer.expected_error_mm !== null) sure += `, expected error ${answer.expected_error_mm.toFixed(0)} mm`;
   let told = `${answer.accepted ? "Found" : "Doubtful, do not rely on it"}: ${text(answer.point_ras_mm)} mm in ${other.title}.\n`;
   told += `Similarity ${answer.similarity.toFixed(2)}, there and back ${answer.cycle_mm.toFixed(1)} mm off${sure}.`;
   if (answer.same_anatomy === false) told += " The two scans hardly show the same anatomy.";

@@ -102,7 +102,7 @@ class Viewer:
             return {"inside": False}
         with self._one_at_a_time:
             found = self.matcher.match(query, key, point)
-        certainty = float(found.certainty[0])
+        certainty, expected = float(found.certainty[0]), float(found.expected_mm[0])
         same = None if found.agreement is None else found.agreement >= SAME_ANATOMY
         return {
             "inside": True,
@@ -110,6 +110,7 @@ class Viewer:
             "similarity": float(found.similarity[0]),
             "cycle_mm": float(found.cycle_mm[0]),
             "certainty": certainty if np.isfinite(certainty) else None,
+            "expected_error_mm": expected if np.isfinite(expected) else None,
             "accepted": bool(found.accepted[0]) and same is not False,
             "same_anatomy": same,
         }
