@@ -16,6 +16,7 @@ MODEL = ErrorModel(
     inputs=("similarity", "cycle_mm"),
     centre=(0.8, 1.0),
     scale=(0.1, 0.5),
+    outside=(-4.0, -1.0, 0.5),
     far_10mm=(-1.0, -2.0, 1.0),
     far_20mm=(-3.0, -2.0, 1.0),
     log_mm=(2.0, -0.3, 0.4),
@@ -34,9 +35,11 @@ def test_the_model_is_the_formula():
     found = MODEL.probability(signals(similarity=[0.9, 0.5], cycle_mm=[4.0, 20.0]))
     for n, (similarity, cycle) in enumerate([(0.9, 4.0), (0.5, 20.0)]):
         x, y = (similarity - 0.8) / 0.1, (np.log(1 + cycle / 4) - 1.0) / 0.5
-        assert found[n] == pytest.approx(1 / (1 + np.exp(-(-1 - 2 * x + y))))
+        outside, far = 1 / (1 + np.exp(-(-4 - x + y / 2))), 1 / (1 + np.exp(-(-1 - 2 * x + y)))
+        assert found[n] == pytest.approx(outside + (1 - outside) * far)
     expected = MODEL.expected_mm(signals(similarity=[0.8, -0.9], cycle_mm=[4 * (np.e - 1), 100.0]))
-    np.testing.assert_allclose(expected, [np.exp(2.0), MOST_MM])
+    outside = 1 / (1 + np.exp(4.0))
+    np.testing.assert_allclose(expected, [outside * MOST_MM + (1 - outside) * np.exp(2.0), MOST_MM], rtol=1e-3)
 
 
 def test_distances_inside_a_scan_stop_counting():

@@ -164,11 +164,17 @@ def fit_model(rows: Measured, inputs: Sequence[str], *, keep: float) -> ErrorMod
     Raises:
         UserError: too few good or bad matches to learn from.
     """
+    error = rows.error_mm[rows.gone_mm <= 0]
+    if min(len(error), len(rows.error_mm) - len(error)) < MIN_EACH:
+        raise UserError(
+            f"landmarks: the cut scans show {len(error)} of {len(rows.error_mm)} points; at least {MIN_EACH} that they "
+            "show and that they do not are needed: give more landmarks or cuts"
+        )
     for limit in (FAR_MM, GROSS_MM):
-        above = int((rows.error_mm > limit).sum())
-        if min(above, len(rows.error_mm) - above) < MIN_EACH:
+        above = int((error > limit).sum())
+        if min(above, len(error) - above) < MIN_EACH:
             raise UserError(
-                f"landmarks: {above} of {len(rows.error_mm)} matches are more than {limit:g} mm off; at least "
+                f"landmarks: {above} of {len(error)} matches are more than {limit:g} mm off; at least "
                 f"{MIN_EACH} on either side are needed to learn from: give more landmarks, pairs or cuts"
             )
     good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.gone_mm <= 0)
@@ -181,14 +187,16 @@ def _fit(rows: Measured, inputs: Sequence[str], keep: float) -> ErrorModel:
     columns = np.stack([features(name, rows.signals[name]) for name in inputs], axis=-1)
     centre, scale = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-6)
     standard = (columns - centre) / scale
-    far = _logistic(standard, rows.error_mm > FAR_MM)
+    shown = rows.gone_mm <= 0
+    inside, error = standard[shown], rows.error_mm[shown]
     model = ErrorModel(
         inputs=tuple(inputs),
         centre=_plain(centre),
         scale=_plain(scale),
-        far_10mm=_plain(far),
-        far_20mm=_plain(_logistic(standard, rows.error_mm > GROSS_MM)),
-        log_mm=_plain(_log_linear(standard, rows.error_mm)),
+        outside=_plain(_logistic(standard, ~shown)),
+        far_10mm=_plain(_logistic(inside, error > FAR_MM)),
+        far_20mm=_plain(_logistic(inside, error > GROSS_MM)),
+        log_mm=_plain(_log_linear(inside, error)),
         most_far=1.0,
     )
     good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.gone_mm <= 0)

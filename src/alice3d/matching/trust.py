@@ -25,8 +25,9 @@ MOST_MM = 50.0
 """Larger errors count as this large when the expected error is fitted: a gross error is gross."""
 FAR_MM, GROSS_MM = 10.0, 20.0
 """Errors whose probability is foretold."""
-SPAN_MM = (-24.0, 40.0)
-"""Distances beyond a scan's faces are cut here: farther inside nothing changes any more."""
+SPANS_MM = {"beyond_mm": (-24.0, 40.0), "edge_mm": (-80.0, 40.0)}
+"""Distances beyond a scan's faces are cut here: farther inside nothing changes any more. Points near the end of their
+own scan lack what lies beyond it, and are matched worse over a longer way."""
 
 
 def features(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
@@ -34,26 +35,31 @@ def features(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     given = np.asarray(values, np.float64)
     if name in ("cycle_mm", "apart_mm"):
         return np.asarray(np.log1p(np.clip(given, 0, 2 * MOST_MM) / 4.0))
-    if name in ("edge_mm", "beyond_mm"):
-        return np.asarray(np.clip(given, *SPAN_MM))
+    if name in SPANS_MM:
+        return np.asarray(np.clip(given, *SPANS_MM[name]))
     return given
 
 
 @dataclass(frozen=True)
 class ErrorModel:
-    """Foretells a match's error from its signals: two logistic models and a log-linear one over the same inputs.
+    """Foretells a match's error from its signals: is the anatomy outside the key scan, and if not, how far off is it?
+
+    Logistic models of the first and of the error's limits, a log-linear one of its size, all over the same inputs. One
+    model of both told errors within the scan worse: those outside are so plain that they drown the others.
 
     Attributes:
         inputs: names of signals, s of them.
         centre, scale: (s,) mean and deviation of their features.
-        far_10mm, far_20mm: (1 + s,) intercept and weights of the log odds of an error above 10 and above 20 mm.
-        log_mm: (1 + s,) the same of the logarithm of the expected error in mm.
+        outside: (1 + s,) intercept and weights of the log odds that the key scan does not show the point.
+        far_10mm, far_20mm: (1 + s,) the same of an error above 10 and above 20 mm where it does.
+        log_mm: (1 + s,) the same of the logarithm of the expected error in mm where it does.
         most_far: matches with a probability of an error above 10 mm up to this are accepted.
     """
 
     inputs: tuple[str, ...]
     centre: tuple[float, ...]
     scale: tuple[float, ...]
+    outside: tuple[float, ...]
     far_10mm: tuple[float, ...]
     far_20mm: tuple[float, ...]
     log_mm: tuple[float, ...]
@@ -92,17 +98,27 @@ class ErrorModel:
         columns = [features(name, signals[name]) for name in self.inputs]
         return np.asarray((np.stack(columns, axis=-1) - np.array(self.centre)) / np.array(self.scale))
 
+    def _linear(self, signals: Signals, weights: tuple[float, ...]) -> NDArray[np.float64]:
+        return np.asarray(self.standard(signals) @ np.array(weights[1:]) + weights[0])
+
+    def outside_probability(self, signals: Signals) -> NDArray[np.float64]:
+        """Probability (n,) that the key scan does not show the point's anatomy."""
+        return _chance(self._linear(signals, self.outside))
+
     def probability(self, signals: Signals, above_mm: float = FAR_MM) -> NDArray[np.float64]:
-        """Probability (n,) of an error above 10 or 20 mm."""
-        bias, *weights = self.far_10mm if above_mm == FAR_MM else self.far_20mm
-        odds = self.standard(signals) @ np.array(weights) + bias
-        return np.asarray(1 / (1 + np.exp(-np.clip(odds, -30, 30))))
+        """Probability (n,) of an error above 10 or 20 mm; a match of what the key does not show counts as one."""
+        weights = self.far_10mm if above_mm == FAR_MM else self.far_20mm
+        return 1 - (1 - self.outside_probability(signals)) * (1 - _chance(self._linear(signals, weights)))
 
     def expected_mm(self, signals: Signals) -> NDArray[np.float64]:
-        """Expected error (n,) in mm, at most `MOST_MM`."""
-        bias, *weights = self.log_mm
-        log = self.standard(signals) @ np.array(weights) + bias
-        return np.asarray(np.exp(np.minimum(log, np.log(MOST_MM))))
+        """Expected error (n,) in mm, at most `MOST_MM`, which stands for what the key does not show."""
+        outside = self.outside_probability(signals)
+        shown = np.exp(np.minimum(self._linear(signals, self.log_mm), np.log(MOST_MM)))
+        return np.asarray(outside * MOST_MM + (1 - outside) * shown)
+
+
+def _chance(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -30, 30))))
 
 
 @dataclass(frozen=True)
