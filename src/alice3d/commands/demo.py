@@ -136,12 +136,16 @@ def _check(config: DemoConfig) -> str:
 
 def _phantoms(walk: Walk, config: DemoConfig) -> PhantomFiles:
     """Generate patients as files."""
-    from alice3d.data.phantom_files import write_phantoms
+    from alice3d.data.phantom_files import PhantomFiles, write_phantoms
 
     made: list[PhantomFiles] = []
     jobs = min(os.cpu_count() or 1, 4)
 
     def work() -> dict[str, Any]:
+        earlier = PhantomFiles.finished(config.out / "scans")
+        if earlier is not None:
+            made.append(earlier)
+            return {}
         total = sum(PATIENTS.values())
         with console.progress("Generating patients", total) as bar:
             made.append(write_phantoms(config.out / "scans", PATIENTS, config.seed, workers=jobs, done=bar.advance))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.data.phantom import LABEL_NAMES, make_phantom
+from alice3d.outputs import write_text
 
 UNLABELLED_SPLIT = "pretrain"
 
@@ -32,6 +34,27 @@ class PhantomFiles:
     splits: Path
     cases: dict[str, list[str]]
     """Split to case ids."""
+
+    @classmethod
+    def in_folder(cls, folder: Path, cases: dict[str, list[str]]) -> PhantomFiles:
+        """The files' places in a folder."""
+        return cls(
+            images=folder / "images",
+            labels=folder / "labels",
+            label_names=folder / "label_names.json",
+            landmarks=folder / "landmarks.csv",
+            splits=folder / "splits.json",
+            cases=cases,
+        )
+
+    @classmethod
+    def finished(cls, folder: Path) -> PhantomFiles | None:
+        """What an earlier call of `write_phantoms` wrote; None where it did not end."""
+        try:
+            files = cls.in_folder(folder, json.loads((folder / "splits.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+        return files if files.landmarks.is_file() else None
 
 
 def write_phantoms(
@@ -82,21 +105,15 @@ def write_phantoms(
             rows += _write_job({**job, **common})
             if done is not None:
                 done()
-    files = PhantomFiles(
-        folder / "images",
-        folder / "labels",
-        folder / "label_names.json",
-        folder / "landmarks.csv",
-        folder / "splits.json",
-        cases,
-    )
+    files = PhantomFiles.in_folder(folder, cases)
     names = {str(value): name for value, name in LABEL_NAMES.items() if with_body or name != "body"}
     files.label_names.write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
     files.splits.write_text(json.dumps(cases, indent=2) + "\n", encoding="utf-8")
-    with files.landmarks.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["case", "structure", "x_mm", "y_mm", "z_mm"])
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case", "structure", "x_mm", "y_mm", "z_mm"])
+    writer.writerows(rows)
+    write_text(files.landmarks, text.getvalue())  # the last file: where it is, all are
     return files
 
 
