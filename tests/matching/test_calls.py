@@ -74,10 +74,13 @@ def test_faulty_points_are_named(matcher, query_input, key_input, points, messag
         alice3d.match(matcher, matcher.embed(query_input), matcher.embed(key_input), points)
 
 
-def test_scans_without_common_anatomy_have_no_map(matcher, query_input):
+def test_scans_without_common_anatomy_have_no_map(matcher, query_input, points):
     scan = matcher.embed(query_input)
     with pytest.raises(UserError, match="hardly show the same anatomy"):
         alice3d.correspondence(matcher, scan, noise_like(scan))
+    found = alice3d.match(matcher, scan, noise_like(scan), points, mode="robust")
+    assert found.agreement < 0.1
+    assert not found.accepted.any()
 
 
 def test_embeddings_of_another_matcher_are_refused(matcher, query_input):

@@ -61,7 +61,7 @@ def run(config: MatchConfig) -> dict[str, Any]:
         "point_ras_mm": [round(float(mm), 2) for mm in place],
         "similarity": float(found.similarity[0]),
         "cycle_mm": float(found.cycle_mm[0]),
-        "accepted": bool(found.accepted[0]),
+        "accepted": bool(found.accepted[0]) and (found.agreement is None or found.agreement >= FEW_AGREE),
         "agreement": found.agreement,
     }
     if matcher.trust.models:

@@ -17,6 +17,7 @@ from alice3d.data.read import read_label, read_scan
 from alice3d.data.scan import Volume, check_shape, check_space, check_voxels
 from alice3d.errors import UserError
 from alice3d.geometry import Affine, Grid, apply_affine
+from alice3d.matching.consensus import SAME_ANATOMY
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher, Matches, Mode, PairFit
 from alice3d.matching.propagation import VOTE, Atlas, Propagated, carry_labels
@@ -66,7 +67,8 @@ def match(
         mode: direct or robust; None: as the matcher's card says.
 
     Returns:
-        a row a point; points outside the query's body are not accepted.
+        a row a point. Points outside the query's body are not accepted, and none is where the scans hardly show the
+        same anatomy (`agreement` below `consensus.SAME_ANATOMY`).
 
     Raises:
         UserError: points that are no numbers, or that look like LPS; and as `embed`.
@@ -76,7 +78,8 @@ def match(
     scan_q, scan_k = embed(made, query), embed(made, key)
     inside = inside_or_lps(scan_q, points)
     found = made.match(scan_q, scan_k, points, mode=mode)
-    return replace(found, accepted=found.accepted & inside)
+    believed = found.agreement is None or found.agreement >= SAME_ANATOMY
+    return replace(found, accepted=found.accepted & inside & believed)
 
 
 def correspondence(matcher: Matcher | str | Path, query: Scan, key: Scan) -> Correspondence:
