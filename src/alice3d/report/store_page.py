@@ -81,7 +81,7 @@ def _odd_parts(store: Store, odd: Sequence[Oddity], twice: Sequence[Sequence[str
     parts = []
     if store.refused:
         rows = [[source, reason] for _, source, reason in store.refused[:SHOWN]]
-        parts.append(table(["Refused", "Why"], rows, caption=_of("scans that were not taken", len(store.refused))))
+        parts.append(table(["Refused", "Why"], rows, caption=_of("Scans that were not taken", len(store.refused))))
     if twice:
         rows = []
         for group in twice[:SHOWN]:
@@ -89,15 +89,15 @@ def _odd_parts(store: Store, odd: Sequence[Oddity], twice: Sequence[Sequence[str
             rows.append(
                 [", ".join(group), " and ".join(splits) + (": a leak between splits" if len(splits) > 1 else "")]
             )
-        parts.append(table(["The same scan twice", "Splits"], rows, caption=_of("groups of equal voxels", len(twice))))
+        parts.append(table(["The same scan twice", "Splits"], rows, caption=_of("Groups of equal voxels", len(twice))))
     if odd:
         rows = [[one.case, one.what] for one in odd[:SHOWN]]
-        parts.append(table(["Case", "Unlike the others"], rows, caption=_of("remarks", len(odd))))
+        parts.append(table(["Case", "Unlike the others"], rows, caption=_of("Remarks", len(odd))))
     return parts or [paragraph("Nothing refused, nothing twice, nothing unlike the others.")]
 
 
 def _of(what: str, count: int) -> str:
-    return f"{count} {what}" + (f", the first {SHOWN} shown" if count > SHOWN else "")
+    return f"{what}: {count}" + (f", the first {SHOWN} shown" if count > SHOWN else "")
 
 
 def _distributions(values: Mapping[str, NDArray[np.float64]]) -> Html:
@@ -121,7 +121,8 @@ def _distributions(values: Mapping[str, NDArray[np.float64]]) -> Html:
 
 def _views(shown: int, count: int) -> Html:
     text = (
-        "Seen from the patient's left, from the front, from below; the patient's right is at the left of the picture."
+        "Seen from the patient's left, from the front, from below; the patient's right is at the left of the picture. "
+        "Each plane fills its square."
     )
     return paragraph(text if shown == count else f"{text} {shown} of {count} cases, taken evenly.", kind="note")
 
@@ -157,7 +158,7 @@ def thumbnail(store: Store, case: Case) -> NDArray[np.uint8]:
         ]  # the upper or front end on top
         across, up = (axis for axis in range(3) if axis != place)
         plane = plane[:, ::-1]  # R at the left, and A at the left in the sagittal plane
-        scale = extent.max() / SIDE
+        scale = max(extent[across], extent[up]) / SIDE
         size = [max(round(float(extent[axis] / scale)), 1) for axis in (up, across)]
         rows = (np.arange(size[0]) * plane.shape[0] / size[0]).astype(int)
         columns = (np.arange(size[1]) * plane.shape[1] / size[1]).astype(int)
@@ -188,4 +189,4 @@ def _case_table(store: Store, cases: Sequence[Case]) -> Html:
         span = f"{case.stats['p005']:.4g} to {case.stats['p995']:.4g}"
         rows.append([case.id, case.split, spacing, shape, stored, span, " ".join(map(str, case.structures)) or None])
     headers = ["Case", "Split", "Spacing (mm)", "Voxels R x A x S", "Stored", "0.5 to 99.5 %", "Structures"]
-    return table(headers, rows, caption=_of("cases", len(cases)))
+    return table(headers, rows, caption=_of("Cases", len(cases)))
