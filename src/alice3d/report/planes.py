@@ -24,6 +24,8 @@ LABEL_COLOURS = (
 CROSSHAIR = "#ffd54a"
 OVERLAY_STRENGTH = 0.45
 ROW_INCHES = 2.6
+TITLE_INCHES = 0.28
+GAP_INCHES = 0.1
 
 
 @dataclass(frozen=True)
@@ -156,21 +158,29 @@ def draw_plane(axes: Axes, view: View, plane: Plane) -> None:
 
 
 def rows_of(views: Sequence[View], *, title: str = "") -> Figure:
-    """A figure of one row of three planes a view, all at one scale in mm, on black."""
+    """A figure of one row of three planes a view, all at one scale in mm, on black; its title stands above each row."""
     spans = np.array([[_extent(view, plane) for plane in PLANES] for view in views])  # (rows, planes, width and height)
-    widths = spans[..., 0].max(axis=0)
-    heights = spans[..., 1].max(axis=1)
-    mm = ROW_INCHES / heights.max()
-    size = (float(widths.sum()) * mm, float(heights.sum()) * mm + 0.28 * len(views) + (0.35 if title else 0.0))
-    figure = Figure(figsize=size, facecolor="black", layout="constrained")
+    inches = spans * (ROW_INCHES / spans[..., 1].max())
+    columns, rows = inches[..., 0].max(axis=0), inches[..., 1].max(axis=1)
+    above = [TITLE_INCHES if view.title else GAP_INCHES for view in views]
+    width = float(columns.sum()) + 4 * GAP_INCHES
+    height = float(rows.sum()) + sum(above) + GAP_INCHES + (TITLE_INCHES if title else 0)
+    figure = Figure(figsize=(width, height), facecolor="black")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(views), 3, squeeze=False, gridspec_kw={"width_ratios": widths, "height_ratios": heights})
-    for row, view in zip(axes, views, strict=True):
-        for each, plane in zip(row, PLANES, strict=True):
-            draw_plane(each, view, plane)
-        row[0].set_title(view.title, color="white", fontsize=9, loc="left")
+    top = height
     if title:
-        figure.suptitle(title, color="white", fontsize=10)
+        figure.text(0.5, 1 - 0.05 / height, title, color="white", fontsize=10, ha="center", va="top")
+        top -= TITLE_INCHES
+    for row, view in enumerate(views):
+        figure.text(GAP_INCHES / width, (top - 0.05) / height, view.title, color="white", fontsize=9, va="top")
+        top -= above[row] + rows[row]
+        left = GAP_INCHES
+        for column, plane in enumerate(PLANES):
+            wide, high = inches[row, column]
+            x, y = left + (columns[column] - wide) / 2, top + (rows[row] - high) / 2
+            axes = figure.add_axes((x / width, y / height, wide / width, high / height))
+            draw_plane(axes, view, plane)
+            left += columns[column] + GAP_INCHES
     return figure
 
 
