@@ -128,11 +128,11 @@ def test_scored_cases_that_were_trained_on(model, tiny_store, tmp_path, capsys):
         copy.mkdir()
         shutil.copy(model / "model.safetensors", copy)
         (copy / "model.json").write_text(json.dumps({**card, **changed}))
-    with pytest.raises(UserError, match="was trained on 1 of 2 cases of split 'test'.*--allow-seen"):
+    with pytest.raises(UserError, match=r"was trained on 1 of 2 cases of split 'test'.*--allow-seen"):
         evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store))
     evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store, allow_seen=True))
     capsys.readouterr()
-    with pytest.raises(UserError, match="1 scans of the test split were seen in pre-training.*--allow-seen"):
+    with pytest.raises(UserError, match=r"1 scans of the test split were seen in pre-training.*--allow-seen"):
         evaluate.run(EvaluateConfig(model=tmp_path / "encoder", store=tiny_store))
     assert not (tmp_path / "encoder" / "evaluation-test").exists()
     evaluate.run(EvaluateConfig(model=tmp_path / "encoder", store=tiny_store, allow_seen=True))
