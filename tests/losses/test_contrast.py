@@ -99,7 +99,9 @@ def test_distances_are_millimetres_in_a_rotated_anisotropic_crop():
 
 
 def test_crop_contrast_is_low_for_the_true_place_and_high_for_a_wrong_one():
-    maps = [torch.nn.functional.normalize(torch.randn(1, 8, 4, 4, 4, generator=torch.Generator().manual_seed(0)), dim=1)]
+    maps = [
+        torch.nn.functional.normalize(torch.randn(1, 8, 4, 4, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    ]
     grid = torch.stack(torch.meshgrid(*[torch.arange(8.0)] * 3, indexing="ij"), dim=-1).reshape(1, -1, 3)
     points = grid[:, ::37]
     batch = {
