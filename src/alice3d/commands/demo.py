@@ -33,6 +33,8 @@ HEADERS = 40
 PATCH = 32
 """Voxels a side of the crops for learning with labels, or the crop's where that is smaller."""
 REPORT = "report.html"
+MODELS = {"scratch": "from scratch", "Alice": "from Alice", "linear": "linear head on Alice"}
+"""Model to what the report calls it; the first is what the others are compared with."""
 
 
 class DemoConfig(OutputConfig, ComputeConfig):
@@ -262,9 +264,7 @@ def _report(
         pairs=config.out / "pairs",
         paired=results["pair"],
         logs=logs,
-        scores={
-            name.removeprefix("evaluate "): score for name, score in results.items() if name.startswith("evaluate ")
-        },
+        scores={shown: results[f"evaluate {name}"] for name, shown in MODELS.items() if f"evaluate {name}" in results},
         landmarks=read_landmarks(made.landmarks, boxes).points_mm if made is not None else {},
         predicted=predicted,
         predicted_case=_scored_case(store, size).id if predicted else "",

@@ -66,9 +66,10 @@ def loss_curves(log: Sequence[Mapping[str, Any]], *, labels: Mapping[str, str] |
     names = curve_names(log)
     if not names:
         raise ValueError("the log holds no loss")
-    rows = -(-len(names) // COLUMNS)
+    columns = 4 if len(names) == 4 else min(COLUMNS, len(names))
+    rows = -(-len(names) // columns)
     figure = new_figure(8.2, 1.75 * rows + 0.15)
-    axes = figure.subplots(rows, min(COLUMNS, len(names)), squeeze=False).ravel()
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for name, each in zip(names, axes, strict=False):
         points = [(entry["step"], float(entry[name])) for entry in log if name in entry]
         steps, values = np.array(points, np.float64).T
@@ -93,7 +94,7 @@ def score_chart(scores: Mapping[str, Mapping[str, Score]], *, axis: str = "Dice"
     """
     groups = list(scores)
     models = list(dict.fromkeys(name for group in scores.values() for name in group))
-    figure = new_figure(7.4, 0.24 * len(groups) * max(len(models), 2) + 0.95)
+    figure = new_figure(7.4, 0.13 * len(groups) * max(len(models), 2) + 0.9)
     axes = figure.subplots()
     step = 0.7 / max(len(models), 1)
     for order, model in enumerate(models):

@@ -63,7 +63,9 @@ def table(headers: Sequence[Any], rows: Sequence[Sequence[Any]], *, caption: str
 def _is_number(cell: Any) -> bool:
     if cell is None or isinstance(cell, (int, float)):
         return True
-    return isinstance(cell, str) and bool(cell) and cell.lstrip("-+0123456789")[:1] in ("", ".", " ", "%", "/")
+    return (
+        isinstance(cell, str) and bool(cell) and cell.lstrip("-+0123456789")[:1] in ("", ".", ",", ":", " ", "%", "/")
+    )
 
 
 def _class(kind: str) -> str:

@@ -143,7 +143,7 @@ def matching_section(road: Road, store: Store) -> Section | None:
     parts.append(table(["Pairs table", ""], pairs_rows(road.paired, pairs.card)))
     if road.matcher is not None:
         caption = (
-            f"Landmark error over {road.matcher['pairs']} scan pairs, {road.matcher['points']} points. The baselines: the "
+            f"Landmark error over {road.matcher['pairs']} scan pairs, {road.matcher['points']} points. Baselines: the "
             "same relative place in the body’s box, and the same network untrained."
         )
         parts.append(
@@ -158,8 +158,9 @@ def matching_section(road: Road, store: Store) -> Section | None:
 
 def pairs_rows(paired: Mapping[str, Any], card: Mapping[str, Any]) -> list[list[Any]]:
     """What the pairs table holds, and its two guards."""
+    share = card["accepted"] / max(card["rows"], 1)
     rows: list[list[Any]] = [["scan pairs", card["scan_pairs"]], ["of them usable", card["usable"]]]
-    rows += [["matched points", card["rows"]], ["of them accepted", card["accepted"]]]
+    rows += [["matched points", f"{card['rows']:,}"], ["of them accepted", f"{card['accepted']:,} ({share:.0%})"]]
     rows.append(["median cycle error", f"{paired['cycle_mm_median']:.1f} mm"])
     rows.append(["a scan matched with itself is off by", f"{paired['self_check_mm']:.1f} mm"])
     mirror = paired["mirror_check"]
