@@ -37,7 +37,9 @@ def calls(text: str) -> list[str]:
     found = []
     for body in fenced(text, ("bash", "sh", "console", "")):
         for line in body.replace("\\\n", " ").splitlines():
-            found += [part.strip() for part in re.split(r"&&|;|\|", line.split(" #")[0]) if re.search(r"\balice ", part)]
+            found += [
+                part.strip() for part in re.split(r"&&|;|\|", line.split(" #")[0]) if re.search(r"\balice ", part)
+            ]
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     found += re.findall(r"`(alice [a-z][^`]*)`", prose)
     return [call[call.index("alice ") :] for call in found]
