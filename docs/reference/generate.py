@@ -16,8 +16,8 @@ def commands_page() -> str:
     """Each command's help, as the terminal shows it."""
     parts = [
         "# Commands\n\nMade from the program's own help by `docs/reference/generate.py`. Options may be written with "
-        "`-` or `_`. Every command takes `--config FILE.yaml`, whose keys are the options' names with `_`; options on the "
-        "line win. Exit codes: 0 done, 1 the work failed, 2 the call or the input was wrong.\n"
+        "`-` or `_`. Every command takes `--config FILE.yaml`, whose keys are the options' names with `_`; options on "
+        "the line win. Exit codes: 0 done, 1 the work failed, 2 the call or the input was wrong.\n"
     ]
     for name, what in COMMANDS.items():
         module = importlib.import_module(f"alice3d.commands.{name.replace('-', '_')}")
