@@ -107,7 +107,7 @@ def steps_section(road: Road) -> Section:
     parts = [
         table(["Step", "What it does", "min:s"], rows, caption=road.machine),
         paragraph("Each step is a command of its own, and can be repeated or changed:"),
-        code_block([step.command for step in road.steps]),
+        code_block([step.command for step in road.steps if step.command]),
     ]
     return Section("steps", "What was done", parts)
 
