@@ -15,7 +15,7 @@ MATCHER_STEPS = 200
 PRETRAIN_STEPS = 140
 FINETUNE_STEPS = 400
 SCAN_PAIRS = 40
-"""At these sizes the whole demo takes about seven minutes on two cores."""
+"""At these sizes the whole demo takes about five minutes on two cores."""
 LARGEST_CROP = 48
 SMALLEST_CROP = 16
 STRIDE = 8

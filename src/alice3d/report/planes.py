@@ -24,7 +24,8 @@ LABEL_COLOURS = (
 CROSSHAIR = "#ffd54a"
 OVERLAY_STRENGTH = 0.45
 ROW_INCHES = 2.6
-TITLE_INCHES = 0.28
+MOST_INCHES = 7.4
+TITLE_INCHES = 0.32
 GAP_INCHES = 0.1
 
 
@@ -160,7 +161,8 @@ def draw_plane(axes: Axes, view: View, plane: Plane) -> None:
 def rows_of(views: Sequence[View], *, title: str = "") -> Figure:
     """A figure of one row of three planes a view, all at one scale in mm, on black; its title stands above each row."""
     spans = np.array([[_extent(view, plane) for plane in PLANES] for view in views])  # (rows, planes, width and height)
-    inches = spans * (ROW_INCHES / spans[..., 1].max())
+    across_mm = spans[..., 0].max(axis=0).sum()
+    inches = spans * min(ROW_INCHES / spans[..., 1].max(), MOST_INCHES / across_mm)
     columns, rows = inches[..., 0].max(axis=0), inches[..., 1].max(axis=1)
     above = [TITLE_INCHES if view.title else GAP_INCHES for view in views]
     width = float(columns.sum()) + 4 * GAP_INCHES
@@ -172,7 +174,7 @@ def rows_of(views: Sequence[View], *, title: str = "") -> Figure:
         figure.text(0.5, 1 - 0.05 / height, title, color="white", fontsize=10, ha="center", va="top")
         top -= TITLE_INCHES
     for row, view in enumerate(views):
-        figure.text(GAP_INCHES / width, (top - 0.05) / height, view.title, color="white", fontsize=9, va="top")
+        figure.text(GAP_INCHES / width, (top - 0.08) / height, view.title, color="white", fontsize=9, va="top")
         top -= above[row] + rows[row]
         left = GAP_INCHES
         for column, plane in enumerate(PLANES):
