@@ -122,11 +122,12 @@ def _predict(
     model: SegmentationModel, wanted: dict[str, Source], out: Path, device: str, refused: dict[str, str]
 ) -> list[str]:
     """Segment and write; names of what is there in the end. What an earlier, broken-off call wrote is kept."""
-    from alice3d.data.label_writing import UNFINISHED, write_label
+    from alice3d.data.label_writing import write_label
     from alice3d.data.prepared import prepare_array
     from alice3d.data.read import read_scan
     from alice3d.data.scan import ScanError
     from alice3d.geometry import Grid
+    from alice3d.outputs import UNFINISHED
 
     for leftover in out.rglob(f"{UNFINISHED}*"):
         leftover.unlink(missing_ok=True)

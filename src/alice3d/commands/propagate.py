@@ -160,10 +160,11 @@ def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list
 
 def _carry(config: PropagateConfig, matcher: Matcher, rows: ScanRows, atlases: list[Atlas]) -> None:
     """Label the scans that are missing; one that cannot be gets a reason."""
-    from alice3d.data.label_writing import UNFINISHED, write_label
+    from alice3d.data.label_writing import write_label
     from alice3d.data.scan import ScanError
     from alice3d.geometry import Grid
     from alice3d.matching.propagation import carry_labels
+    from alice3d.outputs import UNFINISHED
 
     rows.tidy()
     for leftover in config.out.glob(f"{UNFINISHED}*"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,7 @@ from numpy.typing import NDArray
 
 from alice3d.errors import WorkFailed
 from alice3d.geometry import Affine
-
-UNFINISHED = ".unfinished-"
-"""Prefix of files that are being written; one that a kill left may be deleted."""
+from alice3d.outputs import replacing
 
 
 def write_label(path: Path, labels_ijk: NDArray[Any], affine: Affine) -> None:
@@ -34,17 +30,8 @@ def write_label(path: Path, labels_ijk: NDArray[Any], affine: Affine) -> None:
     image.set_sform(affine, code=1)  # type: ignore[no-untyped-call]
     image.set_qform(affine, code=1)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ending = ".nii.gz" if path.name.endswith(".gz") else ".nii"
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix=ending)
-        os.close(handle)
-        nib.save(image, temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            nib.save(image, temporary)
     except OSError as error:
         raise WorkFailed(f"{path.name}: cannot be written ({error.strerror or type(error).__name__})") from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

@@ -7,8 +7,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
-import tempfile
 import threading
 import zipfile
 import zlib
@@ -85,12 +83,9 @@ def _shape(name: str, rows: int) -> tuple[int, ...]:
 
 def write_part(path: Path, rows: PairRows) -> None:
     """Write one scan pair's rows; the file appears whole or not at all, so that an interrupted run goes on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "wb") as file:
+    with outputs.replacing(path) as temporary, temporary.open("wb") as file:
         columns = {name: np.asarray(getattr(rows, name), dtype) for name, (dtype, _) in COLUMNS.items()}
         np.savez_compressed(file, allow_pickle=False, **columns)
-    os.replace(temporary, path)
 
 
 def read_part(path: Path) -> PairRows | None:
@@ -131,8 +126,10 @@ def write_table(
         usable += rows.usable
     total = int(sum(counts))
     digest = hashlib.sha256()
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+    with (
+        outputs.replacing(folder / TABLE) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
+    ):
         index = {
             "cases": np.asarray(cases, dtype=np.str_),
             "scan_pairs": np.asarray([[place[a], place[b]] for a, b in scan_pairs], "<i4").reshape(-1, 2),
@@ -143,7 +140,6 @@ def write_table(
         for name, (dtype, _) in COLUMNS.items():
             chunks = (np.asarray(getattr(_part(path), name)) for path in parts)
             _write_column(file, digest, name, dtype, _shape(name, total), chunks)
-    os.replace(temporary, folder / TABLE)
     checksum = digest.hexdigest()
     counted = {"scan_pairs": len(scan_pairs), "usable": usable, "rows": total, "accepted": accepted}
     full = {"format_version": FORMAT_VERSION, **card, **counted, "checksum": checksum}

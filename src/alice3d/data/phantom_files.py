@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.data.phantom import LABEL_NAMES, make_phantom
-from alice3d.outputs import write_text
+from alice3d.outputs import replacing, write_text
 
 UNLABELLED_SPLIT = "pretrain"
 
@@ -141,6 +140,5 @@ def _write_nifti(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
-    unfinished = path.with_name(f".unfinished_{os.getpid()}_{path.name}")
-    nib.save(image, unfinished)
-    unfinished.replace(path)
+    with replacing(path) as temporary:
+        nib.save(image, temporary)

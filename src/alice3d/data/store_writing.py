@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alice3d.data.index import INDEX, Row, read_index, write_rows
 from alice3d.data.store import SPEC
 from alice3d.errors import UserError
-from alice3d.outputs import write_text
+from alice3d.outputs import UNFINISHED, replacing, write_text
 
 try:
     import fcntl
@@ -26,7 +26,6 @@ except ImportError:  # Windows: nothing is locked there
 MANIFEST = "SHA256SUMS"
 """In the form that `sha256sum --check` reads."""
 FOLDERS = ("images", "labels")
-UNFINISHED = ".unfinished-"
 CHUNK, BLOCK = 64, 32
 """Voxels a side of what is compressed as one piece, and of what is decompressed as one piece."""
 
@@ -51,27 +50,16 @@ def write_array(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) ->
     Raises:
         OSError: disk full, or the like; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}.b2nd")
-    unfinished.unlink(missing_ok=True)
     chunks = tuple(min(CHUNK, n) for n in array.shape)
     cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
-    try:
-        packed = blosc2.asarray(
-            np.ascontiguousarray(array), chunks=chunks, blocks=tuple(min(BLOCK, n) for n in chunks), cparams=cparams
-        )
-        packed.schunk.vlmeta["affine"] = [float(value) for value in affine.ravel()]
-        content = packed.to_cframe()
-        # Written by ourselves: a full disk is then an OSError, not a broken file.
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        sync_folder(path.parent)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    packed = blosc2.asarray(
+        np.ascontiguousarray(array), chunks=chunks, blocks=tuple(min(BLOCK, n) for n in chunks), cparams=cparams
+    )
+    packed.schunk.vlmeta["affine"] = [float(value) for value in affine.ravel()]
+    content = packed.to_cframe()
+    with replacing(path) as temporary:  # written by ourselves: a full disk is then an OSError, not a broken file
+        temporary.write_bytes(content)
+    sync_folder(path.parent)
     return hashlib.sha256(content).hexdigest()
 
 

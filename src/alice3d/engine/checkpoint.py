@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 
 from alice3d import console
 from alice3d.errors import WorkFailed
+from alice3d.outputs import UNFINISHED, replacing
 
 KEPT = 2
 """Newest checkpoints that stay; the one before the last is the way out should a disk damage the last."""
@@ -31,18 +30,10 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
         WorkFailed: the disk is full or cannot be written; earlier checkpoints stay as they were.
     """
     path = folder / f"step-{step}.pt"
-    temporary = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
     except (OSError, RuntimeError) as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise WorkFailed(
             f"{path.name}: the checkpoint of step {step} cannot be written ({reason}); earlier ones are kept, "
@@ -55,7 +46,7 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     """The newest readable checkpoint, or None; a damaged one is named and passed over. Nothing is unpickled."""
-    for leftover in folder.glob("*.tmp"):
+    for leftover in folder.glob(f"{UNFINISHED}*"):
         leftover.unlink(missing_ok=True)
     for path in reversed(checkpoints(folder)):
         try:

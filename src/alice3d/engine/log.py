@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
+
+from alice3d.outputs import write_text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -34,9 +35,7 @@ class Log:
 
     def __init__(self, path: Path, first_step: int) -> None:
         kept = [entry for entry in read_log(path) if entry["step"] < first_step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, entry: dict[str, Any]) -> None:

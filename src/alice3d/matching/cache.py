@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from safetensors.torch import save_file
 from alice3d.errors import UserError
 from alice3d.geometry import Grid
 from alice3d.matching.embedding import EmbeddedScan, channels_last
+from alice3d.outputs import replacing
 
 FORMAT_VERSION = "1"
 
@@ -69,7 +68,6 @@ class EmbeddingCache:
 
     def write(self, matcher: str, scan: EmbeddedScan) -> None:
         """Keep an embedding; the file appears whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         dtype = torch.float16 if self.half else torch.float32
         about = {
             "format_version": FORMAT_VERSION,
@@ -84,7 +82,5 @@ class EmbeddingCache:
             "coarse": scan.coarse.to(dtype).contiguous(),
             "body": scan.body.contiguous(),
         }
-        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
-        os.close(handle)
-        save_file(tensors, temporary, metadata=about)
-        os.replace(temporary, self.path(matcher, scan.checksum))
+        with replacing(self.path(matcher, scan.checksum)) as temporary:
+            save_file(tensors, temporary, metadata=about)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import alice3d
 from alice3d.errors import UserError
 from alice3d.nn.backbone import Backbone, build_backbone
 from alice3d.nn.fpn3d import FPN3D
-from alice3d.outputs import write_text
+from alice3d.outputs import replacing, write_text
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -36,7 +34,6 @@ def save_weights(folder: Path, kind: str, state: dict[str, Tensor], card: dict[s
     Returns:
         path of the safetensors file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind}.safetensors"
     full = {
         "format_version": FORMAT_VERSION,
@@ -46,12 +43,10 @@ def save_weights(folder: Path, kind: str, state: dict[str, Tensor], card: dict[s
         "created_by": f"alice3d {alice3d.__version__}",
         **card,
     }
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    os.close(handle)
     # safetensors wants contiguous tensors that share no memory
-    save_file({key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, temporary)
-    os.chmod(temporary, 0o644)  # mkstemp makes private files; weights are for others too
-    os.replace(temporary, path)
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    with replacing(path) as temporary:
+        save_file(plain, temporary)
     write_text(path.with_suffix(".json"), json.dumps(full, indent=1))
     return path
 
