@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -20,12 +19,9 @@ from scan_files import affine_of, head_like, patch, write_nifti
 
 from alice3d.commands.prepare import PrepareConfig, run
 from alice3d.data import case_work
-from alice3d.data.labels import read_label_names, resample_labels
 from alice3d.data.prepare import PrepareOptions, prepare
-from alice3d.data.splits import default_splits, read_splits
 from alice3d.data.store import Store
 from alice3d.errors import UserError, WorkFailed
-from alice3d.geometry import diagonal_affine, ras_grid
 
 Scans = Callable[..., Path]
 OPTIONS = PrepareOptions(spacing_mm=(3.0, 3.0, 3.0), modality="ct")
@@ -95,25 +91,6 @@ def test_bad_scans_are_rows_with_reasons_and_the_rest_is_done(scans: Scans, tmp_
     assert {path.stem for path in (tmp_path / "s" / "images").iterdir()} == {"good"}
 
 
-def test_label_in_another_order_of_axes_lies_on_the_same_grid(scans: Scans, tmp_path: Path) -> None:
-    folder = scans("a", labels=True)
-    label = (head_like(seed=0) > 500).astype(np.uint8)
-    turned = affine_of(axes="RAS") @ np.array([[-1, 0, 0, 23], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
-    write_nifti(tmp_path / "labels" / "a.nii.gz", label[::-1].transpose(0, 2, 1), turned)
-    prepare(folder, tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels"))
-    store = Store.open(tmp_path / "s")
-    assert store.label("a")[:][store.image("a")[:] > 700].mean() > 0.9
-
-
-def test_label_moved_by_half_a_voxel_is_refused(scans: Scans, tmp_path: Path) -> None:
-    folder = scans("a", "b", labels=True)
-    affine = affine_of()
-    affine[0, 3] += 1.0
-    write_nifti(tmp_path / "labels" / "a.nii.gz", (head_like() > 500).astype(np.uint8), affine)
-    prepare(folder, tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels"))
-    assert "up to 1.00 mm off" in reason_of(tmp_path / "s", "a")
-
-
 def test_no_scan_taken_is_an_error(tmp_path: Path) -> None:
     write_nifti(tmp_path / "scans" / "a.nii", np.zeros((5, 5, 5), np.int16))
     with pytest.raises(UserError, match="constant voxels: all are 0"):
@@ -148,16 +125,6 @@ def test_the_same_call_again_is_done_and_new_scans_are_added(
     assert prepare(folder, tmp_path / "s")["added"] == 1
 
 
-def test_a_label_that_arrives_later_is_added(scans: Scans, tmp_path: Path) -> None:
-    folder = scans("a", "b", labels=True)
-    prepare(folder, tmp_path / "s", OPTIONS)
-    assert not Store.open(tmp_path / "s").case("a").labelled
-    prepare(folder, tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels"))
-    assert Store.open(tmp_path / "s").case("a").labelled
-    assert prepare(folder, tmp_path / "s", OPTIONS)["added"] == 0
-    assert Store.open(tmp_path / "s").case("a").labelled
-
-
 def test_other_settings_need_overwrite(scans: Scans, tmp_path: Path) -> None:
     folder = scans("a", "b")
     prepare(folder, tmp_path / "s", OPTIONS)
@@ -184,84 +151,6 @@ def test_a_folder_with_something_else_is_left_alone(scans: Scans, tmp_path: Path
     assert (tmp_path / "s" / "thesis.txt").read_text() == "mine"
     with pytest.raises(UserError, match="is a file"):
         prepare(folder, tmp_path / "s" / "thesis.txt", OPTIONS)
-
-
-def test_splits_come_from_a_file(scans: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = scans("a", "b", "c")
-    splits = tmp_path / "splits.json"
-    splits.write_text(json.dumps({"heldout": ["a.nii.gz", "unknown"], "mine": ["b"]}))
-    prepare(folder, tmp_path / "s", replace(OPTIONS, splits=splits))
-    store = Store.open(tmp_path / "s")
-    assert {case.id: case.split for case in store.cases()} == {"a": "heldout", "b": "mine", "c": ""}
-    assert "1 ids of the splits file have no scan (unknown)" in capsys.readouterr().err
-    splits.write_text(json.dumps({"heldout": ["c"]}))
-    prepare(folder, tmp_path / "s", replace(OPTIONS, splits=splits))
-    assert [case.id for case in Store.open(tmp_path / "s").cases("heldout")] == ["c"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[", "no valid JSON"),
-        ("[]", "mapping"),
-        ('{"a": "b"}', "must be a list"),
-        ('{"a": ["x"], "b": ["x"]}', "in split 'a' and in 'b'"),
-    ],
-)
-def test_bad_splits_are_refused(tmp_path: Path, text: str, words: str) -> None:
-    path = tmp_path / "splits.json"
-    path.write_text(text)
-    with pytest.raises(UserError, match=words):
-        read_splits(path)
-
-
-def test_default_splits_keep_their_shares_and_never_reshuffle() -> None:
-    names = [f"c{i:03d}" for i in range(50)]
-    first = default_splits(names, ["u"], 0)
-    assert [list(first.values()).count(split) for split in ("train", "val", "test", "pretrain")] == [35, 5, 10, 1]
-    assert first == default_splits(names, ["u"], 0) != default_splits(names, ["u"], 1)
-    more = default_splits([*names, *(f"d{i}" for i in range(50)), "u"], [], 0, first)
-    assert {name: more[name] for name in names} == {name: first[name] for name in names}
-    assert list(more.values()).count("test") == 20
-    assert sorted(default_splits(["a", "b"], [], 0).values()) == ["test", "train"]
-    assert default_splits(["a"], [], 0) == {"a": "train"}
-
-
-def test_labels_are_neither_invented_nor_lost() -> None:
-    label = np.zeros((40, 40, 40), np.uint8)
-    label[5:15, 5:15, 5:15], label[15:25, 5:15, 5:15], label[30, 30, 30] = 7, 2, 5
-    label[33:35, 33:35, 33:35] = 3
-    affine = diagonal_affine((1.0, 1.0, 1.0), np.zeros(3))
-    for spacing in (0.7, 1.3, 4.0, 9.0):
-        found, notes = resample_labels(label, affine, ras_grid(label.shape, affine, spacing))
-        assert set(np.unique(found)) == {0, 2, 3, 5, 7}
-        volume = (found == 7).sum() * spacing**3
-        assert abs(volume - 1000) < 0.4 * 1000
-        assert spacing < 4 or "structure 5 is smaller than a voxel, kept as one" in notes
-    same, notes = resample_labels(label, affine, ras_grid(label.shape, affine, 1.0))
-    np.testing.assert_array_equal(same, label)
-    assert notes == ()
-
-
-def test_crop_never_cuts_a_label_off(tmp_path: Path) -> None:
-    image = head_like((40, 40, 30))
-    label = np.zeros(image.shape, np.uint8)
-    label[38, 38, 2] = 1  # in air
-    write_nifti(tmp_path / "scans" / "a.nii", image)
-    write_nifti(tmp_path / "labels" / "a.nii", label)
-    prepare(
-        tmp_path / "scans", tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels", spacing_mm=(2.0, 2.0, 2.5))
-    )
-    assert Store.open(tmp_path / "s").label("a")[:].sum() == 1
-
-
-def test_empty_label_is_taken_as_unlabelled(scans: Scans, tmp_path: Path) -> None:
-    folder = scans("a", labels=True)
-    write_nifti(tmp_path / "labels" / "a.nii.gz", np.zeros((24, 26, 20), np.uint8))
-    prepare(folder, tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels"))
-    case = Store.open(tmp_path / "s").case("a")
-    assert not case.labelled
-    assert "label is empty" in case.notes
 
 
 @pytest.mark.parametrize(
@@ -349,30 +238,6 @@ def test_killed_midway_goes_on(scans: Scans, tmp_path: Path) -> None:
     prepare(folder, tmp_path / "whole", options)
     assert Store.open(tmp_path / "s").checksum == Store.open(tmp_path / "whole").checksum
     assert not list((tmp_path / "s").glob("*/.unfinished*"))
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ({"1": "liver", "2": "spleen"}, {1: "liver", 2: "spleen"}),
-        ({"background": 0, "liver": 1}, {1: "liver"}),
-        ({"name": "x", "labels": {"0": "background", "4": "kidney"}}, {4: "kidney"}),
-    ],
-)
-def test_label_names_in_every_common_form(tmp_path: Path, content: Any, expected: Any) -> None:
-    path = tmp_path / "dataset.json"
-    path.write_text(json.dumps(content))
-    assert read_label_names(str(path)) == expected
-    assert read_label_names("1=liver,2=spleen") == {1: "liver", 2: "spleen"}
-    assert read_label_names("") == {}
-
-
-@pytest.mark.parametrize("content", ['{"liver": [1, 2]}', '{"a": 1, "b": 1}', '{"a": 1, "b": "x"}', "3", "{"])
-def test_bad_label_names_are_refused(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "names.json"
-    path.write_text(content)
-    with pytest.raises(UserError, match=r"names\.json"):
-        read_label_names(str(path))
 
 
 def test_command_takes_words_and_writes_the_store(scans: Scans, tmp_path: Path) -> None:
