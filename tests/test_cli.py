@@ -71,6 +71,7 @@ def test_underscores_and_negative_numbers_are_taken() -> None:
         ("m s o --rate -1", "rate: .*greater than 0.*'-1'"),
         ("m s o --mode medium", "mode: .*'fast' or 'slow'.*'medium'"),
         ("m s o --window-mm 1,2,3", "window_mm"),
+        ("m s o --window-mm 1", "window_mm: 2 values are needed, got '1'"),
         ("m s", "too few arguments; usage: alice toy MODEL SCANS... OUT"),
         ("", "MODEL, SCANS, OUT missing"),
         ("m s o --options 3", "give --options.KEY VALUE"),

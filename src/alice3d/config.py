@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, get_origin
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -47,6 +47,10 @@ class Config(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in cls.model_fields)
+            if first["type"] == "missing" and isinstance(first["loc"][-1], int):
+                name = str(first["loc"][0])
+                count = len(get_args(cls.model_fields[name].annotation))
+                raise UserError(f"{where}: {name}: {count} values are needed, got {values[name]!r}") from None
             if first["type"] == "missing":
                 raise UserError(f"{where}: {field} is needed; see --help") from None
             message = first["msg"].removeprefix("Value error, ")

@@ -10,8 +10,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from calling import call, result
 
-from alice3d.cli import main
 from alice3d.commands.match import _check_point
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Store
@@ -24,18 +24,6 @@ from alice3d.matching.guards import GuardResult
 def passing(monkeypatch):
     """The network is untrained: the guards are tested elsewhere."""
     monkeypatch.setattr(guards, "run_guards", lambda *_: GuardResult(1.0, 0.9, 8.0))
-
-
-def call(capsys, *words: object) -> tuple[int, str, str]:
-    code = main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def result(capsys, *words: object) -> dict:
-    code, out, err = call(capsys, *words, "--json", "--threads", "1")
-    assert code == 0, err
-    return json.loads(out)
 
 
 def inside(store: Path, number: int = 0) -> tuple[str, str, str]:

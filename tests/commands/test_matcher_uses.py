@@ -10,21 +10,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from calling import call, result
 
-from alice3d.cli import main
 from alice3d.data.store import Store
-
-
-def call(capsys, *words: object) -> tuple[int, str, str]:
-    code = main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def result(capsys, *words: object) -> dict:
-    code, out, err = call(capsys, *words, "--json", "--threads", "1")
-    assert code == 0, err
-    return json.loads(out)
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -147,7 +147,7 @@ def test_training_on_scans_that_the_encoder_saw_is_told(tiny_store, tmp_path, ca
     card = json.loads((encoder / "encoder.json").read_text())
     (encoder / "encoder.json").write_text(json.dumps({**card, "init": {"cases": seen}}))
     finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", encoder=str(encoder), head="linear", **QUICK))
-    assert f"1 scans of the train split were seen in pre-training ({case.id})" in capsys.readouterr().err
+    assert f"before, without their labels ({case.id})" in capsys.readouterr().out
     assert json.loads((tmp_path / "model" / "model.json").read_text())["encoder"]["init"]["cases"] == seen
 
 

@@ -129,12 +129,19 @@ def test_an_impossible_local_affine_leaves_the_key_crop_straight() -> None:
 def test_a_share_of_the_samples_stays_within_one_scan(store: Store) -> None:
     ids = [case.id for case in store.cases("pretrain")]
     table = ShiftedPairs([(ids[0], ids[1])])
-    settings = ViewSettings(**{**SETTINGS.__dict__, "matched_share": 0.5})
-    mixed = samples_of(store, pairs=table, partner="matched", settings=settings)
-    single = samples_of(store)
-    same = [np.allclose(mixed[i]["axes_q"], single[i]["axes_q"]) for i in range(24)]
-    assert len(same) == 24  # draws differ by the coin; both kinds give full samples
-    assert all(mixed[i]["q"].shape == (2, 16, 16, 16) for i in range(6))
+    still = {"rotation_deg": 0.0, "scale": (1.0, 1.0)}
+
+    def matched(share: float) -> list[bool]:
+        """Which samples are pairs of the table: only there do both crops hold a point at the same place."""
+        settings = ViewSettings(**{**SETTINGS.__dict__, **still, "matched_share": share})
+        samples = samples_of(store, pairs=table, partner="matched", settings=settings)
+        drawn = [samples[i] for i in range(30)]
+        assert all(sample["valid"].any() for sample in drawn)
+        return [np.allclose(s["points_q"][s["valid"]], s["points_k"][s["valid"]], atol=1e-3) for s in drawn]
+
+    assert all(matched(1.0))
+    assert not any(matched(0.0))
+    assert 8 <= sum(matched(0.5)) <= 22
 
 
 def test_random_partners_are_other_patients_without_points(store: Store) -> None:

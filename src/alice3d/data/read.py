@@ -51,6 +51,8 @@ def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unorie
     path = Path(path)
     ending = ending_of(path)
     try:
+        if files is None and not path.exists():
+            raise FileNotFoundError
         if files is not None or path.is_dir() or (ending is None and is_dicom(path)):
             return dicom.read_series(files or _series_files(path), path.name, path)
         if ending is None:

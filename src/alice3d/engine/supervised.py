@@ -103,7 +103,10 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
         "source_commit": source_commit(),
     }
     encoder = described["encoder"]
-    leakage.guard(encoder or {}, cases, what=f"{config.split} split", strict=False)
+    known = leakage.leaked(encoder or {}, cases)
+    if known:  # the usual road, and worth knowing when these scans are scored
+        some = ", ".join(known[: leakage.SHOWN]) + (", ..." if len(known) > leakage.SHOWN else "")
+        console.say(f"The encoder saw {len(known)} of these {len(cases)} scans before, without their labels ({some}).")
     settings = config.settings(store=store.checksum, encoder=encoder["sha256"] if encoder else None)
     return FinetuneJob(config, net, store, cases, values, rule, spacing_mm, crop, settings, card)
 
