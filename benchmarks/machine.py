@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -19,3 +20,9 @@ def described() -> dict[str, Any]:
         "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 1)},
         "python": platform.python_version(),
     }
+
+
+def keep(out: Path, result: dict[str, Any]) -> None:
+    """Write a result as JSON."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from machine import described
+from machine import described, keep
 
 from alice3d.data.correspondence import Correspondence, local_linear
 from alice3d.data.store import Case, Store
@@ -152,8 +152,7 @@ def main() -> None:
         "seconds": round(time.perf_counter() - started, 1),
         **described(),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    keep(args.out, result)
     print(json.dumps({way: result[way] for way in WAYS}, indent=1))
 
 

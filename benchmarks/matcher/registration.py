@@ -21,7 +21,7 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from machine import described
+from machine import described, keep
 
 from alice3d.data.landmarks import read_landmarks
 from alice3d.data.store import Store
@@ -161,8 +161,7 @@ def main() -> None:
         "threads": 1,
         **described(),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    keep(args.out, result)
     print(json.dumps(ways, indent=1))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from machine import described
+from machine import described, keep
 
 from alice3d.data.store import Store
 from alice3d.engine.device import resolve_device
@@ -106,8 +106,7 @@ def main() -> None:
         "threads": 1,
         **described(),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    keep(args.out, result)
     print(json.dumps(result, indent=1))
 
 

@@ -28,7 +28,7 @@ class LoopSettings(Config):
     clip: Annotated[float, Field(gt=0)] = 3.0
     """Gradients of a greater norm are scaled down to it."""
     precision: Annotated[str, Field(pattern="^(auto|fp32|bf16)$")] = "auto"
-    """fp32, bf16 (autocast), or auto: bf16 where the GPU or CPU multiplies it in hardware (2.5 times as fast here)."""
+    """fp32, bf16 (autocast), or auto: bf16 where the GPU or CPU multiplies it in hardware."""
     workers: Annotated[int, Field(ge=0)] = 1
     """Threads that read samples ahead; 0 reads when they are needed. The samples do not depend on it."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 200
