@@ -12,7 +12,11 @@ alice prepare "$data/images" store --labels "$data/labels" --splits "$data/split
 alice train-matcher store matcher1 --steps 400 --crop 48 --licence MIT
 alice pair store matcher1 pairs1
 alice train-matcher store matcher2 --init matcher1 --pairs pairs1 --steps 900 --learning-rate 1e-3 --crop 48 --licence MIT
-alice evaluate-matcher matcher2 store --landmarks "$data/landmarks.csv" --split test --out matcher-test.json
+for matcher in matcher1 matcher2; do
+  for mode in robust direct; do
+    alice evaluate-matcher $matcher store --landmarks "$data/landmarks.csv" --split val --mode $mode --out $matcher-val-$mode.json
+  done
+done
 
 # Alice, on the pairs of the second matcher and from its trunk.
 alice pair store matcher2 pairs2
@@ -30,3 +34,9 @@ for model in linear-5 linear-20 alice-5 scratch-5 alice-20 scratch-20; do
     alice evaluate $model store --split $split --json > $model-$split.json
   done
 done
+
+# What the matcher foretells of its own errors, learned on the landmarks of `train`; then test, once.
+alice calibrate-matcher matcher2 store --landmarks "$data/landmarks.csv" --split train --max-pairs 120
+alice evaluate-matcher matcher2 store --landmarks "$data/landmarks.csv" --split test --out matcher-test.json
+alice evaluate-matcher matcher2 store --landmarks "$data/landmarks.csv" --split test --mode direct --no-baselines \
+  --out matcher-test-direct.json
