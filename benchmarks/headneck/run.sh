@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The head-and-neck run of docs/how-to/head-and-neck.md: bash benchmarks/headneck/run.sh DATA OUT
-# About an hour on two CPU cores. Every command goes on where it stopped when the script is started again.
+# 70 minutes of one CPU thread up to the encoder (benchmarks/results/headneck). Every command goes on where it stopped when the script is started again.
 set -euo pipefail
 data=$1 out=$2
 mkdir -p "$out" && cd "$out"
