@@ -11,6 +11,7 @@ from alice3d.nn.layers import Conv3, sincos_position
 SMALL = {
     "resunet": {"widths": [4, 8, 8, 12], "blocks": [1, 1, 1]},
     "vit": {"patch": 8, "width": 24, "depth": 3, "heads": 2},
+    "swin": {"width": 6, "depths": [2, 2, 2], "heads": [1, 2, 2], "window": 4},
 }
 
 
@@ -116,6 +117,10 @@ def test_pyramid_network_gives_unit_vectors_at_half_and_an_eighth():
         ("resunet", {"widths": [4, 8]}, "one longer"),
         ("vit", {"size": "huge"}, "tiny, small, base"),
         ("vit", {"width": 25, "heads": 2}, "multiple"),
+        ("vit", {"registers": -1}, "negative"),
+        ("swin", {"depths": [2, 2], "heads": [3]}, "one entry a scale"),
+        ("swin", {"width": 9, "heads": [2, 2, 2]}, "multiple"),
+        ("swin", {"window": 1}, "at least 2"),
     ],
 )
 def test_wrong_names_and_options_are_refused_in_one_line(name, options, word):

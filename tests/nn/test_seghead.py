@@ -10,10 +10,11 @@ from alice3d.nn.seghead import ConvStem, LinearSegmentationNet, SegmentationNet,
 
 RESUNET = ("resunet", {"widths": [4, 6, 8], "blocks": [1, 1]})
 VIT8 = ("vit", {"patch": 8, "width": 24, "depth": 4, "heads": 2})
+SWIN = ("swin", {"width": 6, "depths": [1, 2], "heads": [1, 2], "window": 4})
 VIT6 = ("vit", {"patch": 6, "width": 24, "depth": 2, "heads": 2})
 
 
-@pytest.mark.parametrize(("name", "options"), [RESUNET, VIT8, VIT6])
+@pytest.mark.parametrize(("name", "options"), [RESUNET, VIT8, VIT6, SWIN])
 @pytest.mark.parametrize("head", ["unet", "linear"])
 def test_scores_every_voxel_and_trains_every_weight_of_the_head(name, options, head):
     torch.manual_seed(0)
@@ -43,7 +44,7 @@ def test_freezing_keeps_gradients_out_of_the_backbone():
     assert any(p.grad is not None for p in net.decoder.parameters())
 
 
-@pytest.mark.parametrize("described", [RESUNET, VIT6])
+@pytest.mark.parametrize("described", [RESUNET, VIT6, SWIN])
 def test_linear_head_classifies_the_features_read_at_each_voxel(described):
     torch.manual_seed(0)
     backbone = build_backbone(*_args(described)).eval()

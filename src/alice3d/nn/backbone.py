@@ -8,11 +8,12 @@ from typing import Any
 from alice3d.errors import UserError
 from alice3d.nn.base import Backbone
 from alice3d.nn.resunet import ResUNet
+from alice3d.nn.swin3d import Swin3D
 from alice3d.nn.vit3d import ViT3D
 
 __all__ = ["BACKBONES", "Backbone", "build_backbone"]
 
-BACKBONES: dict[str, type[Backbone]] = {"resunet": ResUNet, "vit": ViT3D}
+BACKBONES: dict[str, type[Backbone]] = {"resunet": ResUNet, "vit": ViT3D, "swin": Swin3D}
 
 
 def build_backbone(name: str, in_channels: int, options: dict[str, Any] | None = None) -> Backbone:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Backbone(nn.Module):
@@ -15,6 +19,9 @@ class Backbone(nn.Module):
         stride: voxels that a token spans along each axis; crop sides are multiples of it.
         channels: channels of `pyramid`'s maps, finest first.
         strides: their strides in voxels. Feature f of a map of stride s is centred on voxel (f + 0.5) s - 0.5.
+        checkpoint: keep only what enters a block and compute the rest again in the backward pass: a third more
+            computation for a fraction of the memory, with the same gradients. Backbones whose blocks support it take
+            it as an option.
     """
 
     in_channels: int
@@ -22,6 +29,16 @@ class Backbone(nn.Module):
     stride: int
     channels: list[int]
     strides: list[int]
+    checkpoint: bool = False
+
+    def through(self, block: nn.Module, x: Tensor) -> Tensor:
+        """`block(x)`, recomputed in the backward pass where `checkpoint` asks for it."""
+        if self.checkpoint and torch.is_grad_enabled():
+            # The blocks draw nothing at random, so no random state need be kept.
+            out: Any = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+        else:
+            out = block(x)
+        return out  # type: ignore[no-any-return]
 
     def tokens(
         self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"] | None = None

@@ -22,14 +22,14 @@ class PyramidHead(nn.Module):
     """Top-down road over maps at strides 2, 4 and 8 (feature pyramid network, Lin et al., CVPR 2017).
 
     Args:
-        channels: of the backbone's maps at strides 1, 2, 4, 8.
+        channels: of the backbone's maps, the last three of which lie at strides 2, 4, 8.
         fine_width: channels of the fine embedding, at stride 2.
         coarse_width: channels of the coarse embedding, at stride 8.
     """
 
     def __init__(self, channels: list[int], *, fine_width: int = 32, coarse_width: int = 64) -> None:
         super().__init__()
-        _, two, four, eight = channels
+        two, four, eight = channels[-3:]
         self.lateral2 = nn.Conv3d(two, fine_width, 1)
         self.lateral4 = nn.Conv3d(four, coarse_width, 1)
         self.lateral8 = nn.Conv3d(eight, coarse_width, 1)
@@ -39,7 +39,7 @@ class PyramidHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Pyramid to [fine (b, f, x/2, …), coarse (b, c, x/8, …)], float32, unit length over channels."""
-        _, two, four, eight = maps
+        two, four, eight = maps[-3:]
         top8 = self.lateral8(eight)
         top4 = self.lateral4(four) + _upsample(top8)
         top2 = self.lateral2(two) + _upsample(self.narrow(top4))
@@ -47,7 +47,7 @@ class PyramidHead(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Embedding of the deepest map alone, for backbones whose maps all have one stride (ViT)."""
+    """Embedding of the deepest map alone, for backbones without the finer strides (ViT)."""
 
     def __init__(self, channels: list[int], *, width: int = 64) -> None:
         super().__init__()
@@ -59,8 +59,8 @@ class TokenHead(nn.Module):
 
 
 def has_pyramid(backbone: Backbone) -> bool:
-    """Whether a backbone gives the scales that fine and coarse embeddings need."""
-    return backbone.strides == [1, 2, 4, 8]
+    """Whether a backbone gives the scales that fine and coarse embeddings need (residual U-Net, Swin of patch 2)."""
+    return backbone.strides[-3:] == [2, 4, 8]
 
 
 def dense_head(backbone: Backbone) -> nn.Module:
@@ -84,7 +84,7 @@ class FPN3D(nn.Module):
 
     def __init__(self, backbone: Backbone, *, fine_width: int = 32, coarse_width: int = 64) -> None:
         super().__init__()
-        if not has_pyramid(backbone):
+        if backbone.strides != [1, 2, 4, 8]:  # what a scan is embedded piece by piece with must not know its pieces
             raise ValueError(f"the matcher needs a backbone with strides 1, 2, 4, 8; got {backbone.strides}")
         self.backbone = backbone
         self.head = PyramidHead(backbone.channels, fine_width=fine_width, coarse_width=coarse_width)

@@ -11,6 +11,13 @@ from torch.nn import functional as F
 from alice3d.nn.base import Backbone
 from alice3d.nn.layers import ChannelNorm, Conv3, ResidualBlock, take_visible
 
+SIZES = {
+    "small": ((16, 32, 64, 128), (1, 2, 2)),
+    "medium": ((32, 64, 128, 256), (1, 2, 2)),
+    "large": ((32, 64, 128, 256), (2, 4, 4)),
+}
+"""Name to (widths, blocks): small learns in minutes of a CPU, the others are for a GPU."""
+
 
 class ResUNet(Backbone):
     """Four scales of residual blocks; the deep grid's features are the tokens.
@@ -21,17 +28,29 @@ class ResUNet(Backbone):
 
     Args:
         in_channels: channels of the volume.
+        size: `small`, `medium` or `large`.
         widths: channels at strides 1, 2, 4, 8. Full resolution dominates the cost, so it stays thin.
-        blocks: residual blocks at strides 2, 4, 8; stride 1 has the stem convolution alone.
+        blocks: residual blocks at strides 2, 4, 8; stride 1 has the stem convolution alone. Both override the named
+            size where given.
+        checkpoint: see `Backbone`.
     """
 
     def __init__(
-        self, *, in_channels: int = 1, widths: Sequence[int] = (16, 32, 64, 128), blocks: Sequence[int] = (1, 2, 2)
+        self,
+        *,
+        in_channels: int = 1,
+        size: str = "small",
+        widths: Sequence[int] | None = None,
+        blocks: Sequence[int] | None = None,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
+        if size not in SIZES:
+            raise ValueError(f"size {size!r} is unknown; known are {', '.join(SIZES)}")
+        widths, blocks = widths or SIZES[size][0], blocks or SIZES[size][1]
         if len(widths) != len(blocks) + 1:
             raise ValueError(f"widths {list(widths)} must be one longer than blocks {list(blocks)}")
-        self.in_channels = in_channels
+        self.in_channels, self.checkpoint = in_channels, checkpoint
         self.channels = list(widths)
         self.strides = [2**level for level in range(len(widths))]
         self.width = widths[-1]
@@ -58,7 +77,7 @@ class ResUNet(Backbone):
         for down, stage in zip(self.down, self.stages, strict=True):
             x = hide(down(maps[-1]))
             for block in stage:  # type: ignore[attr-defined]
-                x = hide(block(x))
+                x = hide(self.through(block, x))
             maps.append(x)
         return maps
 

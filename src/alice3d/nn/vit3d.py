@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from alice3d.nn.base import Backbone
-from alice3d.nn.layers import TransformerBlock, sincos_position, take_visible
+from alice3d.nn.layers import TransformerBlock, sincos_position
 
 SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
 """Name to (width, depth, heads), as in DeiT (Touvron et al., ICML 2021)."""
@@ -21,6 +22,9 @@ class ViT3D(Backbone):
         patch: voxels a side of a patch.
         size: `tiny`, `small` or `base`.
         width, depth, heads: each overrides the named size where given.
+        registers: further learned tokens that belong to no place. Without them large, long-trained ViTs keep global
+            notes in tokens of dull patches, which harms dense tasks (Darcet et al., ICLR 2024, who take 4).
+        checkpoint: see `Backbone`.
     """
 
     def __init__(
@@ -32,10 +36,16 @@ class ViT3D(Backbone):
         width: int | None = None,
         depth: int | None = None,
         heads: int | None = None,
+        registers: int = 0,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if size not in SIZES:
             raise ValueError(f"size {size!r} is unknown; known are {', '.join(SIZES)}")
+        if patch < 1:
+            raise ValueError(f"patch {patch} must be at least 1")
+        if registers < 0:
+            raise ValueError(f"registers {registers} must not be negative")
         default_width, default_depth, default_heads = SIZES[size]
         self.width = width or default_width
         count = depth or default_depth
@@ -43,41 +53,62 @@ class ViT3D(Backbone):
         self.stride = patch
         self.channels = [self.width] * 4
         self.strides = [patch] * 4
+        self.checkpoint = checkpoint
         self.embed = nn.Conv3d(in_channels, self.width, patch, stride=patch)
         self.class_token = nn.Parameter(torch.zeros(1, 1, self.width))
+        self.registers = nn.Parameter(torch.zeros(1, registers, self.width)) if registers else None
         self.blocks = nn.ModuleList([TransformerBlock(self.width, heads or default_heads) for _ in range(count)])
         self.norm = nn.LayerNorm(self.width)
         # Four evenly spaced depths feed a decoder with skips (UNETR, Hatamizadeh et al., WACV 2022).
         self.taps = [max(1, round(count * share / 4)) for share in (1, 2, 3, 4)]
         nn.init.trunc_normal_(self.class_token, std=0.02)
+        if self.registers is not None:
+            nn.init.trunc_normal_(self.registers, std=0.02)
 
     def _enter(self, volume: Tensor, visible: Tensor | None) -> Tensor:
-        grid = self.token_grid(volume.shape[2:])
-        x_bnd = self.embed(volume).flatten(2).transpose(1, 2)
-        x_bnd = x_bnd + sincos_position(grid, self.width, device=x_bnd.device).to(x_bnd.dtype)
+        """Tokens (b, prefix + patches, width): the class token and the registers come first.
+
+        The embedding is a convolution whose stride is its kernel, computed as one matrix product over the patches
+        that are seen: hidden ones are dropped before it.
+        """
+        grid, side = self.token_grid(volume.shape[2:]), self.stride
+        b, c = volume.shape[:2]
+        cut = volume.reshape(b, c, grid[0], side, grid[1], side, grid[2], side)
+        patches = cut.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(b, -1, c * side**3)
+        position = sincos_position(grid, self.width, device=volume.device)
         if visible is not None:
-            x_bnd = take_visible(x_bnd, visible)
-        return torch.cat([self.class_token.expand(len(x_bnd), -1, -1).to(x_bnd.dtype), x_bnd], dim=1)
+            rows = visible.flatten().nonzero()[:, 0]
+            patches = patches.flatten(0, 1)[rows].view(b, -1, patches.shape[2])
+            position = position[rows % len(position)].view(b, -1, self.width)
+        x_bnd = F.linear(patches, self.embed.weight.flatten(1), self.embed.bias)
+        first = [token.expand(b, -1, -1) for token in (self.class_token, self.registers) if token is not None]
+        return torch.cat([*(token.to(x_bnd.dtype) for token in first), x_bnd + position.to(x_bnd.dtype)], dim=1)
+
+    def _run(self, volume: Tensor, visible: Tensor | None) -> list[Tensor]:
+        """Patch tokens after the tapped blocks, then the class token and the patch tokens at the end, normalised."""
+        x_bnd = self._enter(volume, visible)
+        first = 1 + (0 if self.registers is None else self.registers.shape[1])
+        taps = []
+        for depth, block in enumerate(self.blocks, start=1):
+            x_bnd = self.through(block, x_bnd)
+            taps += [x_bnd[:, first:]] * self.taps[:3].count(depth)  # a net of fewer than four blocks gives some twice
+        x_bnd = self.norm(x_bnd)
+        return [*taps, x_bnd[:, 0], x_bnd[:, first:]]
 
     def tokens(
         self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"] | None = None
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b v d"]]:
         """See `Backbone.tokens`."""
-        x_bnd = self._enter(volume, visible)
-        for block in self.blocks:
-            x_bnd = block(x_bnd)
-        x_bnd = self.norm(x_bnd)
-        return x_bnd[:, 0], x_bnd[:, 1:]
+        *_, class_token, patches = self._run(volume, visible)
+        return class_token, patches
 
     def pyramid(self, volume: Float[Tensor, "b c x y z"]) -> list[Tensor]:
         """Token maps of four depths, shallow first, all at the patch's stride."""
+        return self.whole(volume)[2]
+
+    def whole(self, volume: Float[Tensor, "b c x y z"]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """See `Backbone.whole`: one pass gives all."""
+        *taps, class_token, patches = self._run(volume, None)
         grid = self.token_grid(volume.shape[2:])
-        x_bnd = self._enter(volume, None)
-        maps = []
-        for depth, block in enumerate(self.blocks, start=1):
-            x_bnd = block(x_bnd)
-            if depth in self.taps:
-                out = self.norm(x_bnd) if depth == len(self.blocks) else x_bnd
-                level = out[:, 1:].transpose(1, 2).reshape(len(out), self.width, *grid)
-                maps += [level] * self.taps.count(depth)  # a net of fewer than four blocks gives some twice
-        return maps
+        maps = [tap.transpose(1, 2).reshape(len(tap), self.width, *grid) for tap in (*taps, patches)]
+        return class_token, patches, maps
