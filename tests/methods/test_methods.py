@@ -24,6 +24,7 @@ CROP, PATCH = 16, 8
 BACKBONES = {
     "resunet": ("resunet", {"widths": [4, 6, 8, 12], "blocks": [1, 1, 1]}),
     "vit": ("vit", {"patch": PATCH, "width": 24, "depth": 2, "heads": 2}),
+    "swin": ("swin", {"width": 6, "depths": [1, 2, 1], "heads": [1, 2, 2], "window": 4}),
 }
 SMALL = {"casa_heads": 2, "decoder_width": 12, "decoder_depth": 1, "decoder_heads": 2}
 HEADS = {"prototypes": 16, "hidden": 16, "bottleneck": 8}
@@ -56,7 +57,7 @@ def alice(kind: str = "resunet", **options: Any) -> Alice:
     return Alice(build_backbone(name, 1, backbone_options), config, crop=CROP, total_steps=10)
 
 
-@pytest.mark.parametrize("kind", ["resunet", "vit"])
+@pytest.mark.parametrize("kind", BACKBONES)
 def test_alice_reaches_every_online_weight_and_no_target_weight(kind: str) -> None:
     method = alice(kind)
     assert isinstance(method, Method)
@@ -187,7 +188,7 @@ def test_sam_learns_to_match_and_averages() -> None:
     assert method.encoder() is method.averaged.backbone
 
 
-@pytest.mark.parametrize("kind", ["resunet", "vit"])
+@pytest.mark.parametrize("kind", BACKBONES)
 def test_mae_learns_to_rebuild(kind: str) -> None:
     torch.manual_seed(0)
     config = MAEConfig(decoder_width=24, decoder_depth=1, decoder_heads=2)
