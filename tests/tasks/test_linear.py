@@ -17,7 +17,8 @@ from alice3d.nn.backbone import build_backbone
 from alice3d.nn.seghead import LinearSegmentationNet
 from alice3d.tasks import linear
 from alice3d.tasks.crops import class_values
-from alice3d.tasks.linear import LinearFit, Voxels, draw_by_stratum, pieces_of, solve_linear, strata_of
+from alice3d.tasks.linear import LinearFit, Voxels, draw_by_stratum, solve_linear, strata_of
+from alice3d.tasks.pieces import pieces_of
 from alice3d.tasks.settings import LinearSettings
 
 RESUNET = ("resunet", {"widths": [4, 6, 8, 8]})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from alice3d.data.volumes import case_grid, read_grid, read_label_grid
 from alice3d.geometry import Grid, centred_grid
 from alice3d.nn.seghead import LinearSegmentationNet, features_at, reading_window
 from alice3d.tasks.crops import classes_of, contoured_classes
+from alice3d.tasks.pieces import Piece, read_pyramids
 from alice3d.tasks.settings import LinearSettings
 
 # Shape suffixes: n voxels, f features, k classes (0 is background), xyz voxels.
@@ -41,50 +41,6 @@ class Voxels:
     classes: Tensor
     contoured: Tensor
     weight: Tensor
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A box of a scan whose pyramid is read at once, and the part of it that no other box reads.
-
-    Attributes:
-        low: (3,) first voxel of the box in the padded scan.
-        side: (3,) voxels of the box.
-        own_low, own_high: (3,) the part of the scan, start <= index < stop, that this box answers for.
-    """
-
-    low: tuple[int, ...]
-    side: tuple[int, ...]
-    own_low: tuple[int, ...]
-    own_high: tuple[int, ...]
-
-    @property
-    def own(self) -> tuple[slice, ...]:
-        """What it answers for, in the scan."""
-        return tuple(slice(a, b) for a, b in zip(self.own_low, self.own_high, strict=True))
-
-    @property
-    def inner(self) -> tuple[slice, ...]:
-        """What it answers for, in the box."""
-        return tuple(slice(a - at, b - at) for a, b, at in zip(self.own_low, self.own_high, self.low, strict=True))
-
-
-def pieces_of(shape: tuple[int, ...], stride: int, window: int | None) -> list[Piece]:
-    """Boxes that share a scan out: one, or half-overlapping windows of which each answers for its middle.
-
-    Args:
-        shape: of the scan.
-        stride: sides of boxes are multiples of it.
-        window: voxels a side; None reads the scan whole.
-    """
-    axes = []
-    for length in shape:
-        side = -(-(window or length) // stride) * stride
-        last = max(length - side, 0)
-        starts = [*range(0, last, max(side // 2, 1)), last]
-        borders = [0, *((a + b + side) // 2 for a, b in itertools.pairwise(starts)), length]
-        axes.append([(start, side, *own) for start, own in zip(starts, itertools.pairwise(borders), strict=True)])
-    return [Piece(*zip(*axis_parts, strict=True)) for axis_parts in itertools.product(*axes)]
 
 
 MAX_VOXELS = 300_000
@@ -195,15 +151,7 @@ class LinearFit:
         return change_intensity(image_cxyz, 1.0, rng), classes_xyz
 
     def _pyramids(self, image_cxyz: NDArray[np.float32]) -> Iterator[tuple[Piece, list[Tensor]]]:
-        image = torch.from_numpy(image_cxyz)
-        shape = tuple(image.shape[1:])
-        lowest = image.amin(dim=(1, 2, 3), keepdim=True)  # pads as prediction does
-        whole = image[0].numel() <= self.whole_voxels
-        for piece in pieces_of(shape, self.net.stride, None if whole else self.window):
-            box = image[:, *(slice(a, a + n) for a, n in zip(piece.low, piece.side, strict=True))]
-            ends = [(0, n - have) for n, have in zip(piece.side, box.shape[1:], strict=True)]
-            padded = F.pad(box - lowest, [value for pair in reversed(ends) for value in pair]) + lowest
-            yield piece, self.net.backbone.pyramid(padded[None].to(self.device))
+        return read_pyramids(self.net.backbone, image_cxyz, self.window, self.whole_voxels, self.device)
 
 
 def strata_of(classes_xyz: NDArray[np.int64], classes: int, reach: int = 3) -> NDArray[np.int64]:
