@@ -24,7 +24,12 @@ def run(config: FinetuneConfig) -> dict[str, Any]:
     if state == "done":
         console.say(f"{config.out}: already done")
         return outputs.earlier_result(config.out)
-    result, net, card = finetune(job, state)
+    validate = None
+    if config.validate_every and config.head != "linear":
+        from alice3d.evaluation.learning import SegmentationCheck
+
+        validate = SegmentationCheck(job)
+    result, net, card = finetune(job, state, validate)
     save_weights(config.out, "model", net.state_dict(), card)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
     outputs.finish(config.out, done)

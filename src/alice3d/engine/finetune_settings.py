@@ -14,7 +14,13 @@ from alice3d.tasks.settings import LinearSettings, SegmentationSettings
 class FinetuneSettings(TrainingConfig, SegmentationSettings, LinearSettings):
     """Everything that makes a segmenter out of labelled cases."""
 
-    uncounted: ClassVar[frozenset[str]] = TrainingConfig.uncounted | {"store", "encoder"}
+    uncounted: ClassVar[frozenset[str]] = TrainingConfig.uncounted | {
+        "store",
+        "encoder",
+        "validate_every",
+        "validate_split",
+        "validate_cases",
+    }
     store: Path
     """Store with labelled cases, made by `alice prepare --labels`."""
     task: Literal["segmentation"] = "segmentation"
@@ -23,8 +29,9 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, LinearSettings):
     """Encoder or matcher to start from (folder, file or shipped name); left out, the net learns from scratch."""
     labels: Annotated[int, Field(ge=1)] | None = None
     """Number of labelled cases to learn from, a seeded draw of the split; left out, all of them."""
-    head: Literal["unet", "linear"] = "unet"
-    """unet: a decoder with skips, all weights learn; linear: one layer on the frozen encoder, solved in seconds."""
+    head: Literal["unet", "linear", "both"] = "unet"
+    """unet: a decoder with skips, all weights learn; linear: one layer on the frozen encoder, solved in seconds; both:
+    the solved layer first, then all weights learn, the decoder as a correction of it."""
     split: str = "train"
     """Split that labelled cases come from."""
     windows: str = "-200:300,-1000:1000"
@@ -53,5 +60,11 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, LinearSettings):
     """Share of the crops that lie anywhere in the body; the others are centred near each structure in turn."""
     mirror: bool = False
     """Flip left and right of every other crop; wrong where a structure has a side."""
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    """Score the model so far on a few cases every so many steps, into log.jsonl; 0 = never. Training is the same."""
+    validate_split: str = "val"
+    """Split that those cases come from."""
+    validate_cases: Annotated[int, Field(ge=1)] = 3
+    """Number of those cases: always the same ones, whatever the seed."""
     licence: str = "unknown"
     """Licence of the scans, kept in the card of the model."""

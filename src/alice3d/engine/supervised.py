@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import yaml
@@ -15,14 +16,15 @@ from alice3d.config import Config
 from alice3d.data import leakage
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
+from alice3d.engine import parallel
+from alice3d.engine.checkpoint import checkpoints
 from alice3d.engine.device import resolve_device
 from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.engine.fit import FitResult, fit
-from alice3d.engine.selfsupervised import intensity_rule, sha256_of, source_commit
+from alice3d.engine.selfsupervised import source_commit
+from alice3d.engine.starting import crop_side, starting_backbone, tell_of_seen
 from alice3d.errors import UserError
-from alice3d.nn.backbone import Backbone, build_backbone
-from alice3d.nn.seghead import POSITION_FREE, LinearSegmentationNet, SegmentationNet, build_segmenter
-from alice3d.nn.weights import find_weights, load_encoder
+from alice3d.nn.seghead import JointSegmentationNet, LinearSegmentationNet, SegmentationNet, build_segmenter
 from alice3d.tasks.crops import CropSettings, SegmentationSamples, class_values
 from alice3d.tasks.linear import LinearFit
 from alice3d.tasks.segmentation import (
@@ -33,9 +35,17 @@ from alice3d.tasks.segmentation import (
     start_from_frequencies,
 )
 
-DEFAULT_CROP = 32
-KEPT_OF_ENCODER = ("method", "init", "partner", "steps", "batch", "loss", "seed", "crop", "licence", "source_commit")
-"""What a model's card repeats of its encoder's."""
+Validate = Callable[[nn.Module], dict[str, float]]
+"""A net in evaluation mode to its scores by name, such as `val_dice`."""
+TRUNK_OPTIONS = ("backbone_rate", "head_first", "warm_head", "layer_decay", "freeze_norms")
+
+
+class Trained(Protocol):
+    """A task that can say what would be written now."""
+
+    def trained(self) -> nn.Module:
+        """The averaged net, or the net itself."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,9 +90,9 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
     if lacking:
         console.warn(f"no chosen case shows {', '.join(lacking)}: the model will not know it")
     torch.manual_seed(config.seed)  # initial weights
-    backbone, rule, spacing_mm, described = _backbone(config, store)
-    crop = _crop(config, backbone, described["encoder"])
-    if config.head == "unet" and crop == backbone.stride and config.batch == 1:
+    backbone, rule, spacing_mm, described = starting_backbone(config, store)
+    crop = crop_side(config, backbone, described["encoder"])
+    if config.head != "linear" and crop == backbone.stride and config.batch == 1:
         raise UserError(
             "--batch: one crop of a single token leaves nothing to normalise over; take 2 or a larger --crop"
         )
@@ -103,63 +113,20 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
         "source_commit": source_commit(),
     }
     encoder = described["encoder"]
-    known = leakage.leaked(encoder or {}, cases)
-    if known:  # the usual road, and worth knowing when these scans are scored
-        some = ", ".join(known[: leakage.SHOWN]) + (", ..." if len(known) > leakage.SHOWN else "")
-        console.say(f"The encoder saw {len(known)} of these {len(cases)} scans before, without their labels ({some}).")
+    tell_of_seen(encoder, cases)
     settings = config.settings(store=store.checksum, encoder=encoder["sha256"] if encoder else None)
     return FinetuneJob(config, net, store, cases, values, rule, spacing_mm, crop, settings, card)
 
 
-def _backbone(
-    config: FinetuneSettings, store: Store
-) -> tuple[Backbone, IntensityRule, tuple[float, float, float], dict[str, Any]]:
-    """Backbone, intensity rule, spacing, and what the card says of them; from the encoder, or fresh."""
-    stored_mm = store.spec.spacing_mm
-    if config.encoder is None:
-        rule = intensity_rule(store, config.windows)
-        options = dict(config.backbone_options)
-        backbone = build_backbone(config.backbone, rule.channels, options)
-        named = {"name": config.backbone, "options": options, "in_channels": rule.channels}
-        return backbone, rule, stored_mm, {"backbone": named, "encoder": None}
-    path = find_weights(config.encoder, "encoder", "matcher")
-    backbone, card = load_encoder(path)
-    rule = IntensityRule(**card["intensity"])
-    if rule.modality != store.spec.modality:
-        console.warn(f"the encoder learnt from {rule.modality.upper()}, the store holds {store.spec.modality.upper()}")
-        rule = intensity_rule(store, config.windows)
-        if rule.channels != backbone.in_channels:
-            raise UserError(
-                f"--encoder: it takes {backbone.in_channels} channels, the store's {store.spec.modality.upper()} has "
-                f"{rule.channels}; give an encoder of this modality"
-            )
-    x, y, z = (float(mm) for mm in card["spacing_mm"])
-    if any(abs(a - b) > 1e-3 * b for a, b in zip((x, y, z), stored_mm, strict=True)):
-        shown = [" x ".join(f"{mm:g}" for mm in spacing) for spacing in ((x, y, z), stored_mm)]
-        console.say(f"Reading at the encoder's spacing of {shown[0]} mm; the store has {shown[1]} mm.")
-    summary = {key: card[key] for key in (*KEPT_OF_ENCODER, "cases") if key in card}
-    summary |= {"kind": card["kind"], "sha256": sha256_of(path)}
-    return backbone, rule, (x, y, z), {"backbone": card["backbone"], "encoder": summary}
-
-
-def _crop(config: FinetuneSettings, backbone: Backbone, encoder: dict[str, Any] | None) -> int:
-    stride = backbone.stride
-    if not config.crop:
-        usual = DEFAULT_CROP
-        if encoder is not None and not isinstance(backbone, POSITION_FREE):
-            usual = int(encoder.get("crop", DEFAULT_CROP))
-        return -(-usual // stride) * stride
-    if config.crop % stride:
-        raise UserError(f"--crop: {config.crop} voxels is no multiple of the backbone's stride {stride}")
-    return config.crop
-
-
-def finetune(job: FinetuneJob, state: outputs.State) -> tuple[FitResult, nn.Module, dict[str, Any]]:
-    """Train the head and, with `unet`, the backbone; the output folder is claimed just before the first write.
+def finetune(
+    job: FinetuneJob, state: outputs.State, validate: Validate | None = None
+) -> tuple[FitResult, nn.Module, dict[str, Any]]:
+    """Train the head and, but for `linear`, the backbone; the output folder is claimed just before the first write.
 
     Args:
         job: what `prepare_finetuning` made.
         state: what `outputs.check` said of the folder.
+        validate: scores of a net, taken every `validate_every` steps and after the last; they go into the log.
 
     Returns:
         what is said of the run, the trained net, and its card.
@@ -177,21 +144,48 @@ def finetune(job: FinetuneJob, state: outputs.State) -> tuple[FitResult, nn.Modu
     else:
         assert isinstance(job.net, SegmentationNet)
         samples = _samples(job)
-        start_from_frequencies(job.net, samples)
+        if not isinstance(job.net, JointSegmentationNet):
+            start_from_frequencies(job.net, samples)
+        elif not checkpoints(config.out / "checkpoints"):  # a run that goes on has moved on from the solution
+            probe = LinearSegmentationNet(job.net.backbone, job.net.classes)
+            _solve_linear(job, probe, device, claim)
+            state = "started"
+            job.net.linear.load_state_dict(probe.linear.state_dict())
         task = SegmentationTask(job.net, config, total_steps=config.steps, pretrained=config.encoder is not None)
-        result = fit(task, samples, config, device=device, claim=claim)
+        result = fit(task, samples, config, device=device, claim=claim, watch=watched(task, config, validate))
         net = task.trained()
-    options = _plain(config, ("steps", "batch", "learning_rate", "structure_weight", "average"))
-    if config.head == "linear":
-        options = _plain(
-            config, ("ridge", "linear_voxels", "linear_views", "linear_rounds", "linear_iterations", "structure_weight")
-        )
-    elif config.encoder is not None:
-        options |= _plain(config, ("backbone_rate", "head_first"))
+    options = {} if config.head == "linear" else plain(config, ("steps", "batch", "learning_rate", "average"))
+    options |= plain(config, ("structure_weight",))
+    if config.head != "unet":
+        options |= plain(config, ("ridge", "linear_voxels", "linear_views", "linear_rounds", "linear_iterations"))
+    if config.head != "linear" and config.encoder is not None:
+        options |= plain(config, TRUNK_OPTIONS)
     return result, net.eval(), {**job.card, "training": options, "steps": result.steps, "loss": result.loss}
 
 
-def _plain(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
+def watched(
+    task: Trained, config: FinetuneSettings, validate: Validate | None
+) -> Callable[[int], dict[str, float]] | None:
+    """What the loop calls after each step: nothing, or the scores of what would be written by then."""
+    if validate is None or not config.validate_every:
+        return None
+
+    def watch(step: int) -> dict[str, float]:
+        if (step % config.validate_every and step != config.steps) or parallel.rank():
+            return {}
+        net = task.trained()
+        learning = net.training
+        scores = validate(net.eval())
+        net.train(learning)
+        shown = ", ".join(f"{name.removeprefix('val_')} {value:.3f}" for name, value in scores.items())
+        console.say(f"Step {step}: {shown} on {config.validate_split}")
+        return scores
+
+    return watch
+
+
+def plain(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
+    """Those settings that a card repeats."""
     return {name: getattr(config, name) for name in names}
 
 

@@ -1,8 +1,6 @@
-"""From a backbone's pyramid to a class score for every voxel: a decoder with skips, or one linear layer."""
+"""From a backbone's pyramid to a class score for every voxel: a decoder with skips, one linear layer, or both."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -157,8 +155,15 @@ class SegmentationNet(nn.Module):
         self, volume: Float[Tensor, "b c x y z"], *, freeze_backbone: bool = False
     ) -> Float[Tensor, "b k x y z"]:
         """Class scores (before softmax) of every voxel; `freeze_backbone` lets no gradient into the backbone."""
+        return self.decode(volume, self.pyramid(volume, freeze_backbone))
+
+    def pyramid(self, volume: Float[Tensor, "b c x y z"], freeze_backbone: bool) -> list[Tensor]:
+        """The backbone's maps; with `freeze_backbone` no gradient flows into it."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_backbone):
-            pyramid = self.backbone.pyramid(volume)
+            return self.backbone.pyramid(volume)
+
+    def decode(self, volume: Float[Tensor, "b c x y z"], pyramid: list[Tensor]) -> Float[Tensor, "b k x y z"]:
+        """Class scores from the backbone's maps of a volume."""
         grouped: dict[int, list[Tensor]] = {}
         for level, stride in zip(pyramid, self.backbone.strides, strict=True):
             grouped.setdefault(stride, []).append(level)
@@ -193,14 +198,54 @@ class LinearSegmentationNet(nn.Module):
 
     def classify(self, pyramid: list[Tensor], shape: tuple[int, ...]) -> Float[Tensor, "b k x y z"]:
         """Class scores of every voxel of a volume of `shape`, from the backbone's maps of it."""
-        logits = self.linear.bias[None, :, None, None, None]
-        pieces = torch.split(self.linear.weight, self.backbone.channels, dim=1)
-        for level, weight in zip(pyramid, pieces, strict=True):
-            scores = F.conv3d(level.float(), weight[:, :, None, None, None])
-            if scores.shape[2:] != shape:
-                scores = F.interpolate(scores, size=shape, mode="trilinear", align_corners=False)
-            logits = logits + scores
-        return logits
+        return linear_scores(self.linear, self.backbone.channels, pyramid, shape)
+
+
+class JointSegmentationNet(SegmentationNet):
+    """A linear layer over the pyramid, as in `LinearSegmentationNet`, and a decoder that corrects it: a sum of scores.
+
+    The linear layer is solved on the frozen backbone before anything else learns, and the decoder's last layer begins
+    at zero: training starts from what the backbone already knows instead of from noise.
+
+    Args:
+        backbone: gives the pyramid; sides of a volume are multiples of its `stride`.
+        classes: background included.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__(backbone, classes)
+        self.linear = nn.Linear(sum(backbone.channels), classes)
+        assert self.decoder.classify.bias is not None
+        nn.init.zeros_(self.decoder.classify.weight)
+        nn.init.zeros_(self.decoder.classify.bias)
+
+    def forward(
+        self, volume: Float[Tensor, "b c x y z"], *, freeze_backbone: bool = False
+    ) -> Float[Tensor, "b k x y z"]:
+        """Class scores (before softmax) of every voxel; `freeze_backbone` lets no gradient into the backbone."""
+        pyramid = self.pyramid(volume, freeze_backbone)
+        known = linear_scores(self.linear, self.backbone.channels, pyramid, tuple(volume.shape[2:]))
+        return known + self.decode(volume, pyramid)
+
+
+def linear_scores(
+    linear: nn.Linear, channels: list[int], pyramid: list[Tensor], shape: tuple[int, ...]
+) -> Float[Tensor, "b k x y z"]:
+    """Class scores of every voxel of a volume of `shape` by one layer over its maps, each read trilinearly.
+
+    Args:
+        linear: from all maps' channels, finest first, to classes.
+        channels: of the maps.
+        pyramid: maps (b, channels[i], …) of the volume.
+        shape: of the volume.
+    """
+    logits = linear.bias[None, :, None, None, None]
+    for level, weight in zip(pyramid, torch.split(linear.weight, channels, dim=1), strict=True):
+        scores = F.conv3d(level.float(), weight[:, :, None, None, None])
+        if scores.shape[2:] != shape:
+            scores = F.interpolate(scores, size=shape, mode="trilinear", align_corners=False)
+        logits = logits + scores
+    return logits
 
 
 def features_at(pyramid: list[Tensor], shape: tuple[int, ...], index_n3: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
@@ -221,6 +266,13 @@ def features_at(pyramid: list[Tensor], shape: tuple[int, ...], index_n3: Float[T
     return torch.cat(sampled, dim=1)[0, :, :, 0, 0].T
 
 
-def build_segmenter(backbone: Backbone, classes: int, head: Literal["unet", "linear"]) -> nn.Module:
-    """The network of a head's name: `unet` or `linear`."""
-    return SegmentationNet(backbone, classes) if head == "unet" else LinearSegmentationNet(backbone, classes)
+HEADS: dict[str, type[SegmentationNet] | type[LinearSegmentationNet]] = {
+    "unet": SegmentationNet,
+    "linear": LinearSegmentationNet,
+    "both": JointSegmentationNet,
+}
+
+
+def build_segmenter(backbone: Backbone, classes: int, head: str) -> nn.Module:
+    """The network of a head's name, one of `HEADS`."""
+    return HEADS[head](backbone, classes)

@@ -16,6 +16,7 @@ from alice3d.nn.ema import target_of, update_ema
 from alice3d.nn.seghead import SegmentationNet
 from alice3d.tasks.crops import SegmentationSamples
 from alice3d.tasks.settings import SegmentationSettings
+from alice3d.tasks.trunk import freeze_norms, frozen_steps, trunk_groups
 
 SINGLE_SHARE = 0.98
 """A structure counts as one piece where its largest piece holds this share of its voxels in every training case."""
@@ -110,8 +111,9 @@ class SegmentationTask(nn.Module):
         self.net = net
         self.settings = settings
         self.pretrained = pretrained
-        frozen_share = settings.head_first if settings.backbone_rate else 1.0
-        self.frozen_steps = round(frozen_share * total_steps) if pretrained else 0
+        self.frozen_steps = frozen_steps(settings, total_steps) if pretrained else 0
+        if pretrained and settings.freeze_norms:
+            freeze_norms(net.backbone)
         self.averaged = target_of(net) if settings.average else None
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -122,12 +124,12 @@ class SegmentationTask(nn.Module):
         )
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The backbone at its share of the rate, the head at the full rate."""
-        backbone = list(self.net.backbone.parameters())
-        own = {id(p) for p in backbone}
+        """The backbone at its share of the rate, layer by layer where asked; the head at the full rate."""
+        own = {id(p) for p in self.net.backbone.parameters()}
         head = [p for p in self.net.parameters() if id(p) not in own]
-        scale = self.settings.backbone_rate if self.pretrained else 1.0
-        return [{"params": head}, *([{"params": backbone, "lr_scale": scale}] if scale else [])]
+        if not self.pretrained:
+            return [{"params": head}, {"params": list(self.net.backbone.parameters()), "lr_scale": 1.0}]
+        return [{"params": head}, *trunk_groups(self.net.backbone, self.settings)]
 
     def after_step(self, step: int) -> None:
         """Move the averaged weights; the average starts quickly, so that the first steps do not linger."""

@@ -9,17 +9,28 @@ from pydantic import Field
 from alice3d.config import Config
 
 
-class SegmentationSettings(Config):
-    """What fine-tuning a segmenter adds to the loop's settings."""
+class TrunkSettings(Config):
+    """How a pre-trained backbone learns beside a new head."""
 
-    structure_weight: Annotated[float, Field(gt=0)] = 4.0
-    """Weight of a structure's voxel in the cross-entropy; background's is 1."""
     backbone_rate: Annotated[float, Field(ge=0)] = 0.3
     """Learning rate of a pre-trained backbone, as a share of the head's; from scratch all learn at the full rate."""
     head_first: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the steps in which a pre-trained backbone stands still while the new head learns."""
+    warm_head: Annotated[int, Field(ge=0)] | None = None
+    """The same as a number of steps; left out, `--head-first` decides."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Rate of each stage of a pre-trained backbone as a share of the next deeper one's; 1 = all alike."""
+    freeze_norms: bool = False
+    """Keep the scales and shifts of a pre-trained backbone's normalisation layers as they are."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Momentum of the moving average of the weights, which becomes the model; 0 = the last weights."""
+
+
+class SegmentationSettings(TrunkSettings):
+    """What fine-tuning a segmenter adds to the loop's settings."""
+
+    structure_weight: Annotated[float, Field(gt=0)] = 4.0
+    """Weight of a structure's voxel in the cross-entropy; background's is 1."""
 
 
 class LinearSettings(Config):

@@ -1,0 +1,80 @@
+"""What fine-tuning starts from, whatever the task: the backbone, how scans are read for it, and crops' size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alice3d import console
+from alice3d.data import leakage
+from alice3d.data.intensity import IntensityRule
+from alice3d.data.store import Case, Store
+from alice3d.engine.finetune_settings import FinetuneSettings
+from alice3d.engine.selfsupervised import intensity_rule, sha256_of
+from alice3d.errors import UserError
+from alice3d.nn.backbone import Backbone, build_backbone
+from alice3d.nn.seghead import POSITION_FREE
+from alice3d.nn.weights import find_weights, load_encoder
+
+DEFAULT_CROP = 32
+KEPT_OF_ENCODER = ("method", "init", "partner", "steps", "batch", "loss", "seed", "crop", "licence", "source_commit")
+"""What a model's card repeats of its encoder's."""
+
+
+def starting_backbone(
+    config: FinetuneSettings, store: Store
+) -> tuple[Backbone, IntensityRule, tuple[float, float, float], dict[str, Any]]:
+    """Backbone, intensity rule, spacing, and what the card says of them; from the encoder, or fresh.
+
+    Raises:
+        UserError: the encoder is missing, damaged, or of another modality; an option is wrong.
+    """
+    stored_mm = store.spec.spacing_mm
+    if config.encoder is None:
+        rule = intensity_rule(store, config.windows)
+        options = dict(config.backbone_options)
+        backbone = build_backbone(config.backbone, rule.channels, options)
+        named = {"name": config.backbone, "options": options, "in_channels": rule.channels}
+        return backbone, rule, stored_mm, {"backbone": named, "encoder": None}
+    path = find_weights(config.encoder, "encoder", "matcher")
+    backbone, card = load_encoder(path)
+    rule = IntensityRule(**card["intensity"])
+    if rule.modality != store.spec.modality:
+        console.warn(f"the encoder learnt from {rule.modality.upper()}, the store holds {store.spec.modality.upper()}")
+        rule = intensity_rule(store, config.windows)
+        if rule.channels != backbone.in_channels:
+            raise UserError(
+                f"--encoder: it takes {backbone.in_channels} channels, the store's {store.spec.modality.upper()} has "
+                f"{rule.channels}; give an encoder of this modality"
+            )
+    x, y, z = (float(mm) for mm in card["spacing_mm"])
+    if any(abs(a - b) > 1e-3 * b for a, b in zip((x, y, z), stored_mm, strict=True)):
+        shown = [" x ".join(f"{mm:g}" for mm in spacing) for spacing in ((x, y, z), stored_mm)]
+        console.say(f"Reading at the encoder's spacing of {shown[0]} mm; the store has {shown[1]} mm.")
+    summary = {key: card[key] for key in (*KEPT_OF_ENCODER, "cases") if key in card}
+    summary |= {"kind": card["kind"], "sha256": sha256_of(path)}
+    return backbone, rule, (x, y, z), {"backbone": card["backbone"], "encoder": summary}
+
+
+def crop_side(config: FinetuneSettings, backbone: Backbone, encoder: dict[str, Any] | None) -> int:
+    """Voxels a side of the crops: as asked, or the usual of the backbone.
+
+    Raises:
+        UserError: no multiple of the backbone's stride.
+    """
+    stride = backbone.stride
+    if not config.crop:
+        usual = DEFAULT_CROP
+        if encoder is not None and not isinstance(backbone, POSITION_FREE):
+            usual = int(encoder.get("crop", DEFAULT_CROP))
+        return -(-usual // stride) * stride
+    if config.crop % stride:
+        raise UserError(f"--crop: {config.crop} voxels is no multiple of the backbone's stride {stride}")
+    return config.crop
+
+
+def tell_of_seen(encoder: dict[str, Any] | None, cases: list[Case]) -> None:
+    """Say which of the cases the encoder saw in pre-training: worth knowing when they are scored."""
+    known = leakage.leaked(encoder or {}, cases)
+    if known:
+        some = ", ".join(known[: leakage.SHOWN]) + (", ..." if len(known) > leakage.SHOWN else "")
+        console.say(f"The encoder saw {len(known)} of these {len(cases)} scans before, without their labels ({some}).")
