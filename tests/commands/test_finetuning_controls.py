@@ -62,6 +62,14 @@ def test_the_last_score_is_that_of_the_model_written(tiny_store, tmp_path):
     assert last == pytest.approx(scored["dice"]["mean"], abs=1e-5)
 
 
+def test_a_replaced_run_leaves_nothing_to_go_on_from(tiny_store, tmp_path):
+    config = FinetuneConfig(store=tiny_store, out=tmp_path / "model", steps=3, **SMALL)
+    finetune.run(config)
+    replaced = config.model_copy(update={"steps": 4, "overwrite": True})
+    finetune.run(replaced)
+    assert [entry["step"] for entry in read_log(tmp_path / "model" / "log.jsonl")] == [0, 1, 2, 3]
+
+
 def test_head_both_goes_on_as_if_uninterrupted(tiny_store, tmp_path, monkeypatch):
     from alice3d.errors import WorkFailed
     from alice3d.tasks.segmentation import SegmentationTask

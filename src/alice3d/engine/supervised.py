@@ -121,7 +121,7 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
 def finetune(
     job: FinetuneJob, state: outputs.State, validate: Validate | None = None
 ) -> tuple[FitResult, nn.Module, dict[str, Any]]:
-    """Train the head and, but for `linear`, the backbone; the output folder is claimed just before the first write.
+    """Claim the output folder, then train the head and, but for `linear`, the backbone.
 
     Args:
         job: what `prepare_finetuning` made.
@@ -132,14 +132,10 @@ def finetune(
         what is said of the run, the trained net, and its card.
     """
     config = job.config
-
-    def claim() -> None:
-        outputs.begin(config.out, "model", job.settings, state=state, overwrite=config.overwrite)
-        outputs.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-
     device = resolve_device(config.device, config.threads)
+    claim(job.config, job.settings, state)
     if isinstance(job.net, LinearSegmentationNet):
-        result = _solve_linear(job, job.net, device, claim)
+        result = _solve_linear(job, job.net, device)
         net: nn.Module = job.net
     else:
         assert isinstance(job.net, SegmentationNet)
@@ -148,11 +144,10 @@ def finetune(
             start_from_frequencies(job.net, samples)
         elif not checkpoints(config.out / "checkpoints"):  # a run that goes on has moved on from the solution
             probe = LinearSegmentationNet(job.net.backbone, job.net.classes)
-            _solve_linear(job, probe, device, claim)
-            state = "started"
+            _solve_linear(job, probe, device)
             job.net.linear.load_state_dict(probe.linear.state_dict())
         task = SegmentationTask(job.net, config, total_steps=config.steps, pretrained=config.encoder is not None)
-        result = fit(task, samples, config, device=device, claim=claim, watch=watched(task, config, validate))
+        result = fit(task, samples, config, device=device, claim=already_claimed, watch=watched(task, config, validate))
         net = task.trained()
     options = {} if config.head == "linear" else plain(config, ("steps", "batch", "learning_rate", "average"))
     options |= plain(config, ("structure_weight",))
@@ -161,6 +156,17 @@ def finetune(
     if config.head != "linear" and config.encoder is not None:
         options |= plain(config, TRUNK_OPTIONS)
     return result, net.eval(), {**job.card, "training": options, "steps": result.steps, "loss": result.loss}
+
+
+def claim(config: FinetuneSettings, settings: dict[str, Any], state: outputs.State) -> None:
+    """Claim the output folder before training looks into it, so that no checkpoint of a replaced run is found there."""
+    if parallel.rank() == 0:
+        outputs.begin(config.out, "model", settings, state=state, overwrite=config.overwrite)
+        outputs.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def already_claimed() -> None:
+    """For `fit`, which would claim the folder only after it looked for checkpoints."""
 
 
 def watched(
@@ -205,11 +211,10 @@ def _samples(job: FinetuneJob) -> SegmentationSamples:
     )
 
 
-def _solve_linear(job: FinetuneJob, net: LinearSegmentationNet, device: torch.device, claim: Any) -> FitResult:
+def _solve_linear(job: FinetuneJob, net: LinearSegmentationNet, device: torch.device) -> FitResult:
     config = job.config
     if config.encoder is None:
         console.warn("a linear head on an untrained backbone: give --encoder for one that knows anatomy")
-    claim()
     begun = time.monotonic()
     fitted = LinearFit(
         net=net.eval(),
