@@ -60,6 +60,11 @@ class PretrainMethod(nn.Module):
     def reset_target(self) -> None:
         """Make a target branch equal to the online one, after weights were loaded; nothing by default."""
 
+    def twins(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Each moving average and what it follows, to watch; by default every child `target_X` beside a child `X`."""
+        children = dict(self.named_children())
+        return [(one, children[name[7:]]) for name, one in children.items() if name[:7] == "target_"]
+
     def encoder(self) -> Backbone:
         """What goes downstream."""
         return self.backbone

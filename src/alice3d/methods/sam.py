@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from alice3d.config import Config
 from alice3d.losses.contrast import crop_contrast
@@ -81,6 +81,10 @@ class SAM(PretrainMethod):
     def reset_target(self) -> None:
         """Let the average start from the weights as they are."""
         update_ema(self.averaged, self.network, 0.0)
+
+    def twins(self) -> list[tuple[nn.Module, nn.Module]]:
+        """The averaged network and the network."""
+        return [(self.averaged, self.network)]
 
     def encoder(self) -> Backbone:
         """The averaged trunk."""
