@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.distributed import ReduceOp
 from torch.nn import functional as F
+
+from alice3d.losses.ranks import all_reduce
 
 
 def sample_at(features: Float[Tensor, "b d x y z"], points: Float[Tensor, "b n 3"], shape: tuple[int, ...]) -> Tensor:
@@ -72,7 +75,8 @@ def correspondence_contrast(
         across: also take the candidates of the batch's other pairs as negatives.
 
     Returns:
-        scalar; zero (with gradient) where nothing is valid.
+        scalar; zero (with gradient) where nothing is valid. Its mean over ranks is that over all their points; `across`
+        stays within a rank.
     """
     b, m = len(query_bnd), candidates_bmd.shape[1]
     losses = []
@@ -86,7 +90,9 @@ def correspondence_contrast(
             ignored = F.pad(ignored, (0, len(others)))
         losses.append(point_contrast(query_bnd[i][keep], positive_bnd[i][keep], candidates, ignored, temperature))
     each = torch.cat(losses)
-    return each.mean() if len(each) else query_bnd.sum() * 0
+    # The mean over all ranks' points: a rank with many counts more than one with few.
+    count = all_reduce(torch.tensor(float(len(each)), device=each.device), ReduceOp.AVG)
+    return each.sum() / count if float(count) else query_bnd.sum() * 0
 
 
 def distances_mm(batch: dict[str, Tensor], key: str) -> Float[Tensor, "b n m"]:
