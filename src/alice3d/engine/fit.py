@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from alice3d import console
-from alice3d.engine import parallel
+from alice3d.engine import parallel, sharding
 from alice3d.engine.checkpoint import load_checkpoint, save_checkpoint
 from alice3d.engine.device import autocast
 from alice3d.engine.feed import Samples, batches
-from alice3d.engine.log import Log, final_loss
-from alice3d.engine.optim import build_optimiser, learning_rate, set_rate
+from alice3d.engine.log import UNKNOWN_SPEED, Log, Speed, final_loss, speed
+from alice3d.engine.optim import build_optimiser, set_rates
 from alice3d.engine.settings import TrainingConfig
 from alice3d.errors import WorkFailed
 from alice3d.methods.base import Method
@@ -34,6 +34,7 @@ class FitResult:
     steps: int
     loss: float
     seconds: float
+    speed: Speed = UNKNOWN_SPEED
 
 
 def fit(
@@ -44,10 +45,12 @@ def fit(
     device: torch.device,
     claim: Callable[[], None],
     watch: Callable[[int], dict[str, float]] | None = None,
+    guard: Callable[[int, dict[str, float]], str] | None = None,
 ) -> FitResult:
     """Train a method, from its last checkpoint if the output folder holds one.
 
-    Step s takes samples s·batch to (s+1)·batch - 1, so a run that goes on sees what an uninterrupted one sees.
+    Step s takes samples s·batch to (s+1)·batch - 1, so a run that goes on sees what an uninterrupted one sees, and
+    many processes together see what one process sees. Under torchrun only the first process returns.
 
     Args:
         method: a module; moved to `device`.
@@ -55,67 +58,82 @@ def fit(
         config: of the loop, and where to write: `log.jsonl`, `checkpoints/`.
         device: where to compute.
         claim: called once before anything is written.
-        watch: called after each step with the number of steps done; what it returns is logged with the step.
+        watch: called after each step with the number of steps done; what it returns is logged with the step. It must
+            leave weights and random state alone.
+        guard: called next, with all numbers of the step as well; what it returns, if not empty, is why to stop.
 
     Raises:
-        WorkFailed: the loss is not finite, the disk is full, or the run was told to stop (SIGTERM); what the last
-            checkpoint holds is kept.
+        WorkFailed: the loss is not finite, the disk is full, the guard says stop, or the run was told to (SIGTERM);
+            what the last checkpoint holds is kept.
     """
     assert isinstance(method, nn.Module)
-    device = parallel.start(device)
-    chief = parallel.rank() == 0
+    device = parallel.start(device, config.seed)
+    chief = parallel.is_chief()
     folder = config.out / "checkpoints"
-    module = method.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    layout = torch.contiguous_format if config.shard_weights else torch.channels_last_3d  # FSDP knows no other
+    module = method.to(device, memory_format=layout)  # type: ignore[call-overload]
+    model = parallel.Spread(module, device, sharded=config.shard_weights)
     optimiser = build_optimiser(method.param_groups(), config)
     trained = [p for group in optimiser.param_groups for p in group["params"]]
-    first, seconds = _restore(folder, module, optimiser)
+    first, seconds = _restore(folder, module, optimiser, device)
     if chief:
         claim()
         config.out.mkdir(parents=True, exist_ok=True)
     log = Log(config.out / "log.jsonl", first) if chief else None
-    module.train()
-
-    def keep(step: int) -> None:
-        if chief:
-            save_checkpoint(folder, step, _everything(step, module, optimiser, seconds + time.monotonic() - begun))
-
-    begun = time.monotonic()
     feed = batches(samples, _numbers(first, config), config.workers)
-    with _closing(log, feed), _terminated() as told_to_stop, console.progress("Training", config.steps, first) as bar:
+    module.train()
+    begun = time.monotonic()
+    with _closing(log, feed), _terminated() as told, _progress(first, config.steps, chief) as bar:
         for step in range(first, config.steps):
-            asked = time.monotonic()
-            batch = {key: _place(value, device) for key, value in next(feed).items()}
-            arrived = time.monotonic()
-            rate = learning_rate(step, config)
-            set_rate(optimiser, rate)
-            with autocast(device, config.precision):
-                parts = method.forward(batch, step)
-            entry = {key: parallel.average(float(value.detach())) for key, value in parts.items()}
-            if not math.isfinite(entry["loss"]):
-                raise _not_finite(step, entry, folder)
+            started = time.monotonic()
+            rate = set_rates(optimiser, step, config)
             optimiser.zero_grad(set_to_none=True)
-            parts["loss"].backward()  # type: ignore[no-untyped-call]
-            parallel.average_gradients(trained)
-            norm = float(nn.utils.clip_grad_norm_(trained, config.clip))
-            if not math.isfinite(norm):
-                raise _not_finite(step, {"gradient norm": norm}, folder)
+            parts, waited = _gradients(model, feed, step, config, device)
+            entry, told_to_stop = parallel.agreed(parts, told[0])
+            norm = sharding.number(nn.utils.clip_grad_norm_(trained, config.clip))
+            _refuse_not_finite(step, {**entry, "gradient norm": norm}, folder)
             optimiser.step()
             method.after_step(step)
-            if watch is not None:
-                entry |= watch(step + 1)
+            took = time.monotonic() - started
+            entry |= watch(step + 1) if watch is not None else {}
+            alarm = guard(step + 1, entry) if guard is not None else ""
             if log is not None:
-                timing = {"data_wait_s": arrived - asked, "step_s": time.monotonic() - asked}
-                log.write({"step": step, **entry, "learning_rate": rate, "gradient_norm": norm, **timing})
-            bar.advance(note=f"loss {entry['loss']:.3f}")
+                timing = {"data_wait_s": waited, "step_s": took, "samples_per_s": config.batch / took}
+                about = {"learning_rate": rate, "gradient_norm": norm, **timing}
+                log.write({"step": step, **entry, **about})
+            bar(f"loss {entry['loss']:.3f}")
             last = step + 1 == config.steps
-            if last or told_to_stop[0] or (step + 1) % config.checkpoint_every == 0:
-                keep(step + 1)
-            if told_to_stop[0] and not last:
+            if last or told_to_stop or alarm or (step + 1) % config.checkpoint_every == 0:
+                everything = _everything(step + 1, module, optimiser, seconds + time.monotonic() - begun, device)
+                if chief:
+                    save_checkpoint(folder, step + 1, everything)
+            if alarm:
+                raise WorkFailed(f"step {step + 1}: {alarm}; a checkpoint of this step is kept")
+            if told_to_stop and not last:
                 raise WorkFailed(f"told to stop at step {step + 1}; a checkpoint is kept, the same command goes on")
     seconds += time.monotonic() - begun
+    sharding.make_whole(module)
+    parallel.part()
     module.eval()
-    loss = final_loss(config.out / "log.jsonl") if chief else math.nan
-    return FitResult(config.steps, loss, round(seconds, 1))
+    path = config.out / "log.jsonl"
+    return FitResult(config.steps, final_loss(path), round(seconds, 1), speed(path, config.batch))
+
+
+def _gradients(
+    model: parallel.Spread, feed: Iterator[dict[str, Tensor]], step: int, config: TrainingConfig, device: torch.device
+) -> tuple[list[dict[str, Tensor]], float]:
+    """Forward and backward pass of a batch, in its parts; returns each part's losses, and seconds waited for data."""
+    losses, waited = [], 0.0
+    for turn in range(config.accumulate):
+        asked = time.monotonic()
+        batch = {key: _place(value, device) for key, value in next(feed).items()}
+        waited += time.monotonic() - asked
+        with model.keeping(turn + 1 < config.accumulate):
+            with autocast(device, config.precision):
+                parts = model(batch, step)
+            (parts["loss"] / config.accumulate).backward()  # type: ignore[no-untyped-call]
+        losses.append(parts)
+    return losses, waited
 
 
 @contextlib.contextmanager
@@ -129,38 +147,56 @@ def _closing(log: Log | None, feed: Iterator[dict[str, Tensor]]) -> Iterator[Non
         feed.close()  # type: ignore[attr-defined]
 
 
+@contextlib.contextmanager
+def _progress(first: int, steps: int, chief: bool) -> Iterator[Callable[[str], None]]:
+    """What counts a step and shows a note beside; one process shows it."""
+    if not chief:
+        yield lambda note: None
+        return
+    with console.progress("Training", steps, first) as bar:
+        yield lambda note: bar.advance(note=note)
+
+
 def _numbers(first: int, config: TrainingConfig) -> Iterator[list[int]]:
     for step in range(first, config.steps):
-        yield parallel.my_share(list(range(step * config.batch, (step + 1) * config.batch)))
+        yield from parallel.my_share(list(range(step * config.batch, (step + 1) * config.batch)), config.accumulate)
 
 
-def _everything(step: int, module: nn.Module, optimiser: torch.optim.Optimizer, seconds: float) -> dict[str, Any]:
+def _everything(
+    step: int, module: nn.Module, optimiser: torch.optim.Optimizer, seconds: float, device: torch.device
+) -> dict[str, Any]:
+    """What a checkpoint holds; whole tensors, so that it does not matter how many processes go on from it."""
     return {
         "step": step,
         "seconds": seconds,
-        "method": module.state_dict(),  # online, target, centres
-        "optimiser": optimiser.state_dict(),
-        "random": torch.get_rng_state(),
+        "method": sharding.whole(module.state_dict()),  # online, target, centres
+        "optimiser": sharding.whole(optimiser.state_dict()),
+        "random": parallel.random_states(device),
     }
 
 
-def _restore(folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+def _restore(
+    folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
+) -> tuple[int, float]:
     """Fill module and optimiser from the newest checkpoint; returns the steps done and the seconds they took."""
     kept = load_checkpoint(folder) if folder.is_dir() else None
     if kept is None:
         return 0, 0.0
-    module.load_state_dict(kept["method"])
-    optimiser.load_state_dict(kept["optimiser"])
-    torch.set_rng_state(kept["random"])
+    sharding.load_whole(module, kept["method"])
+    sharding.load_whole_optimiser(optimiser, kept["optimiser"])
+    parallel.set_random_state(kept["random"], device)
     console.say(f"Going on from step {kept['step']}.")
     return int(kept["step"]), float(kept["seconds"])
 
 
-def _not_finite(step: int, entry: dict[str, float], folder: Path) -> WorkFailed:
+def _refuse_not_finite(step: int, entry: dict[str, float], folder: Path) -> None:
+    """Stop before weights are touched where the loss or its gradient is no number."""
+    if math.isfinite(entry["loss"]) and math.isfinite(entry["gradient norm"]):
+        return
     shown = ", ".join(f"{key} {value:g}" for key, value in entry.items() if not math.isfinite(value))
     kept = load_checkpoint(folder) if folder.is_dir() else None
     last = f"the checkpoint of step {kept['step']} is kept" if kept else "no checkpoint was written yet"
-    return WorkFailed(f"not finite at step {step}: {shown}; {last}; try a lower --learning_rate or --clip")
+    raise WorkFailed(f"not finite at step {step}: {shown}; {last}; try a lower --learning_rate or --clip")
 
 
 def _place(value: Tensor, device: torch.device) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alice3d.errors import WorkFailed
 from alice3d.outputs import write_text
 
 
@@ -35,18 +38,30 @@ class Log:
 
     def __init__(self, path: Path, first_step: int) -> None:
         kept = [entry for entry in read_log(path) if entry["step"] < first_step]
+        self.path = path
         write_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, entry: dict[str, Any]) -> None:
-        """Append a line; numbers keep six significant digits."""
+        """Append a line; numbers keep six significant digits.
+
+        Raises:
+            WorkFailed: the disk is full or cannot be written; the checkpoints stay as they are.
+        """
         rounded = {key: _short(value) for key, value in entry.items()}
-        self.file.write(json.dumps(rounded) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(rounded) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise WorkFailed(
+                f"{self.path.name}: step {entry['step']} cannot be written ({error.strerror}); the last checkpoint is "
+                "kept, make room and give the same command again"
+            ) from None
 
     def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+        """Close the file; what a full disk did not take is lost, and will be written when those steps run again."""
+        with contextlib.suppress(OSError):
+            self.file.close()
 
 
 def _short(value: Any) -> Any:
@@ -60,3 +75,28 @@ def final_loss(path: Path, key: str = "loss") -> float:
     values = [entry[key] for entry in read_log(path) if key in entry]
     last = values[-max(len(values) // 10, 1) :]
     return sum(last) / len(last) if last else math.nan
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Samples a second of computing, and the share of it that was spent waiting for data; NaN where none is known."""
+
+    samples_per_s: float
+    wait_share: float
+
+
+UNKNOWN_SPEED = Speed(math.nan, math.nan)
+
+
+def speed(path: Path, batch: int) -> Speed:
+    """Throughput over all steps of a log.
+
+    Args:
+        path: of the log.
+        batch: samples a step.
+    """
+    lines = [entry for entry in read_log(path) if "step_s" in entry]
+    total = sum(entry["step_s"] for entry in lines)
+    if not total:
+        return UNKNOWN_SPEED
+    return Speed(batch * len(lines) / total, sum(entry["data_wait_s"] for entry in lines) / total)

@@ -1,47 +1,126 @@
-"""AdamW with warm-up and cosine."""
+"""AdamW with warm-up and cosine, for each group of weights as it asks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from alice3d.engine.settings import LoopSettings
 
 
-def learning_rate(step: int, settings: LoopSettings) -> float:
-    """Rate at a step (from 0): linear rise over the warm-up, then half a cosine down to `final_rate` of the highest."""
-    rise = round(settings.warmup * settings.steps)
-    if step < rise:
-        return settings.learning_rate * (step + 1) / rise
-    share = (step - rise) / max(settings.steps - rise, 1)
+def learning_rate(step: int, settings: LoopSettings, *, starts_at: float = 0.0) -> float:
+    """Rate at a step (from 0): linear rise over the warm-up, then half a cosine down to `final_rate` of the highest.
+
+    Args:
+        step: from 0.
+        settings: of the loop.
+        starts_at: share of the run before which the rate is 0; the warm-up follows it.
+    """
+    begin = round(starts_at * settings.steps)
+    if step < begin:
+        return 0.0
+    length = settings.steps - begin
+    rise = round(settings.warmup * length)
+    if step - begin < rise:
+        return settings.learning_rate * (step - begin + 1) / rise
+    share = (step - begin - rise) / max(length - rise, 1)
     low = settings.final_rate
     return settings.learning_rate * (low + (1 - low) * (1 + math.cos(math.pi * share)) / 2)
+
+
+def weight_decay(step: int, settings: LoopSettings) -> float:
+    """Decay at a step: half a cosine from `weight_decay` to `weight_decay_end` (DINO, Caron et al., ICCV 2021)."""
+    first, last = settings.weight_decay, settings.weight_decay_end
+    if last is None:
+        return first
+    share = min(step / max(settings.steps - 1, 1), 1.0)
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
 
 
 def build_optimiser(groups: list[dict[str, Any]], settings: LoopSettings) -> torch.optim.AdamW:
     """AdamW over a method's groups; each is split into what decays (matrices) and what does not (vectors, tokens).
 
     Args:
-        groups: `params`, and where they differ `lr_scale` (1) and `weight_decay`.
+        groups: `params`, and where they differ from the loop's: `lr_scale` (1), `starts_at` (share of the run before
+            which the group stands still, 0) and `weight_decay` (then constant).
         settings: of the loop.
     """
     split = []
     for group in groups:
         decay = float(group.get("weight_decay", settings.weight_decay))
-        scale = float(group.get("lr_scale", 1.0))
+        shared = {"lr_scale": float(group.get("lr_scale", 1.0)), "starts_at": float(group.get("starts_at", 0.0))}
         params = list(group["params"])
         for chosen, its_decay in (
             ([p for p in params if p.ndim >= 2], decay),
             ([p for p in params if p.ndim < 2], 0.0),
         ):
             if chosen:
-                split.append({"params": chosen, "lr_scale": scale, "weight_decay": its_decay})
+                follows = "weight_decay" not in group and its_decay == decay
+                split.append({"params": chosen, **shared, "weight_decay": its_decay, "decay_follows": follows})
     return torch.optim.AdamW(split, lr=settings.learning_rate, betas=(0.9, 0.95))
 
 
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its share of the rate."""
+def set_rates(optimiser: torch.optim.Optimizer, step: int, settings: LoopSettings) -> float:
+    """Give every group its rate and decay of a step; returns the rate of a group with nothing special."""
     for group in optimiser.param_groups:
-        group["lr"] = rate * group["lr_scale"]
+        group["lr"] = learning_rate(step, settings, starts_at=group["starts_at"]) * group["lr_scale"]
+        if group["decay_follows"] and settings.weight_decay_end is not None:
+            group["weight_decay"] = weight_decay(step, settings)
+    return learning_rate(step, settings)
+
+
+def layer_numbers(backbone: nn.Module) -> Mapping[str, int]:
+    """Parameter name to layer, counted from the input: 0 is what comes before the first block, the last what follows.
+
+    A layer is an entry of the backbone's module lists; lists that run side by side (a stage and the step down to it)
+    count together. It holds for every backbone whose lists stand in the order of computation.
+    """
+    lists = {name for name, child in backbone.named_children() if isinstance(child, nn.ModuleList)}
+    order = [name for name, _ in backbone.named_children()]
+    first = min((order.index(name) for name in lists), default=len(order))
+    deepest = max((len(getattr(backbone, name)) for name in lists), default=0)
+    numbers = {}
+    for name, _ in backbone.named_parameters():
+        head, *rest = name.split(".")
+        if head in lists:
+            numbers[name] = 1 + int(rest[0])
+        else:
+            numbers[name] = 0 if head not in order or order.index(head) < first else deepest + 1
+    return numbers
+
+
+def layerwise_groups(
+    backbone: nn.Module, decay: float, *, lr_scale: float = 1.0, **shared: Any
+) -> list[dict[str, Any]]:
+    """Groups whose rates shrink by `decay` from layer to layer towards the input (BEiT, Bao et al., ICLR 2022).
+
+    Early layers hold what every task needs, late ones what pre-training asked for: fine-tuning may change these more.
+
+    Args:
+        backbone: its parameters that take a gradient.
+        decay: 1 gives all layers the same rate; 0.65 to 0.9 are usual for transformers.
+        lr_scale: of the last layer.
+        shared: further keys of every group, as `starts_at`.
+
+    Raises:
+        ValueError: decay is not in (0, 1].
+
+    Example:
+        groups = [{"params": head}, *layerwise_groups(net.backbone, 0.75, lr_scale=0.5, starts_at=0.2)]
+    """
+    if not 0 < decay <= 1:
+        raise ValueError(f"decay {decay:g} is not above 0 and at most 1")
+    numbers = layer_numbers(backbone)
+    last = max(numbers.values(), default=0)
+    members: dict[int, list[nn.Parameter]] = {}
+    for name, weight in backbone.named_parameters():
+        if weight.requires_grad:
+            members.setdefault(numbers[name], []).append(weight)
+    return [
+        {"params": members[number], "lr_scale": lr_scale * decay ** (last - number), **shared}
+        for number in sorted(members)
+    ]

@@ -1,32 +1,69 @@
-"""Many processes under torchrun: each takes its share of every batch, gradients are averaged."""
+"""Many processes under torchrun: each takes its share of every batch, and all of them take the same step."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from alice3d.engine import sharding
 from alice3d.errors import UserError
 
+_parted = False
 
-def start(device: torch.device) -> torch.device:
-    """Join the process group that torchrun announces, if any; returns this process's device."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world < 2 or dist.is_initialized():
+
+def start(device: torch.device, seed: int = 0) -> torch.device:
+    """Join the process group that torchrun announces, if any; returns this process's device.
+
+    From here on the first process speaks for all: what the others print on standard output is dropped.
+
+    Raises:
+        UserError: a second training in one call; the other processes ended with the first.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         return device
+    if _parted:
+        raise UserError("under torchrun a call trains once; give each round or part as a command of its own")
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if not is_chief():
+        torch.manual_seed(seed + 1_000_003 * rank())  # each process draws its own dropout
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     return device
+
+
+def part() -> None:
+    """Leave the group after training: what follows (weights, cards, reports) is the first process's work alone.
+
+    Raises:
+        SystemExit: in all processes but the first, which are done.
+    """
+    global _parted
+    if not dist.is_initialized():
+        return
+    dist.barrier()
+    dist.destroy_process_group()
+    _parted = True
+    if not is_chief():
+        raise SystemExit(0)
 
 
 def rank() -> int:
     """Number of this process, 0 without torchrun."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+
+
+def is_chief() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return rank() == 0
 
 
 def world_size() -> int:
@@ -34,43 +71,98 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def my_share(numbers: list[int]) -> list[int]:
-    """This process's samples of a batch.
+def my_share(numbers: list[int], parts: int = 1) -> list[list[int]]:
+    """This process's samples of a batch, for each of the parts that follow one another.
 
     Raises:
         UserError: the batch cannot be shared equally.
     """
     world = world_size()
-    if len(numbers) % world:
-        raise UserError(f"--batch: {len(numbers)} samples cannot be shared equally by {world} processes")
-    size = len(numbers) // world
-    return numbers[rank() * size : (rank() + 1) * size]
+    if len(numbers) % (world * parts):
+        among = f"{world} processes" if parts == 1 else f"{world} processes in {parts} parts (--accumulate)"
+        raise UserError(f"--batch: {len(numbers)} samples cannot be shared equally by {among}")
+    size = len(numbers) // (world * parts)
+    firsts = [(turn * world + rank()) * size for turn in range(parts)]
+    return [numbers[first : first + size] for first in firsts]
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over all processes, in one message; a missing one counts as zero."""
+class Spread:
+    """A method over all processes: called like the method, and the gradients of all come out averaged.
+
+    Replicated (DDP, which sends gradients while the backward pass goes on), or sharded (FSDP: see `sharding`). Where
+    there is one process it is the method itself.
+
+    Args:
+        module: the method, on its device.
+        sharded: split weights, gradients and optimiser state over the processes.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device, *, sharded: bool) -> None:
+        self.model = module
+        if world_size() == 1:
+            return
+        if sharded:
+            sharding.shard(module, device)
+            return
+        # A loss that is switched off or a frozen trunk leaves weights without a gradient: they must not be waited for.
+        self.model = DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+
+    def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = self.model(batch, step)
+        return parts
+
+    @contextlib.contextmanager
+    def keeping(self, held: bool) -> Iterator[None]:
+        """Forward and backward passes inside keep their gradients here where `held`; the next ones send the sum."""
+        replicated = isinstance(self.model, DistributedDataParallel)
+        sharding.hold_gradients(self.model, held)
+        with self.model.no_sync() if held and replicated else contextlib.nullcontext():  # type: ignore[operator]
+            yield
+
+
+def agreed(parts: Sequence[Mapping[str, Tensor]], flag: bool) -> tuple[dict[str, float], bool]:
+    """Mean of each number over the parts of a batch and all processes, and whether any process raises the flag.
+
+    One message a step, so that all processes log the same, and stop at the same step.
+    """
+    names = list(parts[0])
+    values = torch.stack([torch.stack([each[name].detach().float() for name in names]) for each in parts])
+    total = torch.cat([values.mean(dim=0), values.new_tensor([float(flag)])])
+    if world_size() > 1:
+        dist.all_reduce(total)
+        total[:-1] /= world_size()
+    *numbers, flags = total.tolist()
+    return dict(zip(names, numbers, strict=True)), flags > 0
+
+
+def same_for_all(values: dict[str, float]) -> dict[str, float]:
+    """The first process's numbers, so that every process concludes the same from them."""
+    if world_size() == 1 or not values:
+        return values
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    dist.broadcast(numbers, 0)
+    return dict(zip(values, numbers.tolist(), strict=True))
+
+
+def random_states(device: torch.device) -> Tensor:
+    """Random states of all processes, a row each: the CPU's, then the GPU's where there is one."""
+    state = torch.get_rng_state()
+    if device.type == "cuda":
+        state = torch.cat([state, torch.cuda.get_rng_state(device)])
     if world_size() == 1:
+        return state[None]
+    there = state.to(device)
+    rows = [torch.empty_like(there) for _ in range(world_size())]
+    dist.all_gather(rows, there)
+    return torch.stack(rows).cpu()
+
+
+def set_random_state(states: Tensor, device: torch.device) -> None:
+    """Go on from a row of `random_states`; where there are more processes now, the others keep their own streams."""
+    if rank() >= len(states):
         return
-    params = list(parameters)
-    for p in params:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-    flat = torch.cat([p.grad.flatten() for p in params if p.grad is not None])
-    dist.all_reduce(flat)
-    flat /= world_size()
-    offset = 0
-    for p in params:
-        assert p.grad is not None
-        p.grad.copy_(flat[offset : offset + p.numel()].view_as(p.grad))
-        offset += p.numel()
-
-
-def average(value: float) -> float:
-    """Mean of a number over all processes."""
-    if world_size() == 1:
-        return value
-    tensor = torch.tensor(value, dtype=torch.float64)
-    if dist.get_backend() == "nccl":
-        tensor = tensor.cuda()
-    dist.all_reduce(tensor)
-    return float(tensor) / world_size()
+    size = len(torch.get_rng_state())
+    torch.set_rng_state(states[rank()][:size])
+    if device.type == "cuda" and states.shape[1] > size:
+        torch.cuda.set_rng_state(states[rank()][size:], device)

@@ -17,8 +17,10 @@ from alice3d.data.leakage import described
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Case, Store
 from alice3d.data.views import PairSamples, Partner, ViewSettings
+from alice3d.engine.collapse import CollapseGuard, idle_heads
 from alice3d.engine.device import resolve_device
 from alice3d.engine.fit import FitResult, fit
+from alice3d.engine.monitors import Monitors, Probe
 from alice3d.engine.settings import SelfSupervisedSettings
 from alice3d.errors import UserError
 from alice3d.methods.base import PretrainMethod, find_method, method_config
@@ -200,12 +202,15 @@ def prepare_training(
     return Job(config, method, samples, config.settings(**inputs), about)
 
 
-def train(job: Job, state: outputs.State) -> tuple[FitResult, dict[str, Any]]:
+def train(
+    job: Job, state: outputs.State, *, probe: Probe | None = None, probe_every: int = 0
+) -> tuple[FitResult, dict[str, Any]]:
     """Run the loop; the output folder is claimed just before the first write.
 
     Args:
         job: what `prepare_training` made.
         state: what `outputs.check` said of the folder.
+        probe, probe_every: see `Monitors`.
 
     Returns:
         what the loop says of the run, and the card.
@@ -218,7 +223,9 @@ def train(job: Job, state: outputs.State) -> tuple[FitResult, dict[str, Any]]:
         outputs.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
     device = resolve_device(config.device, config.threads)
-    result = fit(job.method, job.samples, config, device=device, claim=claim)
+    watch = Monitors(job.method, job.samples, config, probe=probe, probe_every=probe_every)
+    guard = CollapseGuard(config.steps, config.on_collapse, idle=idle_heads(job.method.config))
+    result = fit(job.method, job.samples, config, device=device, claim=claim, watch=watch, guard=guard)
     return result, {**job.card, "loss": result.loss}
 
 

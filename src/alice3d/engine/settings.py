@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,8 +25,14 @@ class LoopSettings(Config):
     """Share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.04
     """Weight decay of AdamW, on matrices only."""
+    weight_decay_end: Annotated[float, Field(ge=0)] | None = None
+    """Weight decay at the last step, reached along a cosine; left out, it stays as it is."""
     clip: Annotated[float, Field(gt=0)] = 3.0
     """Gradients of a greater norm are scaled down to it."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Compute each batch in this many parts, one after another: so much less memory, the same step."""
+    shard_weights: bool = False
+    """Under torchrun, split weights and optimiser state over the devices (FSDP), for networks that fill one."""
     precision: Annotated[str, Field(pattern="^(auto|fp32|bf16)$")] = "auto"
     """fp32, bf16 (autocast), or auto: bf16 where the GPU or CPU multiplies it in hardware."""
     workers: Annotated[int, Field(ge=0)] = 1
@@ -38,13 +44,19 @@ class LoopSettings(Config):
 class TrainingConfig(OutputConfig, ComputeConfig, LoopSettings):
     """A command that trains into an output folder."""
 
-    uncounted: ClassVar[frozenset[str]] = frozenset({"workers", "checkpoint_every"})
+    uncounted: ClassVar[frozenset[str]] = frozenset({"workers", "checkpoint_every", "shard_weights"})
 
 
 class SelfSupervisedSettings(TrainingConfig):
     """What `train-matcher` and `pretrain` share."""
 
-    uncounted: ClassVar[frozenset[str]] = TrainingConfig.uncounted | {"store", "pairs", "init"}
+    uncounted: ClassVar[frozenset[str]] = TrainingConfig.uncounted | {
+        "store",
+        "pairs",
+        "init",
+        "monitor_every",
+        "on_collapse",
+    }
     store: Path
     """Store of scans, made by `alice prepare`."""
     split: str = "auto"
@@ -73,5 +85,10 @@ class SelfSupervisedSettings(TrainingConfig):
     """Corresponding points a pair of crops, for contrast."""
     candidates: Annotated[int, Field(ge=1)] = 2048
     """Points of a crop that serve as negatives."""
+    monitor_every: Annotated[int, Field(ge=0)] = 50
+    """Steps between looks at the features of a few crops that training leaves out: their spread, rank and agreement,
+    and how far the moving average lags; 0 = never. About half a step's time each."""
+    on_collapse: Literal["stop", "warn", "ignore"] = "stop"
+    """What to do when the features or the prototypes have collapsed: stop with a checkpoint kept, warn, or nothing."""
     licence: str = "unknown"
     """Licence of the scans, kept in the card of the weights."""

@@ -1,0 +1,146 @@
+"""What a self-supervised run shows of its features while it learns, without touching what it learns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from alice3d import console
+from alice3d.engine import parallel, sharding
+from alice3d.engine.device import autocast
+from alice3d.engine.feed import Samples, collate
+from alice3d.engine.settings import SelfSupervisedSettings
+from alice3d.losses.contrast import sample_at
+from alice3d.methods.base import PretrainMethod
+from alice3d.nn.base import Backbone
+
+WATCHED = 4
+"""Pairs of crops that are looked at; the same ones throughout, so that the curves show the weights and not the draw."""
+
+Probe = Callable[[int], dict[str, float]]
+"""Scores of the frozen features after so many steps, by name; built by the command, since they need labels."""
+
+
+def effective_rank(features_nd: Float[Tensor, "n d"]) -> float:
+    """Directions that centred features use: e^entropy of their singular values as shares of the sum.
+
+    After RankMe (Garrido et al., ICML 2023), there without centring. From 1 (all on a line) to min(n - 1, d).
+    """
+    centred = features_nd.float() - features_nd.float().mean(dim=0)
+    values = torch.linalg.svdvals(centred.cpu())  # not every device has it
+    total = values.sum()
+    if float(total) == 0:
+        return 1.0
+    share = values / total
+    return float((-(share * share.clamp_min(1e-12).log()).sum()).exp())
+
+
+def relative_deviation(features_nd: Float[Tensor, "n d"]) -> float:
+    """Root mean square of what tells features apart, over that of the features: 0 = all equal, 1 = centred."""
+    features = features_nd.float()
+    whole = features.square().mean().sqrt()
+    return float((features - features.mean(dim=0)).square().mean().sqrt() / whole.clamp_min(1e-12))
+
+
+def agreement(backbone: Backbone, tokens_q: Tensor, tokens_k: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Mean cosine between tokens at corresponding places of both views; empty where no place corresponds.
+
+    Tokens are centred over all of them first, so that 0 means: no more alike than any two places.
+    """
+    valid = batch["valid"].bool()
+    if not bool(valid.any()):
+        return {}
+    shape = tuple(batch["q"].shape[2:])
+    grid = backbone.token_grid(shape)
+    mean = torch.cat([tokens_q, tokens_k]).float().mean(dim=(0, 1))
+
+    def at_points(tokens_bnd: Tensor, name: str) -> Tensor:
+        features = (tokens_bnd.float() - mean).transpose(1, 2).reshape(len(tokens_bnd), -1, *grid)
+        return sample_at(features, batch[f"points_{name}"], shape)[valid]
+
+    cosine = nn.functional.cosine_similarity(at_points(tokens_q, "q"), at_points(tokens_k, "k"), dim=-1)
+    return {"view_agreement": float(cosine.mean())}
+
+
+def average_distance(twins: list[tuple[nn.Module, nn.Module]]) -> dict[str, float]:
+    """How far the moving averages lie from what they follow, as a share of its norm; empty where there is none."""
+    apart, size = 0.0, 0.0
+    for target, online in twins:
+        for old, new in zip(target.parameters(), online.parameters(), strict=True):
+            apart += sharding.number((old.detach().float() - new.detach().float()).square().sum())
+            size += sharding.number(new.detach().float().square().sum())
+    return {"average_distance": (apart / size) ** 0.5} if size else {}
+
+
+class Monitors:
+    """Called after each step; now and then it computes features of a few crops that training leaves out.
+
+    The crops are those that would follow the last step. Nothing random is drawn that training draws from, and no
+    weight, buffer or gradient changes: a run with and without monitors has the same bits.
+
+    Args:
+        method: as it is trained.
+        samples: as in the loop.
+        config: of the run: `monitor_every`, and where samples end.
+        probe: scores of the frozen features, logged as `probe_NAME`.
+        probe_every: steps between probes; the last step is probed too.
+    """
+
+    def __init__(
+        self,
+        method: PretrainMethod,
+        samples: Samples,
+        config: SelfSupervisedSettings,
+        *,
+        probe: Probe | None = None,
+        probe_every: int = 0,
+    ) -> None:
+        self.method, self.samples, self.config = method, samples, config
+        self.probe, self.probe_every = probe, probe_every
+        self.batch: dict[str, Tensor] | None = None
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """What is due after `step` steps; {} otherwise."""
+        last = step == self.config.steps
+        every = self.config.monitor_every
+        look = bool(every) and (step % every == 0 or last)
+        probe = self.probe is not None and bool(self.probe_every) and (step % self.probe_every == 0 or last)
+        if not look and not probe:
+            return {}
+        begun = time.monotonic()
+        device = next(self.method.parameters()).device  # under torchrun the loop chose it
+        modes = {module: module.training for module in self.method.modules()}
+        self.method.eval()
+        devices = [device] if device.type == "cuda" else []
+        found: dict[str, float] = {}
+        with torch.random.fork_rng(devices), torch.no_grad(), sharding.gathered(self.method):
+            found |= self._features(device) if look else {}
+            if probe and self.probe is not None:
+                scores = self.probe(step)
+                found |= {f"probe_{name}": float(value) for name, value in scores.items()}
+                shown = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in scores.items())
+                console.say(f"Step {step}: {shown}")
+        if look:
+            found |= average_distance(self.method.twins())
+        for module, training in modes.items():
+            module.training = training
+        return {**parallel.same_for_all(found), "monitor_s": time.monotonic() - begun}
+
+    def _features(self, device: torch.device) -> dict[str, float]:
+        if self.batch is None:
+            first = self.config.steps * self.config.batch
+            batch = collate([self.samples[first + i] for i in range(WATCHED)])
+            self.batch = {key: batch[key].to(device) for key in ("q", "k", "points_q", "points_k", "valid")}
+        backbone = self.method.backbone
+        with autocast(device, self.config.precision):
+            _, tokens = backbone.tokens(torch.cat([self.batch["q"], self.batch["k"]]))
+        flat = tokens.flatten(0, 1)
+        return {
+            "feature_rank": effective_rank(flat),
+            "feature_deviation": relative_deviation(flat),
+            **agreement(backbone, tokens[:WATCHED], tokens[WATCHED:], self.batch),
+        }
