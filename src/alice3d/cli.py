@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate-matcher": "landmark errors of a matcher, in mm",
     "pair": "match points between patients into a table",
     "pretrain": "learn an encoder without labels: Alice or a rival",
+    "probe": "what an encoder's frozen features know: linear, nearest neighbours, landmarks",
     "finetune": "learn a segmenter from few labels",
     "predict": "segment scans, each in its own grid",
     "evaluate": "score a model on a split of a store",

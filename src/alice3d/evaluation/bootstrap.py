@@ -35,3 +35,52 @@ def mean_interval(
     )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return {"mean": float(given.mean()), "low": float(low), "high": float(high)}
+
+
+def pair_interval(
+    values: Sequence[float],
+    first: Sequence[str],
+    second: Sequence[str],
+    *,
+    median: bool = False,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Mean or median of values that belong to pairs of cases, and its bootstrap interval over cases.
+
+    Cases are drawn with replacement, and a value counts as often as both of its cases were drawn together: values of
+    one case are not independent, so an interval over values alone would be far too narrow.
+
+    Args:
+        values: (n,) one or more a pair.
+        first, second: (n,) the cases of each value's pair.
+        median: instead of the mean.
+        level, resamples, seed: as `mean_interval`.
+
+    Returns:
+        `mean` (or `median`), `low`, `high`; all NaN without values.
+    """
+    name = "median" if median else "mean"
+    given = np.asarray(values, np.float64)
+    if not len(given):
+        return {name: float("nan"), "low": float("nan"), "high": float("nan")}
+    cases, places = np.unique([list(first), list(second)], return_inverse=True)
+    one, two = places.reshape(2, -1)
+    order = np.argsort(given, kind="stable")
+    given, one, two = given[order], one[order], two[order]
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(resamples):
+        times = np.bincount(rng.integers(len(cases), size=len(cases)), minlength=len(cases))
+        weight = times[one] * times[two]
+        total = weight.sum()
+        if not total:
+            continue  # no pair was drawn whole
+        if median:
+            found.append(given[np.searchsorted(np.cumsum(weight), total / 2)])
+        else:
+            found.append((given * weight).sum() / total)
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]) if found else (float("nan"),) * 2
+    centre = np.median(given) if median else given.mean()
+    return {name: float(centre), "low": float(low), "high": float(high)}

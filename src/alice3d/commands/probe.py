@@ -1,0 +1,194 @@
+"""Measure what an encoder's frozen features know: linear Dice, nearest neighbours, landmarks in mm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from alice3d import console
+from alice3d.config import ComputeConfig, nearest
+from alice3d.errors import UserError
+from alice3d.tasks.settings import LinearSettings
+
+if TYPE_CHECKING:
+    from alice3d.data.landmarks import Landmarks
+    from alice3d.data.store import Case, Store
+
+MEASURES = ("linear", "knn", "landmark")
+NOT_FOR_TESTING = ("pretrain", "train", "val")
+"""Splits whose scans pre-training may have seen; of any other this is refused."""
+
+
+class ProbeConfig(ComputeConfig, LinearSettings):
+    """`alice probe ENCODER STORE --labels 5 --landmarks CSV`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("encoder", "store")
+    encoder: str
+    """Encoder or matcher: a folder or file, or the name of a shipped one."""
+    store: Path
+    """Store of scans, made by `alice prepare`."""
+    labels: Annotated[int, Field(ge=1)] | None = 5
+    """Labelled cases that linear head and neighbours learn from, the draw of `alice finetune`; null takes all."""
+    train_split: str = "train"
+    """Split that those come from."""
+    split: str = "val"
+    """Split that is measured."""
+    landmarks: Path | None = None
+    """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS), for landmark retrieval."""
+    measures: list[str] = Field(default_factory=list)
+    """Some of linear, knn, landmark, comma separated; left out, all that store and landmarks allow."""
+    neighbours: Annotated[int, Field(ge=1)] = 15
+    """Nearest neighbours that vote."""
+    baselines: bool = True
+    """Also measure an encoder of the same architecture with random weights."""
+    allow_seen: bool = False
+    """Measure cases that the encoder saw in training, although they lie in a split for testing."""
+    out: Path | None = None
+    """Write the result as JSON to this file, too."""
+
+
+def run(config: ProbeConfig) -> dict[str, Any]:
+    """Measure; returns the keys of `--json`."""
+    import json
+
+    from alice3d.data.intensity import IntensityRule
+    from alice3d.data.leakage import guard
+    from alice3d.data.store import Store
+    from alice3d.engine.device import resolve_device
+    from alice3d.evaluation.linear import Reading
+    from alice3d.evaluation.probe import probe_encoder
+    from alice3d.evaluation.retrieval import describe_errors
+    from alice3d.nn.weights import load_encoder
+    from alice3d.outputs import write_text
+
+    store = Store.open(config.store)
+    backbone, card = load_encoder(config.encoder)
+    rule = IntensityRule(**card["intensity"])
+    x, y, z = (float(mm) for mm in card["spacing_mm"])
+    device = resolve_device(config.device, config.threads)
+    reading = Reading(rule, (x, y, z), int(card.get("crop", 48)), device)
+    measures, train, cases, marked, landmarks = _inputs(config, store)
+    strict = config.split not in NOT_FOR_TESTING
+    judged = list({case.id: case for case in (*cases, *marked)}.values())
+    guard(card, judged, what=f"{config.split} split", strict=strict, force=config.allow_seen)
+
+    def measured(chosen: Any) -> Any:
+        return probe_encoder(
+            chosen,
+            reading,
+            store,
+            train=train,
+            cases=cases,
+            marked=marked,
+            landmarks=landmarks,
+            measures=measures,
+            settings=config,
+            neighbours=config.neighbours,
+            seed=config.seed,
+        )
+
+    probed = measured(backbone)
+    result: dict[str, Any] = probed.summary(config.seed)
+    result |= {"split": config.split, "labels": len(train) if train else None, "baselines": {}}
+    if probed.landmark is not None:
+        box = describe_errors(probed.landmark, probed.landmark.box_mm, seed=config.seed)
+        result["baselines"]["box"] = {
+            "landmark_mean_mm": box["mean_mm"]["mean"],
+            "landmark_median_mm": box["median_mm"]["median"],
+            "landmark": box,
+        }
+    if config.baselines:
+        console.say("The same for random weights:")
+        result["baselines"]["untrained"] = measured(_untrained(card, config.seed)).summary(config.seed)
+    if config.out is not None:
+        write_text(config.out, json.dumps(result, indent=1) + "\n")
+    _say(result)
+    return result
+
+
+def _inputs(
+    config: ProbeConfig, store: Store
+) -> tuple[list[str], list[Case], list[Case], list[Case], Landmarks | None]:
+    """What is measured, cases to learn from, cases to score, cases with landmarks, and those."""
+    from alice3d.data.landmarks import read_landmarks
+    from alice3d.tasks.segmentation import draw_cases, labelled_cases
+
+    for name in config.measures:
+        if name not in MEASURES:
+            raise UserError(f"--measures: no measure {name!r}; {nearest(name, MEASURES)}")
+    if "landmark" in config.measures and config.landmarks is None:
+        raise UserError("--measures: landmark needs --landmarks CSV")
+    if config.split not in store.splits:
+        raise UserError(f"--split: the store has no split {config.split!r}; it has {', '.join(store.splits) or 'none'}")
+    held = store.cases(config.split)
+    labelled = any(case.labelled for case in held)
+    able = [*(("linear", "knn") if labelled else ()), *(("landmark",) if config.landmarks else ())]
+    measures = config.measures or able
+    if not measures:
+        raise UserError(f"split {config.split!r} has no labels; give --landmarks, or a labelled split with --split")
+    train: list[Case] = []
+    cases: list[Case] = []
+    if {"linear", "knn"} & set(measures):
+        train = draw_cases(labelled_cases(store, config.train_split), config.labels, config.seed)
+        cases = labelled_cases(store, config.split)
+        if {case.id for case in train} & {case.id for case in cases}:
+            raise UserError(f"--split: {config.split!r} is also what the linear head learns from; choose another")
+    landmarks = None
+    if "landmark" in measures and config.landmarks is not None:
+        landmarks = read_landmarks(config.landmarks, {case.id for case in held})
+        _check(config, store, landmarks)
+    marked = [case for case in held if landmarks is not None and case.id in landmarks.points_mm]
+    return list(measures), train, cases, marked, landmarks
+
+
+def _check(config: ProbeConfig, store: Store, landmarks: Landmarks) -> None:
+    """Refuse landmarks that no two scans share, or that lie outside the bodies' boxes."""
+    import numpy as np
+
+    from alice3d.data.landmarks import check_convention
+    from alice3d.evaluation.matching import ordered_pairs
+
+    if not ordered_pairs(landmarks):
+        raise UserError(f"{config.landmarks}: no two cases of split {config.split!r} share a structure")
+
+    def inside(case: str, points: Any) -> Any:
+        low, high = np.asarray(store.case(case).body_box_mm)
+        return ((points >= low) & (points <= high)).all(axis=1)
+
+    assert config.landmarks is not None
+    check_convention(config.landmarks, landmarks, inside)
+
+
+def _untrained(card: dict[str, Any], seed: int) -> Any:
+    import torch
+
+    from alice3d.nn.weights import backbone_of
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return backbone_of(card).eval()
+
+
+def _say(result: dict[str, Any]) -> None:
+    """The result for a person: a line a measure, its interval and the baselines."""
+    rows = (
+        ("linear Dice", "linear_dice", ("linear",), "mean", "{:.3f}"),
+        ("kNN accuracy", "knn_accuracy", ("knn",), "mean", "{:.3f}"),
+        ("landmarks, mean mm", "landmark_mean_mm", ("landmark", "mean_mm"), "mean", "{:.1f}"),
+        ("landmarks, median mm", "landmark_median_mm", ("landmark", "median_mm"), "median", "{:.1f}"),
+    )
+    for title, key, places, _, form in rows:
+        if result[key] is None:
+            continue
+        entry = result
+        for place in places:
+            entry = entry[place]
+        text = f"{title:22}{form.format(result[key])}"
+        if entry["low"] is not None:
+            text += f" ({form.format(entry['low'])} to {form.format(entry['high'])})"
+        for name, base in result["baselines"].items():
+            if base.get(key) is not None:
+                text += f"   {name} {form.format(base[key])}"
+        console.say(text)

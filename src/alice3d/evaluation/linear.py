@@ -1,0 +1,88 @@
+"""Dice of a linear head on a frozen encoder, without a model's files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from alice3d import console
+from alice3d.data.intensity import IntensityRule
+from alice3d.data.store import Case, Store
+from alice3d.data.volumes import read_case
+from alice3d.evaluation.segmentation import StructureScore, score_case
+from alice3d.inference import SegmentationModel
+from alice3d.nn.base import Backbone
+from alice3d.nn.seghead import LinearSegmentationNet, reading_window
+from alice3d.tasks.crops import class_values
+from alice3d.tasks.linear import LinearFit
+from alice3d.tasks.segmentation import single_pieces
+from alice3d.tasks.settings import LinearSettings
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an encoder reads scans.
+
+    Attributes:
+        rule: voxels to channels.
+        spacing_mm: of the scans on reading.
+        crop: voxels a side of the crops it learnt from.
+        device: where it runs.
+    """
+
+    rule: IntensityRule
+    spacing_mm: tuple[float, float, float]
+    crop: int
+    device: torch.device
+
+
+def linear_scores(
+    backbone: Backbone,
+    reading: Reading,
+    store: Store,
+    train: list[Case],
+    cases: list[Case],
+    settings: LinearSettings,
+    *,
+    seed: int = 0,
+) -> list[StructureScore]:
+    """Dice of a linear head: the scores of `alice finetune --head linear` and `alice evaluate`, without their files.
+
+    Args:
+        train: labelled cases that the head learns from.
+        cases: labelled cases that are scored, on the store's grid.
+    """
+    values = class_values(train)
+    with torch.random.fork_rng(devices=[]):  # the layer's first weights do not matter, and no draw is left behind
+        net = LinearSegmentationNet(backbone, len(values)).eval()
+    fitted = LinearFit(
+        net=net,
+        store=store,
+        cases=train,
+        values=values,
+        rule=reading.rule,
+        spacing_mm=reading.spacing_mm,
+        crop=reading.crop,
+        settings=settings,
+        structure_weight=4.0,
+        device=reading.device,
+        seed=seed,
+    )
+    with console.progress("Linear head", settings.linear_rounds * len(train)) as bar:
+        fitted.solve(bar)
+    window, whole_voxels = reading_window(backbone, reading.crop)
+    names = {value: store.label_names.get(value, f"label_{value}") for value in values[1:]}
+    pieces = [values.index(value) for value in single_pieces(store, train, values)]
+    model = SegmentationModel(
+        net, {}, reading.rule, reading.spacing_mm, values, names, window, whole_voxels, tuple(pieces)
+    )
+    scores: list[StructureScore] = []
+    with console.progress("Linear Dice", len(cases)) as bar:
+        for case in cases:
+            image, grid = read_case(store, case, reading.rule, reading.spacing_mm)
+            predicted = model.label_map(image, grid, case.grid, device=str(reading.device))
+            reference = store.label(case.id)[:, :, :]
+            scores += score_case(case.id, reference, predicted, case.spacing_mm, store.label_names, tolerance_mm=2.0)
+            bar.advance(note=case.id)
+    return scores

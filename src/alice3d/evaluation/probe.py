@@ -1,0 +1,268 @@
+"""What frozen features know: linear Dice, nearest neighbours, landmark retrieval; and a quick look in training."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alice3d import console
+from alice3d.data.landmarks import Landmarks
+from alice3d.data.store import Case, Store
+from alice3d.evaluation.bootstrap import mean_interval
+from alice3d.evaluation.frozen import Alike, FrozenScan, ProbeScan, clear_of, freeze, probe_scan
+from alice3d.evaluation.linear import Reading, linear_scores
+from alice3d.evaluation.matching import ordered_pairs
+from alice3d.evaluation.retrieval import Retrieved, describe_errors, retrieve
+from alice3d.evaluation.segmentation import StructureScore
+from alice3d.nn.base import Backbone
+from alice3d.tasks.crops import class_values
+from alice3d.tasks.settings import LinearSettings
+
+# Shape suffixes: n places, b of the bank, d width of the vectors.
+
+
+def nearest_classes(
+    vectors_nd: Tensor, bank_bd: Tensor, bank_classes: NDArray[np.int64], neighbours: int
+) -> NDArray[np.int64]:
+    """Class of each row by the vote of its most alike rows of a bank; of classes with equal votes the lowest, (n,)."""
+    count = min(neighbours, len(bank_bd))
+    classes = torch.from_numpy(bank_classes)
+    found = [torch.zeros(0, dtype=torch.long)]
+    for rows in torch.split(vectors_nd, 4096):
+        voters = classes[(rows @ bank_bd.T).topk(count, dim=1).indices]
+        votes = torch.zeros(len(rows), int(classes.max()) + 1).scatter_add_(1, voters, torch.ones(voters.shape))
+        found.append(votes.argmax(dim=1))
+    return torch.cat(found).numpy()
+
+
+def knn_accuracy(
+    scans: Sequence[FrozenScan], bank: Sequence[FrozenScan], alike: Alike, *, neighbours: int = 15
+) -> dict[str, dict[int, float]]:
+    """Share of drawn voxels whose neighbours in the bank name their class, for each case and class.
+
+    Args:
+        scans: whose voxels are asked.
+        bank: whose voxels answer; voxels of the asking scan itself are left out.
+    """
+    accuracy: dict[str, dict[int, float]] = {}
+    for one in scans:
+        others = [other for other in bank if other.scan.case != one.scan.case]
+        truth = one.scan.classes
+        if not others or not len(truth):
+            continue
+        known = alike(torch.cat([other.at_voxels for other in others]))
+        classes = np.concatenate([other.scan.classes for other in others])
+        told = nearest_classes(alike(one.at_voxels), known, classes, neighbours)
+        accuracy[one.scan.case] = {int(k): float((told[truth == k] == k).mean()) for k in np.unique(truth)}
+    return accuracy
+
+
+def frozen_scans(backbone: Backbone, scans: Sequence[ProbeScan], reading: Reading) -> list[FrozenScan]:
+    """Features of many scans, each read once; the backbone must be in evaluation mode."""
+    return [freeze(backbone, scan, crop=reading.crop, device=reading.device) for scan in scans]
+
+
+def alike_of(backbone: Backbone, scans: Sequence[FrozenScan]) -> Alike:
+    """How features of these scans compare."""
+    return Alike([one.at_cells for one in scans], backbone.channels, backbone.strides)
+
+
+def find_landmarks(scans: Sequence[FrozenScan], alike: Alike, *, limit: int = 2500, seed: int = 0) -> Retrieved | None:
+    """Landmarks of all ordered pairs of scans, or of a seeded draw of `limit`; None where no two share any."""
+    marks = Landmarks({one.scan.case: one.scan.points_mm for one in scans if one.scan.points_mm}, ())
+    pairs = ordered_pairs(marks, limit=limit, seed=seed)
+    return retrieve(scans, alike, pairs) if pairs else None
+
+
+@dataclass(frozen=True)
+class MonitorInputs:
+    """Scans that are probed again and again while an encoder learns, read once.
+
+    Attributes:
+        scans: with landmarks, labelled voxels or both.
+        reading: how the encoder reads them.
+    """
+
+    scans: tuple[ProbeScan, ...]
+    reading: Reading
+
+
+def monitor_inputs(
+    store: Store, cases: Sequence[Case], reading: Reading, landmarks: Landmarks | None = None, *, voxels: int = 30
+) -> MonitorInputs:
+    """Read a few cases for `probe_monitor`; three or four are enough, and take about a second a look at 4 mm.
+
+    Args:
+        cases: with labels or landmarks; others are of no use here.
+        landmarks: of some of them.
+        voxels: drawn of each structure of each labelled case.
+    """
+    points = landmarks.points_mm if landmarks is not None else {}
+    values = class_values(list(cases))
+    scans = [
+        probe_scan(
+            store,
+            case,
+            rule=reading.rule,
+            spacing_mm=reading.spacing_mm,
+            points_mm=points.get(case.id),
+            values=values,
+            voxels=voxels if case.labelled else 0,
+        )
+        for case in cases
+    ]
+    return MonitorInputs(tuple(scans), reading)
+
+
+def probe_monitor(backbone: Backbone, inputs: MonitorInputs) -> dict[str, float]:
+    """A quick look at an encoder in training, for its log: `probe_knn_accuracy` and `probe_landmark_mm`, as known.
+
+    Neighbours are looked for in the other scans. Nothing is left behind: no random number is drawn, no gradient kept,
+    and every module's training mode is put back.
+    """
+    modes = [(module, module.training) for module in backbone.modules()]
+    backbone.eval()
+    try:
+        scans = frozen_scans(backbone, inputs.scans, inputs.reading)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    alike = alike_of(backbone, scans)
+    result: dict[str, float] = {}
+    accuracy = knn_accuracy(scans, scans, alike)
+    if accuracy:
+        result["probe_knn_accuracy"] = float(np.mean([np.mean(list(of.values())) for of in accuracy.values()]))
+    found = find_landmarks(scans, alike)
+    if found is not None:
+        result["probe_landmark_mm"] = float(found.error_mm.mean())
+    return result
+
+
+MEASURES = ("linear", "knn", "landmark")
+KNN_VOXELS = 50
+"""Voxels drawn a case of each structure, see `probe_scan`."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What was measured of one encoder; None where a measure was not asked for.
+
+    Attributes:
+        linear: a row a case and structure.
+        knn: accuracy of each case and class index.
+        landmark: a row a landmark of an ordered pair.
+        names: of the classes.
+    """
+
+    linear: list[StructureScore] | None
+    knn: dict[str, dict[int, float]] | None
+    landmark: Retrieved | None
+    names: tuple[str, ...]
+
+    def by_case(self, measure: str) -> dict[str, float]:
+        """Mean over the structures of each case: Dice (`linear`) or accuracy (`knn`)."""
+        if measure == "knn":
+            return {case: float(np.mean(list(of.values()))) for case, of in (self.knn or {}).items()}
+        dice: dict[str, list[float]] = {}
+        for score in self.linear or []:
+            dice.setdefault(score.case, []).append(score.dice)
+        return {case: float(np.mean(values)) for case, values in dice.items()}
+
+    def summary(self, seed: int = 0) -> dict[str, Any]:
+        """The keys of `alice probe --json`, and each measure with its intervals and structures."""
+        result: dict[str, Any] = dict.fromkeys(
+            ("linear_dice", "knn_accuracy", "landmark_mean_mm", "landmark_median_mm"), None
+        )
+        if self.linear is not None:
+            of_case = self.by_case("linear")
+            interval = mean_interval(list(of_case.values()), seed=seed)
+            names = sorted({score.structure for score in self.linear})
+            structures = {n: float(np.mean([s.dice for s in self.linear if s.structure == n])) for n in names}
+            result["linear_dice"] = clear_of(interval["mean"])
+            result["linear"] = {"cases": len(of_case), **interval, "by_structure": structures}
+        if self.knn is not None:
+            of_case = self.by_case("knn")
+            interval = mean_interval(list(of_case.values()), seed=seed)
+            structures = {
+                name: float(np.mean([of[k] for of in self.knn.values() if k in of]))
+                for k, name in enumerate(self.names)
+                if any(k in of for of in self.knn.values())
+            }
+            result["knn_accuracy"] = clear_of(interval["mean"])
+            result["knn"] = {"cases": len(of_case), **interval, "by_structure": structures}
+        if self.landmark is not None:
+            errors = describe_errors(self.landmark, self.landmark.error_mm, seed=seed)
+            pairs = set(zip(self.landmark.query.tolist(), self.landmark.key.tolist(), strict=True))
+            result["landmark_mean_mm"] = errors["mean_mm"]["mean"]
+            result["landmark_median_mm"] = errors["median_mm"]["median"]
+            result["landmark"] = {"pairs": len(pairs), "points": len(self.landmark.error_mm), **errors}
+        return result
+
+
+def probe_encoder(
+    backbone: Backbone,
+    reading: Reading,
+    store: Store,
+    *,
+    train: list[Case],
+    cases: list[Case],
+    marked: Collection[Case],
+    landmarks: Landmarks | None,
+    measures: Collection[str],
+    settings: LinearSettings,
+    neighbours: int = 15,
+    seed: int = 0,
+) -> Probed:
+    """Measure a frozen encoder; features for neighbours and landmarks are computed once a case.
+
+    Args:
+        backbone: in evaluation mode.
+        train: labelled cases that linear head and neighbours learn from.
+        cases: labelled cases that are scored.
+        marked: cases with landmarks.
+        landmarks: of them.
+        measures: of `MEASURES`.
+        settings: of the linear head.
+        neighbours: that vote.
+        seed: of all draws.
+    """
+    backbone.eval().to(reading.device)
+    values = class_values(train) if train else (0,)
+    points = landmarks.points_mm if landmarks is not None and "landmark" in measures else {}
+    wanted = {case.id: case for case in marked if case.id in points}
+    asked = {case.id for case in (*train, *cases)} if "knn" in measures else set()
+    wanted |= {case.id: case for case in (*train, *cases) if case.id in asked}
+    scans: dict[str, FrozenScan] = {}
+    with console.progress("Reading features", len(wanted)) as bar:
+        for name, case in sorted(wanted.items()):
+            scan = probe_scan(
+                store,
+                case,
+                rule=reading.rule,
+                spacing_mm=reading.spacing_mm,
+                points_mm=points.get(name),
+                values=values,
+                voxels=KNN_VOXELS if name in asked else 0,
+                seed=seed,
+            )
+            scans[name] = freeze(backbone, scan, crop=reading.crop, device=reading.device)
+            bar.advance(note=name)
+    knn, landmark = None, None
+    if "knn" in measures:
+        alike = alike_of(backbone, [scans[case.id] for case in train])
+        bank = [scans[case.id] for case in train]
+        knn = knn_accuracy([scans[case.id] for case in cases], bank, alike, neighbours=neighbours)
+    if points:
+        chosen = [scans[name] for name in sorted(scans) if name in points]
+        landmark = find_landmarks(chosen, alike_of(backbone, chosen), seed=seed)
+    linear = None
+    if "linear" in measures:
+        linear = linear_scores(backbone, reading, store, train, cases, settings, seed=seed)
+    names = ("background", *(store.label_names.get(value, f"label_{value}") for value in values[1:]))
+    return Probed(linear, knn, landmark, names)

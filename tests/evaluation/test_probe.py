@@ -1,0 +1,159 @@
+"""Probes against hand-made oracles: neighbours against scikit-learn, landmarks found by features that tell places."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from alice3d.data.intensity import IntensityRule
+from alice3d.data.landmarks import read_landmarks
+from alice3d.data.store import Store
+from alice3d.evaluation.bootstrap import pair_interval
+from alice3d.evaluation.frozen import Alike, FrozenScan, ProbeScan, freeze, lattice, probe_scan
+from alice3d.evaluation.linear import Reading
+from alice3d.evaluation.probe import monitor_inputs, nearest_classes, probe_monitor
+from alice3d.evaluation.retrieval import describe_errors, most_alike, retrieve
+from alice3d.geometry import Grid, diagonal_affine
+from alice3d.nn.backbone import build_backbone
+from alice3d.nn.base import Backbone
+
+READING = Reading(IntensityRule(), (8.0, 8.0, 8.0), 16, torch.device("cpu"))
+
+
+def test_neighbours_equal_scikit_learn():
+    generator = torch.Generator().manual_seed(0)
+    bank, asked = (torch.nn.functional.normalize(torch.randn(n, 5, generator=generator), dim=1) for n in (300, 200))
+    classes = np.random.default_rng(0).integers(0, 4, 300)
+    for neighbours in (1, 7, 15):
+        oracle = KNeighborsClassifier(neighbours, metric="cosine", algorithm="brute").fit(bank, classes)
+        np.testing.assert_array_equal(nearest_classes(asked, bank, classes, neighbours), oracle.predict(asked))
+
+
+def placed(case: str, shift: tuple[float, ...], marks: dict[str, tuple[float, ...]]) -> FrozenScan:
+    """A scan of 11³ cells whose feature at anatomy a, which lies at a + shift mm, is a itself, one of many hot."""
+    side = 11
+    cells = np.argwhere(np.ones((side,) * 3, bool))
+    grid = Grid((side,) * 3, diagonal_affine((2.0, 2.0, 2.0), np.array(shift)))
+    points = {name: np.array(at) + shift for name, at in marks.items()}
+    hot = torch.eye(side**3)
+    at = [np.ravel_multi_index(tuple(int(v) // 2 for v in marks[name]), (side,) * 3) for name in sorted(marks)]
+    empty = (np.zeros((0, 3), np.int64), np.zeros(0, np.int64))
+    box = (tuple(grid.world(np.zeros(3))), tuple(grid.world(np.full(3, side - 1.0))))
+    scan = ProbeScan(case, np.zeros((0, 0, 0, 0)), np.ones((side,) * 3, bool), grid, box, points, *empty)
+    return FrozenScan(scan, cells, 1, hot.half(), hot[at], torch.zeros(0, side**3))
+
+
+def test_features_that_tell_places_find_landmarks_exactly():
+    marks = {"a": (10.0, 10.0, 10.0), "b": (12.0, 10.0, 8.0)}
+    scans = [
+        placed("p", (0, 0, 0), marks),
+        placed("q", (100, -30, 7), marks),
+        placed("r", (5, 5, 5), {"a": marks["a"]}),
+    ]
+    alike = Alike([one.at_cells for one in scans], [11**3], [1])
+    found = retrieve(scans, alike, [("p", "q"), ("q", "p"), ("p", "r")])
+    assert sorted(zip(found.query, found.key, found.structure, strict=True)) == [
+        ("p", "q", "a"),
+        ("p", "q", "b"),
+        ("p", "r", "a"),
+        ("q", "p", "a"),
+        ("q", "p", "b"),
+    ]
+    np.testing.assert_allclose(found.error_mm, 0, atol=1e-2)
+    np.testing.assert_allclose(found.box_mm, 0, atol=1e-6)
+    told = describe_errors(found, found.error_mm)
+    assert told["within_5mm"] == 1
+    assert told["by_structure"]["a"]["points"] == 3
+
+
+def test_the_peak_is_found_between_cells():
+    cells = np.argwhere(np.ones((12, 12, 12), bool)) * 2
+    true = np.array([[9.0, 11.0, 10.4]])
+
+    def code(places):  # nearer places are more alike
+        angle = torch.tensor(places, dtype=torch.float32)[:, :, None] * torch.tensor([0.05, 0.1])
+        return torch.nn.functional.normalize(torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(1), dim=1)
+
+    found = most_alike(code(true), code(cells), cells, 2)
+    assert np.abs(found - true).max() < 0.5
+
+
+def test_similarity_is_the_weighted_mean_of_the_levels_cosines():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(50, 7, generator=generator) * 3 + 2
+    alike = Alike([features[:20], features[20:]], [3, 4], [1, 3])
+    x = (features - features.mean(dim=0)) / features.std(dim=0, correction=0)
+    cosines = [torch.nn.functional.normalize(part, dim=1) for part in (x[:, :3], x[:, 3:])]
+    expected = 0.25 * cosines[0] @ cosines[0].T + 0.75 * cosines[1] @ cosines[1].T
+    torch.testing.assert_close(alike(features) @ alike(features).T, expected)
+
+
+def test_a_value_counts_as_often_as_both_its_cases_are_drawn():
+    first, second = ["a", "b", "a", "c"], ["b", "a", "c", "a"]
+    values = [1.0, 2.0, 3.0, 10.0]
+    interval = pair_interval(values, first, second)
+    assert interval["mean"] == 4.0
+    assert 1.5 <= interval["low"] < 4 < interval["high"] <= 6.5  # only a-b, only a-c
+    assert pair_interval(values, first, second, median=True)["median"] == 2.5
+    assert np.isnan(pair_interval([], [], [])["mean"])
+
+
+class Coordinates(Backbone):
+    """Features at stride 1 are the voxels themselves, at stride 2 their means: what is read can be foretold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_channels, self.width, self.stride, self.channels, self.strides = 2, 2, 2, [2, 2], [1, 2]
+        self.layer = torch.nn.Dropout(0.5)
+
+    def pyramid(self, volume):
+        return [self.layer(volume), torch.nn.functional.avg_pool3d(volume, 2)]
+
+
+def test_features_are_read_where_asked_whole_and_by_pieces(tiny_store):
+    store = Store.open(tiny_store)
+    case = store.cases("train")[0]
+    values = (0, *case.structures)
+    place = case.grid.world(np.array([10.0, 11.0, 12.0]))
+    scan = probe_scan(
+        store, case, rule=READING.rule, spacing_mm=READING.spacing_mm, points_mm={"x": place}, values=values, voxels=5
+    )
+    assert set(scan.classes) == set(range(len(values)))
+    frozen = freeze(Coordinates().eval(), scan, crop=16, device=READING.device)  # no position-free net: windows
+    x, y, z = frozen.cells.T
+    np.testing.assert_allclose(frozen.at_cells[:, :2], scan.image[:, x, y, z].T, atol=2e-3)
+    np.testing.assert_allclose(frozen.at_points[0, :2], scan.image[:, 10, 11, 12], atol=1e-5)
+    x, y, z = scan.voxels.T
+    np.testing.assert_allclose(frozen.at_voxels[:, :2], scan.image[:, x, y, z].T, atol=1e-5)
+    assert scan.body[tuple(frozen.cells.T)].all()
+
+
+def test_the_lattice_fits_the_memory():
+    wide = build_backbone("resunet", 1, {"widths": [4, 6, 8, 8]})
+    cells, step = lattice(np.ones((100, 100, 100), bool), wide)
+    assert step == 3
+    assert 20_000 < len(cells) <= 50_000
+    assert lattice(np.ones((20, 20, 20), bool), wide)[1] == 1
+
+
+def test_a_look_in_training_leaves_no_trace(tiny_store, tiny_scans):
+    store = Store.open(tiny_store)
+    landmarks = read_landmarks(tiny_scans.landmarks, {case.id for case in store.cases()})
+    inputs = monitor_inputs(store, store.cases("train"), READING, landmarks, voxels=5)
+    backbone = build_backbone("resunet", 2, {"widths": [4, 6, 8, 8]})
+    backbone.train()
+    backbone.stem.eval()  # a part that its owner keeps frozen
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    seen = probe_monitor(backbone, inputs)
+    assert backbone.training
+    assert not backbone.stem.training
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+    assert all(p.grad is None for p in backbone.parameters())
+    assert seen == probe_monitor(backbone, inputs)
+    assert 0 <= seen["probe_knn_accuracy"] <= 1
+    assert 0 < seen["probe_landmark_mm"] < 500
+    with pytest.raises(KeyError):
+        probe_monitor(backbone, monitor_inputs(store, store.cases("pretrain"), READING))["probe_landmark_mm"]
