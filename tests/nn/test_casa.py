@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from alice3d.nn.casa import CASA
 from alice3d.nn.ema import cosine_momentum, target_of, update_ema
+from alice3d.nn.layers import attention
 
 
 def slow_attention(query, context, key_value, heads):
@@ -84,3 +85,15 @@ def test_momentum_rises_along_a_half_cosine():
     assert math.isclose(cosine_momentum(50, 100, start=0.996), 0.998)
     assert cosine_momentum(100, 100, start=0.996) == 1.0
     assert cosine_momentum(500, 100, start=0.99, end=0.999) == 0.999
+
+
+@torch.no_grad()
+def test_attention_in_bfloat16_agrees_with_the_loop_whichever_kernel_computes_it():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 8) for n in (4, 600, 600))
+    for keys in (5, 600):  # the scores written out, and the fused kernel
+        given = [part.to(torch.bfloat16) for part in (q, k[:, :, :keys], v[:, :, :keys])]
+        scores = torch.einsum("bhnd,bhmd->bhnm", given[0].float(), given[1].float()) / math.sqrt(8)
+        expected = scores.softmax(-1) @ given[2].float()
+        assert torch.allclose(attention(*given).float(), expected, atol=0.03)
+    assert torch.allclose(attention(q, k, v), F.scaled_dot_product_attention(q, k, v), atol=1e-6)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from alice3d.nn.ema import target_of, update_ema
+from alice3d.nn.layers import attention
 
 
 class CASA(nn.Module):
@@ -42,7 +42,7 @@ class CASA(nn.Module):
         b, v, d = query_bvd.shape
         key, value = key_value_bne.chunk(2, dim=-1)
         q, k, w = (x.view(b, -1, self.heads, d // self.heads).transpose(1, 2) for x in (query_bvd, key, value))
-        return F.scaled_dot_product_attention(q, k, w).transpose(1, 2).reshape(b, v, d)
+        return attention(q, k, w).transpose(1, 2).reshape(b, v, d)
 
     def online(
         self, visible_bvd: Float[Tensor, "b v d"], decoded_bne: Float[Tensor, "b n e"]
