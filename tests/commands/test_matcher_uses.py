@@ -90,6 +90,23 @@ def test_interrupted_landmarks_go_on_to_the_same_table(capsys, folder, example, 
     assert cut.read_bytes() == whole.read_bytes()
 
 
+def test_two_processes_find_and_label_the_same(capsys, folder, example, tiny_matcher, tiny_scans, tiny_store, tmp_path):
+    for jobs in (1, 2):
+        words = (tiny_matcher, folder, "--jobs", jobs)
+        found = result(capsys, "landmarks", *words, tmp_path / f"points-{jobs}", "--landmarks", example)
+        assert [row["case"] for row in found["refused"]] == ["broken"]
+        atlases = ("--atlases", tiny_store, "--atlas-split", "train", "--count", 1, "--vote", 0.2)
+        made = result(capsys, "propagate", *words, tmp_path / f"labels-{jobs}", *atlases)
+        assert [row["case"] for row in made["refused"]] == ["broken"]
+    one, two = ((tmp_path / f"points-{jobs}/landmarks.csv").read_bytes() for jobs in (1, 2))
+    assert one == two
+    for name in made["written"]:
+        one, two = (nib.load(tmp_path / f"labels-{jobs}" / name).get_fdata() for jobs in (1, 2))
+        np.testing.assert_array_equal(one, two)
+    # Other jobs are no other settings.
+    assert "already done" in call(capsys, "landmarks", *words, tmp_path / "points-1", "--landmarks", example)[1]
+
+
 def test_landmarks_of_a_store_agree_with_those_of_files(capsys, tiny_store, tiny_scans, tiny_matcher, tmp_path):
     cases = Store.open(tiny_store).cases("test")
     marks = tmp_path / "marks.csv"

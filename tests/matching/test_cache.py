@@ -62,3 +62,15 @@ def test_embeddings_of_another_matcher_are_refused(query_input, key_input, point
     for call in (lambda: own.match(*scans, points), lambda: own.fit(*scans)):
         with pytest.raises(UserError, match="made by another matcher"):
             call()
+
+
+def test_an_embedding_reaches_another_process_unchanged(matcher, query_input, key_input, points):
+    import pickle
+
+    query, key = matcher.embed(query_input), matcher.embed(key_input)
+    matcher.match(query, key, points)  # fills what is made of the maps; it does not travel
+    sent = pickle.loads(pickle.dumps(key))
+    assert set(sent.__dict__) == set(key.__dataclass_fields__)
+    for mode in ("direct", "robust"):
+        one, two = (matcher.match(query, scan, points, mode=mode) for scan in (key, sent))
+        np.testing.assert_array_equal(one.point_mm, two.point_mm)

@@ -25,7 +25,9 @@ class LandmarksConfig(OutputConfig, ComputeConfig):
     """`alice landmarks MATCHER SCANS… OUT --landmarks CSV`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "scans", "out")
-    uncounted: ClassVar[frozenset[str]] = frozenset({"matcher", "scans", "landmarks", "examples", "split", "seed"})
+    uncounted: ClassVar[frozenset[str]] = frozenset(
+        {"matcher", "scans", "landmarks", "examples", "split", "seed", "jobs"}
+    )
     matcher: str
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
     scans: list[Path]
@@ -38,6 +40,8 @@ class LandmarksConfig(OutputConfig, ComputeConfig):
     """Splits of a store to search, comma separated; by default all."""
     mode: Annotated[str, Field(pattern="^(card|direct|robust)$")] = "card"
     """direct: each point by itself; robust: with a fit over many points; card: as the matcher's card says."""
+    jobs: Annotated[int, Field(ge=1)] = 1
+    """Processes; the result does not depend on it."""
 
 
 def run(config: LandmarksConfig) -> dict[str, Any]:
@@ -50,7 +54,8 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
     from alice3d.matching.scan_list import ScanList
     from alice3d.matching.scan_rows import ScanRows
 
-    matcher = Matcher.load(config.matcher, device=resolve_device(config.device, config.threads))
+    device = resolve_device(config.device, config.threads)
+    matcher = Matcher.load(config.matcher, device=device)
     if config.mode != "card":
         matcher.mode = config.mode  # type: ignore[assignment]
     scans = ScanList.of(config.scans, config.split)
@@ -70,7 +75,7 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
     examples = _examples(matcher, marked, marks)
     check_convention(config.landmarks, marks, lambda case, points: examples[case].scan.in_body(points, margin=1))
     outputs.begin(config.out, "landmarks", settings, state=state, overwrite=config.overwrite)
-    _search(matcher, rows, examples, among=config.examples is None)
+    _search(config, matcher, rows, examples, str(device))
     result = _write(config.out, rows.ordered())
     if not result["scans"]:
         raise UserError(f"none of {len(result['refused'])} scans can be read; see {config.out / 'refused.csv'}")
@@ -86,41 +91,22 @@ def _examples(matcher: Matcher, scans: ScanList, marks: Landmarks) -> dict[str, 
     return {id: Example(scans.embed(id, matcher), points) for id, points in sorted(marks.points_mm.items())}
 
 
-def _search(matcher: Matcher, rows: ScanRows, examples: dict[str, Example], *, among: bool) -> None:
-    """Add the rows that are missing; bad scans get a reason instead of points.
-
-    Args:
-        among: the examples are among the scans searched.
-    """
-    from alice3d.data.scan import ScanError
+def _search(
+    config: LandmarksConfig, matcher: Matcher, rows: ScanRows, examples: dict[str, Example], device: str
+) -> None:
+    """Add the rows that are missing; bad scans get a reason instead of points."""
+    from alice3d.matching.consensus import LandmarkSearch
+    from alice3d.matching.scan_jobs import OpenMatcher, over_scans
 
     rows.tidy()
+    work = LandmarkSearch(rows.scans, examples, among=config.examples is None)
+    opened = OpenMatcher(config.matcher, matcher.mode, device, config.threads or 1)
     with console.progress("Searching", len(rows.scans.ids), len(rows.rows)) as bar:
-        for id in rows.missing:
-            try:
-                rows.add(id, _found(matcher, rows.scans, examples, id, among=among))
-            except ScanError as error:
-                console.warn(f"{id} is refused: {error.reason}")
-                rows.add(id, {"reason": error.reason})
+        for id, found in over_scans(work, rows.missing, matcher, opened, jobs=config.jobs):
+            if "reason" in found:
+                console.warn(f"{id} is refused: {found['reason']}")
+            rows.add(id, found)
             bar.advance(note=id)
-
-
-def _found(matcher: Matcher, scans: ScanList, examples: dict[str, Example], id: str, *, among: bool) -> dict[str, Any]:
-    """The landmarks of one scan; those that it is itself an example of stand as they were given."""
-    from alice3d.matching.consensus import find_landmarks
-
-    example = examples.get(id) if among else None
-    target = example.scan if example is not None else scans.embed(id, matcher)
-    own = example.points_mm if example is not None else {}
-    others = [one for one in examples.values() if one is not example]
-    found, agreement = find_landmarks(matcher, others, target) if others else ([], None)
-    points = [
-        [one.structure, *map(float, one.point_mm), one.similarity, one.cycle_mm, int(one.accepted)]
-        for one in found
-        if one.structure not in own
-    ]
-    points += [[name, *map(float, point), 1.0, 0.0, 1] for name, point in own.items()]
-    return {"points": sorted(points), "agreement": agreement}
 
 
 def _write(out: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -22,7 +22,9 @@ class PropagateConfig(OutputConfig, ComputeConfig):
     """`alice propagate MATCHER SCANS… OUT --atlases DIR --labels DIR`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "scans", "out")
-    uncounted: ClassVar[frozenset[str]] = frozenset({"matcher", "scans", "split", "atlases", "labels", "atlas_split"})
+    uncounted: ClassVar[frozenset[str]] = frozenset(
+        {"matcher", "scans", "split", "atlases", "labels", "atlas_split", "jobs"}
+    )
     matcher: str
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
     scans: list[Path]
@@ -39,6 +41,8 @@ class PropagateConfig(OutputConfig, ComputeConfig):
     """Splits of the store of scans to label, comma separated; by default all."""
     vote: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Share of the votes that a voxel of a structure needs; lower gives larger structures."""
+    jobs: Annotated[int, Field(ge=1)] = 1
+    """Processes; the result does not depend on it."""
 
 
 def run(config: PropagateConfig) -> dict[str, Any]:
@@ -48,7 +52,8 @@ def run(config: PropagateConfig) -> dict[str, Any]:
     from alice3d.matching.scan_list import ScanList
     from alice3d.matching.scan_rows import ScanRows
 
-    matcher = Matcher.load(config.matcher, device=resolve_device(config.device, config.threads))
+    device = resolve_device(config.device, config.threads)
+    matcher = Matcher.load(config.matcher, device=device)
     scans = ScanList.of(config.scans, config.split)
     for source in scans.sources.values():
         if (config.out / f"{source.id}.nii.gz").resolve() == source.path.resolve():
@@ -71,7 +76,7 @@ def run(config: PropagateConfig) -> dict[str, Any]:
         console.say(f"{config.out}: already done")
         return outputs.earlier_result(config.out)
     outputs.begin(config.out, "propagated labels", settings, state=state, overwrite=config.overwrite)
-    _carry(config, matcher, rows, atlases)
+    _carry(config, matcher, rows, atlases, str(device))
     result = _result(config, rows.ordered(), names, chosen)
     if not result["written"]:
         first = result["refused"][0]
@@ -158,31 +163,22 @@ def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list
     return made, contents
 
 
-def _carry(config: PropagateConfig, matcher: Matcher, rows: ScanRows, atlases: list[Atlas]) -> None:
+def _carry(config: PropagateConfig, matcher: Matcher, rows: ScanRows, atlases: list[Atlas], device: str) -> None:
     """Label the scans that are missing; one that cannot be gets a reason."""
-    from alice3d.data.label_writing import write_label
-    from alice3d.data.scan import ScanError
-    from alice3d.geometry import Grid
-    from alice3d.matching.propagation import carry_labels
+    from alice3d.matching.labelling import Labelling
+    from alice3d.matching.scan_jobs import OpenMatcher, over_scans
     from alice3d.outputs import UNFINISHED
 
     rows.tidy()
     for leftover in config.out.glob(f"{UNFINISHED}*"):
         leftover.unlink(missing_ok=True)
+    work = Labelling(rows.scans, atlases, config.vote, config.out)
+    opened = OpenMatcher(config.matcher, matcher.mode, device, config.threads or 1)
     with console.progress("Labelling", len(rows.scans.ids), len(rows.rows)) as bar:
-        for id in rows.missing:
-            try:
-                volume = rows.scans.volume(id)
-                x, y, z = volume.array.shape
-                scan = rows.scans.embed(id, matcher, volume)
-                made = carry_labels(matcher, atlases, scan, Grid((x, y, z), volume.affine), vote=config.vote)
-                write_label(config.out / f"{id}.nii.gz", made.labels, volume.affine)
-                found = {str(value): round(sure, 3) for value, sure in made.certainty.items()}
-                rows.add(id, {"certainty": found, "agreement": round(max(made.agreement), 3)})
-            except UserError as error:
-                reason = error.reason if isinstance(error, ScanError) else str(error)
-                console.warn(f"{id} is refused: {reason}")
-                rows.add(id, {"reason": reason})
+        for id, found in over_scans(work, rows.missing, matcher, opened, jobs=config.jobs):
+            if "reason" in found:
+                console.warn(f"{id} is refused: {found['reason']}")
+            rows.add(id, found)
             bar.advance(note=id)
 
 

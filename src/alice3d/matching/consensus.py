@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alice3d.data.scan import ScanError
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher, prior_trust
+from alice3d.matching.scan_list import ScanList
 
 AGREE_MM = 10.0
 """Matches from several examples that lie this near one another speak of one place."""
@@ -91,3 +93,36 @@ def _settled(name: str, proposals: Sequence[tuple[Any, float, float, bool]]) -> 
     place = weight[near] @ points[near] / weight[near].sum()
     sure = bool(accepted[best]) and weight[near].sum() >= 0.5 * weight.sum()
     return FoundLandmark(name, place, float(similarity[best]), float(cycle[best]), sure)
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkSearch:
+    """The search of `alice landmarks`, a scan at a time (`scan_jobs.ScanWork`).
+
+    Attributes:
+        scans: those that are searched.
+        examples: case id to example.
+        among: the examples are among the scans searched, under the same ids.
+    """
+
+    scans: ScanList
+    examples: dict[str, Example]
+    among: bool
+
+    def on(self, matcher: Matcher, id: str) -> dict[str, Any]:
+        """The landmarks of one scan; those that it is itself an example of stand as they were given."""
+        example = self.examples.get(id) if self.among else None
+        try:
+            target = example.scan if example is not None else self.scans.embed(id, matcher)
+        except ScanError as error:
+            return {"reason": error.reason}
+        own = example.points_mm if example is not None else {}
+        others = [one for one in self.examples.values() if one is not example]
+        found, agreement = find_landmarks(matcher, others, target) if others else ([], None)
+        points = [
+            [one.structure, *map(float, one.point_mm), one.similarity, one.cycle_mm, int(one.accepted)]
+            for one in found
+            if one.structure not in own
+        ]
+        points += [[name, *map(float, point), 1.0, 0.0, 1] for name, point in own.items()]
+        return {"points": sorted(points), "agreement": agreement}

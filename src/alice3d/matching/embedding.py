@@ -31,6 +31,8 @@ KEPT_BYTES = 256 * 2**20
 """Joined vectors of all places up to this size are kept; of larger scans they are made again for each search."""
 CELLS = 65_536
 """Cells searched at once."""
+TENSORS = ("fine", "coarse", "body")
+"""Fields of `EmbeddedScan`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,17 @@ class EmbeddedScan:
     body_box_mm: tuple[tuple[float, ...], tuple[float, ...]]
     checksum: str
     matcher: str = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Fields alone, without what was made of them; tensors as arrays, which reach any other process."""
+        state = {name: self.__dict__[name] for name in self.__dataclass_fields__}
+        return state | {name: state[name].numpy() for name in TENSORS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        tensors = {name: torch.from_numpy(state[name]) for name in TENSORS}
+        # Laid out in memory as before: sums in another order would end in another last digit.
+        levels = {name: channels_last(tensors[name]) for name in ("fine", "coarse")}
+        self.__dict__.update(state | tensors | levels)
 
     @property
     def padded(self) -> tuple[int, int, int]:
