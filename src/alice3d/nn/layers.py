@@ -69,21 +69,31 @@ class ResidualBlock(nn.Module):
 
 
 SHORT = 512
-"""Keys up to which `attention` writes the scores out on a CPU in bfloat16."""
+"""Keys up to which `attention` writes the scores out on a CPU."""
 
 
 def attention(
-    q_bhnd: Float[Tensor, "b h n d"], k_bhmd: Float[Tensor, "b h m d"], v_bhmd: Float[Tensor, "b h m d"]
+    q_bhnd: Float[Tensor, "b h n d"],
+    k_bhmd: Float[Tensor, "b h m d"],
+    v_bhmd: Float[Tensor, "b h m d"],
+    bias_1hnm: Float[Tensor, "1 h n m"] | None = None,
 ) -> Float[Tensor, "b h n d"]:
-    """softmax(q kᵀ / √d) v, by torch's fused kernel, which never holds the n x m scores.
+    """softmax(q kᵀ / √d + bias) v, by torch's fused kernel, which never holds the n x m scores.
 
-    Save for short sequences in bfloat16 on a CPU: there the fused kernel of torch 2.13 takes twice (217 tokens) to
-    four times (55 tokens) as long, forward and backward, as the two matrix products written out.
+    Save for short sequences on a CPU. In bfloat16 the fused kernel of torch 2.13 takes twice (217 tokens) to four
+    times (55 tokens) as long, forward and backward, as the two matrix products written out; and it knows no gradient
+    of a bias, where torch's own way round takes longer too.
     """
-    if q_bhnd.device.type == "cpu" and q_bhnd.dtype == torch.bfloat16 and k_bhmd.shape[2] <= SHORT:
-        scores_bhnm = (q_bhnd * q_bhnd.shape[-1] ** -0.5) @ k_bhmd.transpose(2, 3)
-        return scores_bhnm.softmax(dim=-1) @ v_bhmd
-    return F.scaled_dot_product_attention(q_bhnd, k_bhmd, v_bhmd)
+    written_out = q_bhnd.dtype == torch.bfloat16 or (bias_1hnm is not None and bias_1hnm.requires_grad)
+    if q_bhnd.device.type == "cpu" and written_out and k_bhmd.shape[2] <= SHORT:
+        scores_bhnm: Tensor = (q_bhnd * q_bhnd.shape[-1] ** -0.5) @ k_bhmd.transpose(2, 3)
+        if bias_1hnm is not None:
+            scores_bhnm = scores_bhnm + bias_1hnm
+        mixed: Tensor = scores_bhnm.softmax(dim=-1) @ v_bhmd
+        return mixed
+    if bias_1hnm is not None:
+        bias_1hnm = bias_1hnm.expand(len(q_bhnd), -1, -1, -1)
+    return F.scaled_dot_product_attention(q_bhnd, k_bhmd, v_bhmd, attn_mask=bias_1hnm)
 
 
 class TransformerBlock(nn.Module):

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from alice3d.nn.layers import attention
+
 # Shape suffixes: b batch, xyz places of a grid, d width, w windows, t places of a window, h heads.
 
 Sides = tuple[int, int, int]
@@ -139,7 +141,7 @@ class WindowAttention(nn.Module):
             q, k, v = (part.flatten(0, 1) for part in (q, k, v))
         else:
             q, k, v = (part.flatten(1, 2) for part in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.expand(len(q), -1, -1, -1))
+        mixed = attention(q, k, v, mask)
         mixed = mixed.view(b, windows, self.heads, places, -1).transpose(2, 3).reshape(b, windows, places, d)
         x_bxyzd = from_windows(self.out(mixed), sides, padded)
         if any(shifts):
