@@ -107,7 +107,7 @@ class Swin3D(Backbone):
         self.patch, self.checkpoint = patch, checkpoint
         self.embed = nn.Linear(in_channels * patch**3, first)
         self.mask_token = nn.Parameter(torch.zeros(first))
-        self.merge = nn.ModuleList([PatchMerging(channels) for channels in self.channels[:-1]])
+        self.merge = nn.ModuleList([nn.Identity(), *(PatchMerging(channels) for channels in self.channels[:-1])])
         self.stages = nn.ModuleList()
         for channels, count, number in zip(self.channels, depths, heads, strict=True):
             blocks = [SwinBlock(channels, number, window=window, shifted=i % 2 == 1) for i in range(count)]
@@ -133,9 +133,8 @@ class Swin3D(Backbone):
         """Every scale's features (b, x, y, z, d), finest first; the deepest normalised."""
         x_bxyzd = self._enter(volume, visible)
         maps: list[Tensor] = []
-        for scale, stage in enumerate(self.stages):
-            if scale:
-                x_bxyzd = self.merge[scale - 1](x_bxyzd)
+        for merge, stage in zip(self.merge, self.stages, strict=True):
+            x_bxyzd = merge(x_bxyzd)
             for block in stage:  # type: ignore[attr-defined]
                 x_bxyzd = self.through(block, x_bxyzd)
             maps.append(x_bxyzd)
