@@ -83,7 +83,7 @@ def measure(
         if done is not None:
             done()
 
-    for query, key in pairs:
+    for query, key in scans.in_blocks(pairs):
         add(query, key, scans[key], True)
     for cut in cuts:
         matcher, case = scans.matcher, scans.store.case(cut.key)

@@ -99,28 +99,28 @@ def landmark_errors(
         pairs: (query, key) case ids.
         done: called after each pair.
     """
-    columns: dict[str, list[Any]] = {name: [] for name in PointErrors.__dataclass_fields__}
-    for query, key in pairs:
+    given = list(pairs)
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for query, key in scans.in_blocks(given):
         shared = sorted(landmarks.points_mm[query].keys() & landmarks.points_mm[key].keys())
         points = np.stack([landmarks.points_mm[query][name] for name in shared])
         true = np.stack([landmarks.points_mm[key][name] for name in shared])
         scan_q, scan_k = scans[query], scans[key]
         found = scans.matcher.match(scan_q, scan_k, points)
-        columns["structure"].append(np.array(shared))
-        columns["query"].append(np.full(len(shared), query))
-        columns["key"].append(np.full(len(shared), key))
-        columns["error_mm"].append(np.linalg.norm(found.point_mm - true, axis=1))
-        columns["box_mm"].append(np.linalg.norm(same_place_in_box(scan_q, scan_k, points) - true, axis=1))
-        if untrained is None:
-            columns["untrained_mm"].append(np.full(len(shared), np.nan))
-        else:
+        row = {name: getattr(found, name) for name in FOUND}
+        row |= {"structure": np.array(shared), "query": np.full(len(shared), query), "key": np.full(len(shared), key)}
+        row["error_mm"] = np.linalg.norm(found.point_mm - true, axis=1)
+        row["box_mm"] = np.linalg.norm(same_place_in_box(scan_q, scan_k, points) - true, axis=1)
+        row["untrained_mm"] = np.full(len(shared), np.nan)
+        if untrained is not None:
             guess = search_all(untrained[query].at(points), untrained[key])
-            columns["untrained_mm"].append(np.linalg.norm(guess - true, axis=1))
-        for name in FOUND:
-            columns[name].append(getattr(found, name))
+            row["untrained_mm"] = np.linalg.norm(guess - true, axis=1)
+        rows[query, key] = row
         if done is not None:
             done()
-    return PointErrors(**{name: np.concatenate(parts) for name, parts in columns.items()})
+    return PointErrors(
+        **{name: np.concatenate([rows[pair][name] for pair in given]) for name in PointErrors.__dataclass_fields__}
+    )
 
 
 def same_place_in_box(query: EmbeddedScan, key: EmbeddedScan, points_mm: Points) -> Points:

@@ -28,7 +28,7 @@ WHOLE_VOXELS = 3_000_000
 TILE, HALO = 64, 32
 """Larger scans are cut into tiles of so many voxels a side, seen with so many around; multiples of 8."""
 KEPT_BYTES = 256 * 2**20
-"""Joined vectors of all places up to this size are kept; of larger scans they are made again for each search."""
+"""Joined vectors up to this size are kept; of larger scans they are made again for each search."""
 CELLS = 65_536
 """Cells searched at once."""
 TENSORS = ("fine", "coarse", "body")
@@ -109,8 +109,6 @@ class EmbeddedScan:
     def at_cells(self, cells: Tensor) -> Float[Tensor, "... d"]:
         """Joined vectors of whole places (..., 3) of the fine map."""
         x, y, z = cells.unbind(-1)
-        if self._small:
-            return self._dense[x, y, z]
         index = (cells.reshape(1, -1, 3).float() + 0.5) * FINE - 0.5
         coarse = sample_at(self.coarse[None], index, self.padded)[0]
         return join(self.fine.movedim(0, -1)[x, y, z], coarse.reshape(*cells.shape[:-1], -1))
@@ -128,14 +126,10 @@ class EmbeddedScan:
         return self.body.numel() * (len(self.fine) + len(self.coarse)) * 4 <= KEPT_BYTES
 
     @cached_property
-    def _dense(self) -> Float[Tensor, "x y z d"]:
-        """Joined vectors of all places."""
-        coarse = F.interpolate(self.coarse[None], size=tuple(self.body.shape), mode="trilinear", align_corners=False)
-        return join(self.fine.movedim(0, -1), coarse[0].movedim(0, -1))
-
-    @cached_property
     def _kept(self) -> Float[Tensor, "m d"]:
-        return self._dense[self.body]
+        """Joined vectors of the body's cells."""
+        coarse = F.interpolate(self.coarse[None], size=tuple(self.body.shape), mode="trilinear", align_corners=False)
+        return join(self.fine.movedim(0, -1)[self.body], coarse[0].movedim(0, -1)[self.body])
 
 
 def join(fine: Float[Tensor, "... f"], coarse: Float[Tensor, "... c"]) -> Float[Tensor, "... d"]:

@@ -19,9 +19,6 @@ from alice3d.matching.cache import EmbeddingCache
 from alice3d.matching.embedded_cases import EmbeddedCases
 from alice3d.matching.matcher import Matcher
 
-KEPT = 8
-"""Embeddings that each process keeps in memory; the others lie on disk."""
-
 
 @dataclass(frozen=True)
 class Pairing:
@@ -83,7 +80,7 @@ class _Process:
         matcher = Matcher.load(
             pairing.matcher, device=pairing.device, cache=EmbeddingCache(pairing.cache, half=pairing.half)
         )
-        self.scans = EmbeddedCases(matcher, Store.open(pairing.store), KEPT)
+        self.scans = EmbeddedCases(matcher, Store.open(pairing.store))
 
     def embed(self, case: str) -> None:
         self.scans[case]
