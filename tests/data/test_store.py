@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alice3d.data.index import COLUMNS, INDEX, append_row, clean, read_index, read_rows
+from alice3d.data.index import COLUMNS, INDEX, appending, clean, read_index, read_rows
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store, StoreSpec, voxels_checksum, write_spec
 from alice3d.data.store_writing import MANIFEST, fold, locked, verify, write_array
@@ -47,7 +47,8 @@ def make_store(folder: Path, names: tuple[str, ...] = ("a", "b")) -> Store:
         row["image_sha256"] = write_array(folder / "images" / f"{name}.b2nd", image, AFFINE)
         if number == 0:
             row["label_sha256"] = write_array(folder / "labels" / f"{name}.b2nd", label, AFFINE)
-        append_row(folder / INDEX, row)
+        with appending(folder / INDEX) as append:
+            append(row)
     fold(folder)
     return Store.open(folder)
 
@@ -127,10 +128,12 @@ def test_a_torn_last_line_is_ignored_and_mended(tmp_path: Path) -> None:
     whole = index.read_bytes()
     index.write_bytes(whole + b"c,train,tak")
     assert [row["id"] for row in read_rows(index)] == ["a", "b"]
-    append_row(index, {"id": "d", "status": "refused", "source": "d.nii", "reason": "constant voxels: all are 0"})
+    with appending(index) as append:
+        append({"id": "d", "status": "refused", "source": "d.nii", "reason": "constant voxels: all are 0"})
     assert [row["id"] for row in read_rows(index)] == ["a", "b", "d"]
     index.write_bytes(b"id,spl")
-    append_row(index, {"id": "d", "status": "refused", "source": "d.nii"})
+    with appending(index) as append:
+        append({"id": "d", "status": "refused", "source": "d.nii"})
     assert [row["id"] for row in read_rows(index)] == ["d"]
 
 
@@ -138,7 +141,8 @@ def test_parts_of_shards_are_read_and_merged(tmp_path: Path) -> None:
     make_store(tmp_path, ("a", "b"))
     rows = read_rows(tmp_path / INDEX)
     for part, row in enumerate(rows, start=1):
-        append_row(tmp_path / f"index.{part:05d}-of-00002.csv", row)
+        with appending(tmp_path / f"index.{part:05d}-of-00002.csv") as append:
+            append(row)
     (tmp_path / INDEX).unlink()
     assert [case.id for case in Store.open(tmp_path).cases()] == ["a", "b"]
     fold(tmp_path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from alice3d.errors import WorkFailed
@@ -14,6 +16,20 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 AHEAD = 2
 """Tasks that wait a worker, so that none idles."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What libraries read when they are loaded: as many threads as processors in every worker would fight each other."""
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Processes that start meanwhile run their matrix products on one thread each, unless the user says otherwise."""
+    set_here = [name for name in THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(set_here, "1"))
+    try:
+        yield
+    finally:
+        for name in set_here:
+            os.environ.pop(name, None)
 
 
 def process_pool(jobs: int) -> ProcessPoolExecutor:
@@ -40,7 +56,21 @@ def run_batch(
     """
     if jobs == 1 and executor is None:
         yield from map(work, tasks)
-        return
+    elif executor is not None:
+        yield from _through(executor, work, tasks, jobs, lost)
+    else:
+        with single_threaded():
+            yield from _through(None, work, tasks, jobs, lost)
+
+
+def _through(
+    executor: Executor | None,
+    work: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    jobs: int,
+    lost: Callable[[Task], Result],
+) -> Iterator[Result]:
+    """`run_batch` through an executor, or through processes that are made and mended here."""
     waiting = iter(tasks)
     pool: Executor = executor or process_pool(jobs)
     flying: dict[Future[Result], Task] = {}

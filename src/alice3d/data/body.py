@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from alice3d.data.resampling import multiply, parallel_axes, reading_matrix
 from alice3d.geometry import Affine, Grid, apply_affine, resample, spacing_of
 
-COARSE_MM = 3.0
-"""Voxels are skipped until they lie about this far apart: enough for a box and for statistics."""
+COARSE_MM = 4.0
+"""The search reads every n-th voxel, up to about this far apart: enough for a box and for statistics."""
+SMOOTH_MM = 1.5
+"""Sigma of the Gaussian before that, against noise and aliasing; at most one voxel of what is read."""
 CT_TISSUE_HU = -350.0
 """Above: tissue; clothes, foam and most couch tops lie below."""
 OPENING_MM = 6.0
@@ -36,16 +39,24 @@ class Body:
 
     def box_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Low and high corner (3,), RAS mm, of the box around the body's voxels and their outer faces."""
-        index = np.argwhere(self.mask)
-        low, high = index.min(axis=0) - 0.5, index.max(axis=0) + 0.5
+        box = _box(self.mask)
+        low, high = [side.start - 0.5 for side in box], [side.stop - 0.5 for side in box]
         corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
         world = apply_affine(self.affine, corners)
         return world.min(axis=0), world.max(axis=0)
 
     def on(self, grid: Grid) -> NDArray[np.bool_]:
         """The mask at the voxel centres of another grid."""
-        inside: NDArray[np.bool_] = resample(self.mask, self.affine, grid, order=0).astype(bool)
-        return inside
+        axes = parallel_axes(self.affine, grid)
+        if axes is None:
+            inside: NDArray[np.bool_] = resample(self.mask, self.affine, grid, order=0).astype(bool)
+            return inside
+        mask, lines = self.mask.transpose([axis.source for axis in axes]), []
+        for axis, count, size in zip(axes, grid.shape, mask.shape, strict=True):
+            nearest = np.floor(axis.start + axis.step * np.arange(count) + 0.5).astype(int)
+            lines.append(np.where((nearest >= 0) & (nearest < size), nearest, size))
+        padded = np.pad(mask, ((0, 1),) * 3)  # one more, False: what lies outside
+        return padded[np.ix_(*lines)]
 
 
 def find_body(array: NDArray[Any], affine: Affine, modality: Literal["ct", "mr"]) -> Body | None:
@@ -56,16 +67,20 @@ def find_body(array: NDArray[Any], affine: Affine, modality: Literal["ct", "mr"]
         affine: of `array`, to RAS mm.
         modality: ct reads Hounsfield units, mr separates tissue from dark background.
     """
-    step = np.maximum(np.floor(COARSE_MM / spacing_of(affine) + 1e-6), 1).astype(int)
-    coarse = array[:: step[0], :: step[1], :: step[2]].astype(np.float32)
+    spacing = spacing_of(affine)
+    step = np.maximum(np.floor(COARSE_MM / spacing + 1e-6), 1).astype(int)
+    sigma = np.minimum(SMOOTH_MM / spacing, step)
+    counts = [-(-size // every) for size, every in zip(array.shape, step, strict=True)]
+    smooth = np.empty(counts, np.float32)
+    parts = zip(array.shape, counts, step, sigma, strict=True)
+    matrices = [reading_matrix(size, count, 0.0, every, voxels) for size, count, every, voxels in parts]
+    multiply(array, matrices, smooth, dtype=np.float32)
     coarse_affine = affine.copy()
     coarse_affine[:3, :3] *= step
-    spacing = spacing_of(coarse_affine)
-    smooth = ndimage.gaussian_filter(coarse, np.minimum(COARSE_MM / 2 / spacing, 1.0))
     tissue = smooth > CT_TISSUE_HU if modality == "ct" else _bright(smooth)
     if tissue is None or not tissue.any():
         return None
-    radius = np.maximum(np.round(OPENING_MM / 2 / spacing), 0).astype(int)
+    radius = np.maximum(np.round(OPENING_MM / 2 / (spacing * step)), 0).astype(int)
     mask = _largest(_opened(tissue, radius))
     if mask.mean() < MIN_SHARE:
         return None
@@ -124,14 +139,24 @@ def _neighbours(mask: NDArray[np.bool_], axis: int, grow: bool) -> NDArray[np.bo
     return out
 
 
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Around the True voxels, of which there is at least one."""
+    lines = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)
+
+
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The largest piece, and those that are not much smaller."""
-    pieces, count = ndimage.label(mask)
-    if count == 0:
+    if not mask.any():
+        return mask
+    box = _box(mask)
+    pieces, count = ndimage.label(mask[box])
+    if count == 1:
         return mask
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    kept: NDArray[np.bool_] = (sizes >= SECOND_PIECE * sizes.max())[pieces] & mask
+    kept = np.zeros_like(mask)
+    kept[box] = np.isin(pieces, np.flatnonzero(sizes >= SECOND_PIECE * sizes.max()), kind="table")
     return kept
 
 
@@ -139,10 +164,12 @@ def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill what is enclosed in an axial slice: lungs, bowel gas, cavities."""
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[:, 1, 1] = in_plane[1, :, 1] = True
-    pieces, count = ndimage.label(~mask, in_plane)
+    box = _box(mask)  # beyond it all is background, in one piece with what touches its side faces
+    pieces, count = ndimage.label(~mask[box], in_plane)
     outside = np.zeros(count + 1, bool)
     for face in (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]):
         outside[face] = True
     outside[0] = False
-    filled: NDArray[np.bool_] = ~outside[pieces]
+    filled = np.zeros_like(mask)
+    filled[box] = ~outside.take(pieces)
     return filled

@@ -126,7 +126,7 @@ def _prepare(task: Task) -> Row:
         if on_grid is not None:
             row["label_sha256"] = write_array(task.store / "labels" / f"{source.id}.b2nd", on_grid, affine)
     except OSError as error:
-        raise WorkFailed(_cannot_write(task.store, error)) from None
+        raise WorkFailed(cannot_write(task.store, error)) from None
     shape = prepared.image.shape
     case = Case(
         id=source.id,
@@ -149,7 +149,8 @@ def _prepare(task: Task) -> Row:
     return {**case.to_row(), **row, "label_source": source.label_name, "stamp": stamp(source)}
 
 
-def _cannot_write(store: Path, error: OSError) -> str:
+def cannot_write(store: Path, error: OSError) -> str:
+    """What to tell when a file of the store could not be written."""
     what = "disk full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or type(error).__name__
     return f"{store}: cannot be written ({what}); what is there is whole, the same command goes on"
 

@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from alice3d.errors import UserError
 from alice3d.outputs import write_text
 
 INDEX = "index.csv"
+SYNC_SECONDS = 1.0
+"""Rows are forced to disk this often, many at once: one by one would cost more than a small scan's work."""
 COLUMNS = (
     "id",  # file name without extension
     "split",  # "" = in none
@@ -60,6 +64,8 @@ def joined(values: Iterable[Any]) -> str:
 
 def clean(text: str) -> str:
     """A file name as one line of valid UTF-8: control characters and foreign bytes are written as escapes."""
+    if text.isprintable():  # lone surrogates, which stand for foreign bytes, are not
+        return text
     valid = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in valid)
 
@@ -129,17 +135,41 @@ def read_index(folder: Path) -> list[Row]:
     return [*(taken[name] for name in sorted(taken)), *(refused[name] for name in sorted(refused))]
 
 
-def append_row(path: Path, row: Row) -> None:
-    """Append one row and force it to disk; a line that a crash cut off is mended first."""
+@contextmanager
+def appending(path: Path, before_sync: Callable[[], object] = lambda: None) -> Iterator[Callable[[Row], None]]:
+    """`with appending(path) as append: append(row)`; a line that a crash cut off is mended first.
+
+    A row is handed to the system at once, so a killed process loses none; it is forced to disk every
+    `SYNC_SECONDS` and at the end, so that a machine that stops loses the last of them: those cases are done again.
+
+    Args:
+        path: an index file.
+        before_sync: what must lie on disk before the rows do.
+    """
     with path.open("a+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
         if size and file.read(1) != b"\n":
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(_text_of([row], header=file.seek(0, os.SEEK_END) == 0).encode("utf-8"))
-        file.flush()
-        os.fsync(file.fileno())
+        synced = time.monotonic()
+
+        def sync() -> None:
+            nonlocal synced
+            before_sync()
+            os.fsync(file.fileno())
+            synced = time.monotonic()
+
+        def append(row: Row) -> None:
+            file.write(_text_of([row], header=file.seek(0, os.SEEK_END) == 0).encode("utf-8"))
+            file.flush()
+            if time.monotonic() - synced > SYNC_SECONDS:
+                sync()
+
+        try:
+            yield append
+        finally:
+            sync()
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from alice3d import console
 from alice3d.data.batch import run_batch
-from alice3d.data.case_work import Task, refused_row, stamp, work
-from alice3d.data.index import INDEX, Row, append_row, part_name, read_index, write_rows
+from alice3d.data.case_work import Task, cannot_write, refused_row, stamp, work
+from alice3d.data.index import INDEX, Row, appending, part_name, read_index, write_rows
 from alice3d.data.layouts import find_sources
 from alice3d.data.options import PrepareOptions, check_settings, new_spec
 from alice3d.data.prepare_report import SHOWN, dry_run, result_of
@@ -19,7 +19,7 @@ from alice3d.data.prepared import Prepared, prepare_array
 from alice3d.data.sources import Found, Source
 from alice3d.data.splits import SPLITS, default_splits, read_splits, write_splits
 from alice3d.data.store import SPEC, Store, StoreSpec, read_spec, write_spec
-from alice3d.data.store_writing import FOLDERS, MANIFEST, fold, locked, sweep
+from alice3d.data.store_writing import FOLDERS, MANIFEST, fold, locked, sweep, sync_folders
 from alice3d.data.store_writing import verify as verify_files
 from alice3d.errors import UserError, WorkFailed
 
@@ -64,7 +64,10 @@ def prepare(
         if options.shard is None:
             sweep(store)
         spec = _settle(store, spec, options, found)
-        return _fill(store, spec, found, split_file, options, executor)
+        try:
+            return _fill(store, spec, found, split_file, options, executor)
+        except OSError as error:  # of the index or the manifest; what a scan raises became its row
+            raise WorkFailed(cannot_write(store, error)) from None
 
 
 def _is_fresh(store: Path, options: PrepareOptions) -> bool:
@@ -173,10 +176,11 @@ def _fill(
             lost=lambda task: refused_row(task.source, lost_reason, task.split),
             executor=executor,
         )
-        for row in results:
-            append_row(index, row)
-            added += row["status"] == "taken"
-            bar.advance(note=row["id"] if row["status"] == "taken" else f"{row['id']} refused")
+        with appending(index, lambda: sync_folders(store)) as append:
+            for row in results:
+                append(row)
+                added += row["status"] == "taken"
+                bar.advance(note=row["id"] if row["status"] == "taken" else f"{row['id']} refused")
     if options.shard is None:
         _finish_index(store, found, split_of)
     return result_of(store, added, len(todo), empty_is_fine=options.shard is not None)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from alice3d.data.body import Body, find_body
 from alice3d.data.intensity import AIR_HU
 from alice3d.data.modality import check_hu
+from alice3d.data.resampling import onto_grid
 from alice3d.data.scan import MAX_VOXELS, ScanError, Volume
 from alice3d.data.store import voxels_checksum
-from alice3d.geometry import Affine, Grid, apply_affine, ras_grid, resample, smooth_for, spacing_of, to_closest_ras
+from alice3d.geometry import Affine, Grid, apply_affine, ras_grid, to_closest_ras
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Low and high corner, RAS mm."""
@@ -94,9 +95,7 @@ def prepare_array(
         shown = " x ".join(map(str, grid.shape))
         raise ScanError(name, f"too large at this spacing: {shown} voxels; choose a coarser --spacing")
     fill = AIR_HU if modality == "ct" else float(array.min())
-    image = _onto(array, affine, grid, fill)
-    if modality == "ct" and _whole(array):
-        image = np.rint(image, out=image).astype(np.int16)
+    image = onto_grid(array, affine, grid, fill=fill, whole=modality == "ct" and _whole(array))
     inside = np.ones(grid.shape, bool) if body is None else body.on(grid)
     if not inside.any():
         inside[...] = True
@@ -131,25 +130,6 @@ def _cropped(full: Grid, body: Body, keep_mm: Box | None) -> Grid:
     start = np.clip(np.floor(full.index(low) + 0.5).astype(int), 0, np.asarray(full.shape) - 1)
     stop = np.clip(np.ceil(full.index(high) + 0.5).astype(int), start + 1, full.shape)
     return full.crop(start, stop)
-
-
-def _onto(array: NDArray[Any], affine: Affine, grid: Grid, fill: float) -> NDArray[np.float32]:
-    """Low-pass and resample the part of a volume that a grid touches; float32."""
-    spacing = spacing_of(affine)
-    coarser = np.maximum(grid.spacing_mm / spacing, 1)
-    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.shape], indexing="ij")).reshape(3, -1).T
-    index = apply_affine(np.linalg.inv(affine).astype(np.float64), grid.world(corners))
-    reach = np.ceil(3 * coarser).astype(int) + 1
-    start = np.clip(np.floor(index.min(axis=0)).astype(int) - reach, 0, array.shape)
-    stop = np.clip(np.ceil(index.max(axis=0)).astype(int) + 1 + reach, 0, array.shape)
-    part = array[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
-    moved = affine.copy()
-    moved[:3, 3] = apply_affine(affine, start)
-    part = smooth_for(part, spacing, grid.spacing_mm)
-    # The outer half of the outer voxels belongs to the scan: it repeats them, the fill begins beyond.
-    part = np.pad(part, 1, mode="edge")
-    moved[:3, 3] = apply_affine(moved, np.array([-1, -1, -1]))
-    return resample(part, moved, grid, order=1, fill=fill)
 
 
 def _box(grid: Grid, inside: NDArray[np.bool_]) -> Box:

@@ -39,6 +39,8 @@ def file_sha256(path: Path) -> str:
 def write_array(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> str:
     """Write one .b2nd file (zstd level 1), force it to disk, then give it its name.
 
+    The name itself is on disk after `sync_folders`; a row of the index whose file is missing is done again.
+
     Args:
         path: images/<id>.b2nd or labels/<id>.b2nd.
         array: (x, y, z).
@@ -59,22 +61,22 @@ def write_array(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) ->
     content = packed.to_cframe()
     with replacing(path) as temporary:  # written by ourselves: a full disk is then an OSError, not a broken file
         temporary.write_bytes(content)
-    sync_folder(path.parent)
     return hashlib.sha256(content).hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk, where the system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+def sync_folders(store: Path) -> None:
+    """Force the names of a store's arrays to disk, where the system can."""
+    for name in FOLDERS:
+        try:
+            handle = os.open(store / name, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            os.fsync(handle)
+        except OSError:
+            pass
+        finally:
+            os.close(handle)
 
 
 @contextmanager
