@@ -101,4 +101,4 @@ def test_blocks_hold_every_pair_once_and_read_each_scan_seldom():
         for name in pair:
             reads += name not in held
             held = [*(one for one in held if one != name), name][-8:]
-    assert reads <= 20 * 20 / 4 + 20  # one after another: 20 · 19
+    assert reads < len(pairs) / 2
