@@ -8,11 +8,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from alice3d.engine.log import read_log
 
 SMALL = {
     "steps": 24,
@@ -69,8 +72,8 @@ def begin(
     return process
 
 
-def together(count: int, work: Callable[..., None], *arguments: Any, folder: Path) -> list[str]:
-    """Run `count` processes as torchrun does, to their ends; returns what each raised, "" for nothing."""
+def begin_together(count: int, work: Callable[..., None], *arguments: Any, folder: Path) -> list[BaseProcess]:
+    """Start `count` processes as torchrun does; what process R raises is written to FOLDER/error-R.txt."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -82,7 +85,25 @@ def together(count: int, work: Callable[..., None], *arguments: Any, folder: Pat
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
         there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         processes.append(begin(work, *arguments, errors=errors, environment={**place, **there}))
+    return processes
+
+
+def finish(processes: list[BaseProcess], folder: Path) -> list[str]:
+    """Wait for the ends; returns what each process raised, or the signal that ended it, "" for nothing."""
     for process in processes:
         process.join(120)
         assert process.exitcode is not None, "processes wait for each other"
-    return [errors.read_text() if errors.exists() else "" for errors in files]
+    files = [folder / f"error-{rank}.txt" for rank in range(len(processes))]
+    told = [errors.read_text() if errors.exists() else "" for errors in files]
+    return [one or (f"ended with {p.exitcode}" if p.exitcode else "") for one, p in zip(told, processes, strict=True)]
+
+
+def together(count: int, work: Callable[..., None], *arguments: Any, folder: Path) -> list[str]:
+    """`begin_together` and `finish`."""
+    return finish(begin_together(count, work, *arguments, folder=folder), folder)
+
+
+def wait_for_step(out: Path, step: int, process: BaseProcess) -> None:
+    """Until the log of a run holds this many lines, or its process has ended."""
+    while process.is_alive() and len(read_log(out / "log.jsonl")) < step:
+        time.sleep(0.002)

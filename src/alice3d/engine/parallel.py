@@ -163,6 +163,7 @@ def set_random_state(states: Tensor, device: torch.device) -> None:
     if rank() >= len(states):
         return
     size = len(torch.get_rng_state())
-    torch.set_rng_state(states[rank()][:size])
-    if device.type == "cuda" and states.shape[1] > size:
-        torch.cuda.set_rng_state(states[rank()][size:], device)
+    own = states[rank()]
+    torch.set_rng_state(own[:size].clone())  # torch 2.13 reads a view from the start of its memory, and crashes
+    if device.type == "cuda" and len(own) > size:
+        torch.cuda.set_rng_state(own[size:].clone(), device)
