@@ -1,0 +1,59 @@
+"""`alice pretrain`, killed twenty times at random moments, ends with the same bits as an uninterrupted run."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from in_processes import begin, pretrain, wait_for_step
+
+from alice3d.engine.log import read_log
+
+KILLS = 10
+SETTINGS = {"steps": 80, "checkpoint_every": 2, "monitor_every": 7}
+TIMES = {"data_wait_s", "step_s", "samples_per_s", "monitor_s"}
+
+
+def learned(out: Path) -> list[dict[str, float]]:
+    """Log lines without what the clock gave."""
+    return [{key: entry[key] for key in entry.keys() - TIMES} for entry in read_log(out / "log.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run without workers."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    process = begin(pretrain, tiny_store, out, {**SETTINGS, "workers": 0}, errors=out.parent / "errors.txt")
+    process.join()
+    assert process.exitcode == 0, (out.parent / "errors.txt").read_text()
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_random_moments_equals_uninterrupted(
+    tiny_store: Path, tmp_path: Path, whole: Path, workers: int
+) -> None:
+    chance = random.Random(workers)
+    out, settings = tmp_path / "cut", {**SETTINGS, "workers": workers}
+    kills = 0
+    while kills < KILLS:
+        process = begin(pretrain, tiny_store, out, settings, errors=tmp_path / "errors.txt")
+        done = len(read_log(out / "log.jsonl"))
+        # Every other kill may come while inputs are read and the checkpoint is loaded, the rest between two steps.
+        wait_for_step(out, done + chance.randint(0, 3) if kills % 2 else 0, process)
+        time.sleep(chance.uniform(0, 0.1 if kills % 2 else 0.5))
+        if not process.is_alive():  # a fast machine may be through before the last kills
+            break
+        process.kill()
+        process.join()
+        kills += 1
+    assert kills > KILLS // 2
+    process = begin(pretrain, tiny_store, out, settings, errors=tmp_path / "errors.txt")
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "errors.txt").read_text()
+    assert (out / "encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()
+    assert learned(out) == learned(whole)
+    assert not list(out.rglob(".unfinished-*"))
