@@ -30,6 +30,7 @@ COMMANDS = {
     "pair": "match points between patients into a table",
     "pretrain": "learn an encoder without labels: Alice or a rival",
     "probe": "what an encoder's frozen features know: linear, nearest neighbours, landmarks",
+    "compare": "pre-trainings under equal conditions: table, paired tests, plot",
     "finetune": "learn a segmenter from few labels",
     "predict": "segment scans, each in its own grid",
     "evaluate": "score a model on a split of a store",

@@ -53,22 +53,16 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     """Measure; returns the keys of `--json`."""
     import json
 
-    from alice3d.data.intensity import IntensityRule
     from alice3d.data.leakage import guard
     from alice3d.data.store import Store
     from alice3d.engine.device import resolve_device
-    from alice3d.evaluation.linear import Reading
     from alice3d.evaluation.probe import probe_encoder
+    from alice3d.evaluation.reading import read_encoder
     from alice3d.evaluation.retrieval import describe_errors
-    from alice3d.nn.weights import load_encoder
     from alice3d.outputs import write_text
 
     store = Store.open(config.store)
-    backbone, card = load_encoder(config.encoder)
-    rule = IntensityRule(**card["intensity"])
-    x, y, z = (float(mm) for mm in card["spacing_mm"])
-    device = resolve_device(config.device, config.threads)
-    reading = Reading(rule, (x, y, z), int(card.get("crop", 48)), device)
+    backbone, reading, card = read_encoder(config.encoder, resolve_device(config.device, config.threads))
     measures, train, cases, marked, landmarks = _inputs(config, store)
     strict = config.split not in NOT_FOR_TESTING
     judged = list({case.id: case for case in (*cases, *marked)}.values())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from alice3d import console
-from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.data.volumes import read_case
+from alice3d.evaluation.reading import Reading
 from alice3d.evaluation.segmentation import StructureScore, score_case
 from alice3d.inference import SegmentationModel
 from alice3d.nn.base import Backbone
@@ -18,23 +16,6 @@ from alice3d.tasks.crops import class_values
 from alice3d.tasks.linear import LinearFit
 from alice3d.tasks.segmentation import single_pieces
 from alice3d.tasks.settings import LinearSettings
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How an encoder reads scans.
-
-    Attributes:
-        rule: voxels to channels.
-        spacing_mm: of the scans on reading.
-        crop: voxels a side of the crops it learnt from.
-        device: where it runs.
-    """
-
-    rule: IntensityRule
-    spacing_mm: tuple[float, float, float]
-    crop: int
-    device: torch.device
 
 
 def linear_scores(

@@ -16,8 +16,9 @@ from alice3d.data.landmarks import Landmarks
 from alice3d.data.store import Case, Store
 from alice3d.evaluation.bootstrap import mean_interval
 from alice3d.evaluation.frozen import Alike, FrozenScan, ProbeScan, clear_of, freeze, probe_scan
-from alice3d.evaluation.linear import Reading, linear_scores
+from alice3d.evaluation.linear import linear_scores
 from alice3d.evaluation.matching import ordered_pairs
+from alice3d.evaluation.reading import Reading
 from alice3d.evaluation.retrieval import Retrieved, describe_errors, retrieve
 from alice3d.evaluation.segmentation import StructureScore
 from alice3d.nn.base import Backbone

@@ -1,0 +1,259 @@
+"""The cells of a comparison: an arm and a seed each, in a folder of its own, made once and then read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alice3d import console, outputs
+from alice3d.commands.compare_arms import Arm
+from alice3d.commands.evaluate import EvaluateConfig
+from alice3d.commands.evaluate import run as run_evaluate
+from alice3d.commands.finetune import FinetuneConfig
+from alice3d.commands.finetune import run as run_finetune
+from alice3d.commands.pretrain import PretrainConfig
+from alice3d.commands.pretrain import run as run_pretrain
+from alice3d.errors import UserError
+from alice3d.tasks.settings import LinearSettings
+
+if TYPE_CHECKING:
+    from alice3d.commands.compare import CompareConfig
+    from alice3d.data.landmarks import Landmarks
+    from alice3d.data.store import Case, Store
+    from alice3d.evaluation.comparison import Unit
+    from alice3d.evaluation.probe import Probed
+
+
+class Cells:
+    """Trains, probes and fine-tunes what is not there yet.
+
+    Args:
+        config: of the comparison.
+        arms: by name.
+
+    Raises:
+        UserError: the store, a split, landmarks or a number of labels is wrong.
+    """
+
+    def __init__(self, config: CompareConfig, arms: dict[str, Arm]) -> None:
+        from alice3d.data.store import Store
+
+        self.config, self.arms = config, arms
+        self.store: Store = Store.open(config.store)
+
+    def inputs(self) -> dict[str, Any]:
+        """Checksums of what all cells read."""
+        from alice3d.data.pairs import PairsTable
+        from alice3d.engine.selfsupervised import read_card_of, sha256_of
+
+        pairs = PairsTable.open(self.config.pairs).card.get("checksum") if self.config.pairs is not None else None
+        init = sha256_of(read_card_of(self.config.init)[0]) if self.config.init is not None else None
+        return {"store": self.store.checksum, "pairs": pairs, "init": init}
+
+    def check(self) -> None:
+        """Refuse before the first cell what would stop a later one."""
+        from alice3d.engine.selfsupervised import prepare_training
+
+        if "landmark" in self.config.measures:
+            if self.config.landmarks is None:
+                raise UserError("--measures: landmark needs --landmarks CSV")
+            assert self.landmarks is not None
+        LinearSettings.checked(self.config.linear, "linear")
+        for labels in self.config.labels:
+            self.drawn(labels, 0)
+        if "finetune" in self.config.measures:
+            self._finetune_config(self.config.out / "model", None, self.config.labels[0], 0)
+        for arm in self.arms.values():
+            if arm.pretrain is not None:
+                trained = self._pretrain_config(arm, 0)
+                prepare_training(
+                    trained,
+                    trained.method,
+                    trained.options,
+                    partner=_partner(trained),
+                    hidden_share=trained.hidden_share,
+                    block=trained.mask_block,
+                )
+
+    def drawn(self, labels: int, seed: int) -> list[Case]:
+        """The labelled cases of a seed, as `alice finetune` draws them."""
+        from alice3d.tasks.segmentation import draw_cases, labelled_cases
+
+        return draw_cases(labelled_cases(self.store, self.config.train_split), labels, seed)
+
+    @cached_property
+    def landmarks(self) -> Landmarks | None:
+        """Of the scored split."""
+        from alice3d.data.landmarks import read_landmarks
+
+        if self.config.landmarks is None:
+            return None
+        return read_landmarks(self.config.landmarks, {case.id for case in self.store.cases(self.config.split)})
+
+    def folder(self, arm: Arm, seed: int) -> Path:
+        """Of one cell."""
+        return self.config.out / "cells" / arm.name / f"seed-{seed}"
+
+    def encoder(self, arm: Arm, seed: int) -> str | None:
+        """The arm's encoder; trained now if need be, and then without its checkpoints. None: random weights."""
+        if arm.pretrain is None:
+            return arm.encoder
+        made = self._pretrain_config(arm, seed)
+        run_pretrain(made)
+        shutil.rmtree(made.out / "checkpoints", ignore_errors=True)
+        return str(made.out)
+
+    def _pretrain_config(self, arm: Arm, seed: int) -> PretrainConfig:
+        assert arm.pretrain is not None
+        config = self.config
+        given: dict[str, Any] = {"store": config.store}
+        given |= {"out": self.folder(arm, seed) / "encoder", "pairs": config.pairs, "seed": seed}
+        given |= {"init": config.init, "device": config.device, "threads": config.threads}
+        return PretrainConfig.checked({**arm.pretrain, **given}, f"arm {arm.name}")
+
+    def probe(self, arm: Arm, seed: int, measures: list[str]) -> list[Unit]:
+        """Units of the quick measures of one cell, in files `MEASURE-LABELS.json`."""
+        from alice3d.engine.selfsupervised import read_card_of, sha256_of
+        from alice3d.evaluation.comparison import Unit
+
+        if not measures:
+            return []
+        encoder = self.encoder(arm, seed)
+        known = sha256_of(read_card_of(encoder)[0]) if encoder is not None else None
+        units: list[Unit] = []
+        for labels in self.config.labels:
+            wanted = [name for name in measures if name != "landmark" or labels == self.config.labels[0]]
+            paths = {}
+            for name in wanted:
+                file = "landmark.json" if name == "landmark" else f"{name}-{labels}.json"
+                paths[name] = self.folder(arm, seed) / file
+            settings = {name: self._probe_settings(name, labels, seed, known) for name in wanted}
+            missing = [name for name in wanted if _read(paths[name], settings[name]) is None]
+            if missing:
+                probed = self._measure(encoder, seed, labels, missing)
+                for name in missing:
+                    content = {"settings": settings[name], "scores": _scores(probed, name)}
+                    outputs.write_text(paths[name], json.dumps(content) + "\n")
+            for name in wanted:
+                of = None if name == "landmark" else labels
+                title = {"linear": "linear_dice", "knn": "knn_accuracy", "landmark": "landmark_mm"}[name]
+                scores = _read(paths[name], settings[name]) or []
+                units += [Unit(arm.name, of, seed, title, case, key, value) for case, key, value in scores]
+        return units
+
+    def _probe_settings(self, name: str, labels: int, seed: int, encoder: str | None) -> dict[str, Any]:
+        config = self.config
+        shared = {"encoder": encoder, "store": self.store.checksum, "split": config.split, "seed": seed}
+        if name == "landmark":
+            from alice3d.engine.selfsupervised import sha256_of
+
+            assert config.landmarks is not None
+            return {**shared, "landmarks": sha256_of(config.landmarks)}
+        shared |= {"labels": labels, "train_split": config.train_split}
+        return {**shared, **({"linear": config.linear} if name == "linear" else {"neighbours": config.neighbours})}
+
+    def _measure(self, encoder: str | None, seed: int, labels: int, measures: list[str]) -> Probed:
+        from alice3d.data.leakage import guard
+        from alice3d.engine.device import resolve_device
+        from alice3d.evaluation.probe import probe_encoder
+        from alice3d.evaluation.reading import read_encoder, untrained_encoder
+        from alice3d.tasks.segmentation import labelled_cases
+
+        config = self.config
+        device = resolve_device(config.device, config.threads)
+        if encoder is None:
+            name, options, windows, crop = self._architecture()
+            backbone, reading = untrained_encoder(self.store, name, options, windows, crop, device, seed)
+        else:
+            backbone, reading, card = read_encoder(encoder, device)
+            guard(card, self.store.cases(config.split), what=f"{config.split} split", strict=config.split == "test")
+        labelled = [name for name in measures if name != "landmark"]
+        marked = [case for case in self.store.cases(config.split) if "landmark" in measures]
+        return probe_encoder(
+            backbone,
+            reading,
+            self.store,
+            train=self.drawn(labels, seed) if labelled else [],
+            cases=labelled_cases(self.store, config.split) if labelled else [],
+            marked=marked,
+            landmarks=self.landmarks,
+            measures=measures,
+            settings=LinearSettings.checked(config.linear, "linear"),
+            neighbours=config.neighbours,
+            seed=seed,
+        )
+
+    def _architecture(self) -> tuple[str, dict[str, Any], str, int]:
+        """Backbone, its options, windows and crop of random weights: those of the warm start or of the other arms."""
+        given = PretrainConfig.checked({**self.config.pretrain, "store": "", "out": ""}, "pretrain")
+        name, options = given.backbone, dict(given.backbone_options)
+        if self.config.init is not None:
+            from alice3d.engine.selfsupervised import read_card_of
+
+            described = read_card_of(self.config.init)[1]["backbone"]
+            name, options = described["name"], dict(described.get("options", {}))
+        return name, options, given.windows, given.crop
+
+    def finetune(self, arm: Arm, seed: int) -> list[Unit]:
+        """Dice of each case after fine-tuning, for each number of labels."""
+        import csv
+
+        from alice3d.evaluation.comparison import Unit
+
+        config = self.config
+        encoder = self.encoder(arm, seed)
+        units: list[Unit] = []
+        for labels in config.labels:
+            made = self._finetune_config(self.folder(arm, seed) / f"model-{labels}", encoder, labels, seed)
+            run_finetune(made)
+            shutil.rmtree(made.out / "checkpoints", ignore_errors=True)
+            scored = made.out / f"evaluation-{config.split}"
+            run_evaluate(
+                EvaluateConfig(
+                    model=made.out, store=config.store, split=config.split, device=config.device, threads=config.threads
+                )
+            )
+            dice: dict[str, list[float]] = {}
+            for row in csv.DictReader((scored / "metrics.csv").read_text(encoding="utf-8").splitlines()):
+                dice.setdefault(row["case"], []).append(float(row["dice"]))
+            units += [Unit(arm.name, labels, seed, "dice", case, "", sum(of) / len(of)) for case, of in dice.items()]
+        return units
+
+    def _finetune_config(self, out: Path, encoder: str | None, labels: int, seed: int) -> FinetuneConfig:
+        config = self.config
+        given: dict[str, Any] = {"store": config.store, "out": out, "encoder": encoder, "labels": labels, "seed": seed}
+        given |= {"split": config.train_split, "device": config.device, "threads": config.threads}
+        if encoder is None:
+            name, options, windows, _ = self._architecture()
+            given |= {"backbone": name, "backbone_options": options, "windows": windows}
+        return FinetuneConfig.checked({**config.finetune, **given}, "finetune")
+
+
+def _partner(config: PretrainConfig) -> Any:
+    if config.partner != "auto":
+        return config.partner
+    return "matched" if config.pairs is not None else "same"
+
+
+def _scores(probed: Probed, name: str) -> list[tuple[str, str, float]]:
+    """(case, key, value) of one measure."""
+    if name != "landmark":
+        return [(case, "", value) for case, value in probed.by_case(name).items()]
+    found = probed.landmark
+    if found is None:
+        console.warn("no two scored cases share a landmark")
+        return []
+    keys = [f"{key}/{what}" for key, what in zip(found.key.tolist(), found.structure.tolist(), strict=True)]
+    return list(zip(found.query.tolist(), keys, found.error_mm.tolist(), strict=True))
+
+
+def _read(path: Path, settings: dict[str, Any]) -> list[list[Any]] | None:
+    """Scores that were made with the same settings; None where there are none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content["scores"] if content.get("settings") == json.loads(json.dumps(settings)) else None
