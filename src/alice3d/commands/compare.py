@@ -13,7 +13,6 @@ from alice3d.errors import UserError
 
 if TYPE_CHECKING:
     from alice3d.commands.compare_arms import Arm
-    from alice3d.commands.compare_cells import Arm
     from alice3d.evaluation.comparison import Unit
 
 MEASURES = ("linear", "knn", "landmark", "finetune")
