@@ -1,71 +1,65 @@
-"""How fast `prepare` is: two jobs against one, against a plain MONAI pipeline, and memory for few and many scans.
+"""How fast `prepare` is: two jobs against one, against MONAI, for small, for realistic and for your scans; and memory.
 
-python benchmarks/prepare_speed.py
+python benchmarks/prepare_speed.py [--scans FOLDER]
 
-Without --scans it generates small ones. Runs alternate, so that what else the machine does falls on all of them.
+Every road is a process that stays and is asked by turns (see `prepare_roads.py` for what each does), so that starting
+is not counted and what else the machine does falls on all of them. Wall times tell what a user waits; processor times
+hardly depend on what else runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from machine import described
+import nibabel as nib
+import numpy as np
+from machine import described, keep
 
-SHAPE = (80, 80, 64)
-SPACING_MM = 2.5
-START = 4
-"""A run over this few scans tells what starting costs."""
+ROADS = ("alice_1", "alice_2", "monai_bare", "monai_fair")
+SIZES: dict[str, tuple[tuple[int, int, int], tuple[float, float, float], float, int, int]] = {
+    "small": ((80, 80, 64), (2.5, 2.5, 2.5), 4.0, 60, 60),
+    "realistic": ((256, 256, 100), (1.6, 1.6, 3.0), 2.0, 6, 12),
+}
+"""Shape, spacing in mm, spacing of the store, different scans, scans a run."""
+WARM = 4
+"""Scans that a road prepares before it is timed."""
+NOISE_HU = 12.0
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 MEMORY = """
 import resource, sys
 from pathlib import Path
 from alice3d.data.prepare import PrepareOptions, prepare
 if __name__ == "__main__":
-    prepare(Path(sys.argv[1]), Path(sys.argv[2]),
-            PrepareOptions(spacing_mm=(4.0, 4.0, 4.0), modality="ct", jobs=int(sys.argv[3])))
-    peak = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print("PEAK", max(peak) / 1024)
-"""
-
-MONAI = """
-import sys
-from pathlib import Path
-import numpy as np, torch
-torch.set_num_threads(1)
-from monai.transforms import Compose, CropForeground, EnsureChannelFirst, LoadImage, Orientation, Spacing
-road = Compose([LoadImage(image_only=True), EnsureChannelFirst(), Orientation(axcodes="RAS"),
-                Spacing(pixdim=(4.0, 4.0, 4.0), mode="bilinear"),
-                CropForeground(select_fn=lambda x: x > -350, margin=2, allow_smaller=True)])
-for path in sorted(Path(sys.argv[1]).iterdir()):
-    np.save(Path(sys.argv[2]) / (path.name.split(".")[0] + ".npy"), road(str(path)).numpy().astype(np.int16))
+    prepare(Path(sys.argv[1]), Path(sys.argv[2]), PrepareOptions(spacing_mm=(4.0, 4.0, 4.0), modality="ct"))
+    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-def generated(folder: Path, count: int, seed: int) -> list[Path]:
-    """Ellipsoids of tissue with bones in air, with noise, as compressed NIfTI; int16 HU, (80, 80, 64) at 2.5 mm."""
-    import nibabel as nib
-    import numpy as np
-
+def generated(folder: Path, count: int, shape: Any, spacing_mm: Any, seed: int) -> list[Path]:
+    """Ellipsoids of tissue with bones in air, with noise everywhere, as compressed NIfTI; int16 HU."""
     folder.mkdir(parents=True)
-    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij", sparse=True)
     paths = []
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         a, b = rng.uniform(0.6, 0.9, 2)
-        image = np.full(SHAPE, -1000.0)
-        inside = (x / a) ** 2 + (y / b) ** 2 + (z / 0.9) ** 2 < 1
-        image[inside] = 40 + rng.normal(0, 12, int(inside.sum()))
+        image = np.full(shape, -1000, np.float32)
+        image[(x / a) ** 2 + (y / b) ** 2 + (z / 0.9) ** 2 < 1] = 40
         for middle in rng.uniform(-0.4, 0.4, (6, 3)):
             image[(x - middle[0]) ** 2 + (y - middle[1]) ** 2 + (z - middle[2]) ** 2 < 0.02] = 800
+        image += rng.normal(0, NOISE_HU, shape).astype(np.float32)
         paths.append(folder / f"scan{number:03d}.nii.gz")
-        affine = np.diag([-SPACING_MM, -SPACING_MM, SPACING_MM, 1.0])
+        affine = np.diag([-spacing_mm[0], -spacing_mm[1], spacing_mm[2], 1.0])
         nib.save(nib.Nifti1Image(np.rint(image).astype(np.int16), affine), paths[-1])
     return paths
 
@@ -78,69 +72,122 @@ def folder_of(scans: list[Path], count: int, folder: Path) -> Path:
     return folder
 
 
-def run(script: str, *arguments: Any) -> tuple[float, str]:
-    """Seconds, and what it printed."""
-    with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False) as file:
-        file.write(script)
-    begun = time.perf_counter()
-    done = subprocess.run([sys.executable, file.name, *map(str, arguments)], capture_output=True, text=True, check=True)
-    Path(file.name).unlink()
-    return time.perf_counter() - begun, done.stdout
+class Road:
+    """A process of `prepare_roads.py`."""
+
+    def __init__(self, name: str, mm: float) -> None:
+        script = Path(__file__).with_name("prepare_roads.py")
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(script), name, str(mm)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **ONE_THREAD},
+        )
+
+    def run(self, scans: Path, out: Path) -> dict[str, float]:
+        """Seconds of wall and processor time; what it wrote is taken away."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps({"scans": str(scans), "out": str(out)}), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"a road stopped with {self.process.wait()}")
+        shutil.rmtree(out)
+        return dict(json.loads(answer))
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(scans: list[Path], count: int, mm: float, repeats: int, folder: Path) -> dict[str, Any]:
+    """Seconds a scan of every road, and their ratios within one round; the median of all rounds."""
+    warm, many = folder_of(scans, WARM, folder / "warm"), folder_of(scans, count, folder / "many")
+    roads = {name: Road(name, mm) for name in ROADS}
+    rounds: list[dict[str, dict[str, float]]] = []
+    for name, road in roads.items():
+        road.run(warm, folder / f"warm-{name}")
+    for number in range(repeats):
+        order = ROADS if number % 2 == 0 else ROADS[::-1]
+        rounds.append({name: roads[name].run(many, folder / f"{name}-{number}") for name in order})
+        print({name: {k: round(v / count, 4) for k, v in spent.items()} for name, spent in rounds[-1].items()})
+    for road in roads.values():
+        road.close()
+    result: dict[str, Any] = {"scans_a_run": count, "store_mm": mm, "rounds": repeats}
+    for name in ROADS:
+        for kind in ("wall", "cpu"):
+            spent = [one[name][kind] / count for one in rounds]
+            result[f"{name}_{kind}_ms"] = {
+                "median": round(1000 * statistics.median(spent), 1),
+                "best": round(1000 * min(spent), 1),
+            }
+    for kind in ("wall", "cpu"):
+        for over in ("monai_bare", "monai_fair"):
+            ratios = [one[over][kind] / one["alice_1"][kind] for one in rounds]
+            result[f"{over}_over_alice_{kind}"] = round(statistics.median(ratios), 2)
+    ratios = [one["alice_1"]["wall"] / one["alice_2"]["wall"] for one in rounds]
+    result["one_job_over_two_jobs_wall"] = {
+        "median": round(statistics.median(ratios), 2),
+        "of_best_runs": round(result["alice_1_wall_ms"]["best"] / result["alice_2_wall_ms"]["best"], 2),
+        "all": [round(ratio, 2) for ratio in ratios],
+    }
+    extra = [one["alice_2"]["cpu"] / one["alice_1"]["cpu"] for one in rounds]
+    result["two_jobs_over_one_job_cpu"] = round(statistics.median(extra), 2)
+    return result
+
+
+def peaks(scans: list[Path], many: int, folder: Path) -> dict[str, Any]:
+    """Peak memory of `prepare` for few and for many scans."""
+    result = {}
+    for count in (many // 10, many):
+        source = folder_of(scans, count, folder / f"memory{count}")
+        command = [sys.executable, "-c", MEMORY, str(source), str(folder / f"store{count}")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **ONE_THREAD})
+        result[str(count)] = round(float(done.stdout.split("PEAK")[1]), 1)
+    low, high = result.values()
+    return {"megabytes": result, "many_over_few": round(high / low, 3)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--scans", type=Path, help="folder of scans to take instead of generated ones")
+    parser.add_argument("--scans", type=Path, help="folder of CT scans to compare the roads on besides")
+    parser.add_argument("--mm", type=float, default=4.0, help="spacing of the store for --scans")
+    parser.add_argument("--count", type=int, default=20, help="of --scans that are taken")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=60)
-    parser.add_argument("--many", type=int, default=200)
+    parser.add_argument("--many", type=int, default=200, help="scans of the memory test")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "store" / "prepare_speed.json")
     options = parser.parse_args()
-    config = {"count": options.count, "many": options.many, "seed": options.seed, "scans": "generated"}
-    if options.scans is not None:
-        config["scans"] = options.scans.name
-    command = " ".join(["python benchmarks/prepare_speed.py", *sys.argv[1:]])
-    about = {"command": command, "config": config, "load_before": described()["machine"]["load"], **described()}
-    result: dict[str, Any] = {"what": "seconds a scan, start-up aside", "scans": options.count, **about}
+    words = [
+        word if options.scans is None or word != str(options.scans) else options.scans.parent.name for word in sys.argv
+    ]
+    result: dict[str, Any] = {
+        "what": "milliseconds a scan, starting up aside; ratios within one round, median of rounds",
+        "command": " ".join(["python benchmarks/prepare_speed.py", *words[1:]]),
+        "seed": options.seed,
+        "load_before": described()["machine"]["load"],
+        **described(),
+    }
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        scans = (
-            generated(folder / "generated", options.count, options.seed)
-            if options.scans is None
-            else sorted(options.scans.iterdir())
-        )
-        few, all_of_them = (folder_of(scans, n, folder / f"scans{n}") for n in (START, options.count))
-
-        def seconds_each(name: str, script: str, *more: Any) -> float:
-            spent = []
-            for source in (few, all_of_them):
-                out = folder / f"{name}-{source.name}"
-                if script is MONAI:
-                    out.mkdir()
-                spent.append(run(script, source, out, *more)[0])
-            return round((spent[1] - spent[0]) / (options.count - START), 4)
-
-        roads = {"alice_1_job": (MEMORY, 1), "alice_2_jobs": (MEMORY, 2), "monai": (MONAI,)}
-        spent: dict[str, list[float]] = {name: [] for name in roads}
-        for number, name in enumerate([*roads, *reversed(roads)]):
-            spent[name].append(seconds_each(f"{name}{number}", *roads[name]))
-            print(name, spent[name][-1], file=sys.stderr, flush=True)
-        result["runs"] = spent
-        for name, values in spent.items():
-            result[name] = round(sum(values) / len(values), 4)
-        result["one_job_over_two_jobs"] = round(result["alice_1_job"] / result["alice_2_jobs"], 2)
-        result["monai_over_alice"] = round(result["monai"] / result["alice_1_job"], 2)
-        peaks = {}
-        for count in (options.many // 10, options.many):
-            source = folder_of(scans, count, folder / f"memory{count}")
-            printed = run(MEMORY, source, folder / f"store{count}", 1)[1]
-            peaks[count] = round(float(printed.split("PEAK")[1]), 1)
-        result["peak_megabytes"] = peaks
-        low, high = peaks.values()
-        result["peak_many_over_few"] = round(high / low, 3)
-        result["load_after"] = described()["machine"]["load"]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+        for name, (shape, spacing, mm, different, count) in SIZES.items():
+            print(name, shape, spacing)
+            scans = generated(folder / name / "scans", different, shape, spacing, options.seed)
+            result[name] = {"shape": shape, "spacing_mm": spacing}
+            result[name] |= compare(scans, count, mm, options.repeats, folder / name)
+            if name == "small":
+                result["memory"] = peaks(scans, options.many, folder)
+        if options.scans is not None:
+            found = sorted(options.scans.iterdir())
+            scans = found[:: max(len(found) // options.count, 1)][: options.count]
+            result["real"] = {"folder": options.scans.parent.name}
+            result["real"] |= compare(scans, len(scans), options.mm, options.repeats, folder / "real")
+    result["load_after"] = described()["machine"]["load"]
+    keep(options.out, result)
     print(json.dumps(result, indent=1))
 
 

@@ -71,7 +71,7 @@ def find_body(array: NDArray[Any], affine: Affine, modality: Literal["ct", "mr"]
     step = np.maximum(np.floor(COARSE_MM / spacing + 1e-6), 1).astype(int)
     sigma = np.minimum(SMOOTH_MM / spacing, step)
     counts = [-(-size // every) for size, every in zip(array.shape, step, strict=True)]
-    smooth = np.empty(counts, np.float32)
+    smooth = np.empty_like(array, np.float32, order="K", shape=counts)
     parts = zip(array.shape, counts, step, sigma, strict=True)
     matrices = [reading_matrix(size, count, 0.0, every, voxels) for size, count, every, voxels in parts]
     multiply(array, matrices, smooth, dtype=np.float32)
@@ -80,6 +80,7 @@ def find_body(array: NDArray[Any], affine: Affine, modality: Literal["ct", "mr"]
     tissue = smooth > CT_TISSUE_HU if modality == "ct" else _bright(smooth)
     if tissue is None or not tissue.any():
         return None
+    tissue = np.ascontiguousarray(tissue)
     radius = np.maximum(np.round(OPENING_MM / 2 / (spacing * step)), 0).astype(int)
     mask = _largest(_opened(tissue, radius))
     if mask.mean() < MIN_SHARE:

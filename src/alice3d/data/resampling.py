@@ -157,9 +157,12 @@ def multiply(
     order = np.argsort([-abs(stride) for stride in array.strides], kind="stable")  # the way it lies in memory
     array, out, turned = array.transpose(order), out.transpose(order), []
     for axis, matrix in enumerate(matrices[number] for number in order):
+        before: tuple[Any, ...] = (slice(None),) * axis
+        if array.strides[axis] < 0:  # reading forwards is quicker
+            array, matrix = array[(*before, slice(None, None, -1))], matrix[:, ::-1]
         used = np.flatnonzero(matrix.any(axis=0))
         part = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
-        array = array[(slice(None),) * axis + (part,)]
+        array = array[(*before, part)]
         turned.append(matrix[:, part].astype(dtype or np.float64, copy=False))
     shares = [matrix.sum(axis=1) for matrix in turned]
     blend = fill if any((np.abs(share - 1) > 1e-9).any() for share in shares) else 0.0
