@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alice3d.data.masks import draw_visible
+from alice3d.data.masks import draw_visible, draw_visible_regions
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 0.999])
@@ -33,3 +33,22 @@ def test_every_patch_is_hidden_about_equally_often():
     often = np.mean([draw_visible((4, 4, 4), 0.75, 2, np.random.default_rng(seed)) for seed in range(400)], axis=0)
     assert often.min() > 0.12
     assert often.max() < 0.40
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.75, 0.999])
+def test_regions_hide_exactly_the_asked_share(share):
+    image = np.random.default_rng(0).normal(size=(2, 8, 12, 16)).astype(np.float32)
+    visible = draw_visible_regions(image, 4, share, 2, np.random.default_rng(1))
+    assert visible.shape == (24,)
+    assert (~visible).sum() == min(round(share * 24), 23)
+
+
+def test_regions_keep_what_looks_alike_together():
+    """Two slabs of unlike brightness: neighbours of one slab share their fate, neighbours across the border less."""
+    image = np.zeros((1, 32, 32, 32), np.float32)
+    image[:, 16:] = 4.0
+    masks = np.stack(
+        [draw_visible_regions(image, 4, 0.5, 2, np.random.default_rng(i)).reshape(8, 8, 8) for i in range(200)]
+    )
+    same = (masks[:, 1:] == masks[:, :-1]).mean(axis=(0, 2, 3))
+    assert same[3] < same[[1, 2, 4, 5]].min() - 0.1

@@ -164,6 +164,40 @@ def test_without_casa_targets_are_the_visible_tokens() -> None:
     torch.testing.assert_close(out["patch"], loss.detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_predictor_koleo_and_local_views_add_what_they_say() -> None:
+    """The predictor's weights learn, KoLeo enters with its weight, and local crops give further class answers."""
+    batch = batch_of()
+    plain = alice(dense_weight=0.0)
+    spread = alice(dense_weight=0.0, koleo_weight=0.1)
+    out, more = plain.forward(batch, 0), spread.forward(batch, 0)
+    torch.testing.assert_close(more["loss"], out["loss"] + 0.1 * more["koleo"], rtol=1e-4, atol=1e-4)
+    asking = alice(dense_weight=0.0, predictor=True)
+    asking.forward(batch, 0)["loss"].backward()
+    assert all(p.grad is not None for p in asking.patch_predictor.parameters())
+    assert not any("predictor" in key for key in asking.state_dict() if key.startswith("target_"))
+
+
+def test_local_views_are_aligned_with_the_partner() -> None:
+    """Class answers of the whole crops and of the local ones, one after the other, against the same crossed target."""
+    method, batch = alice(dense_weight=0.0, local_views=2), batch_of()
+    out, again = method.forward(batch, 3), method.forward(batch, 3)
+    assert torch.equal(out["class"], again["class"])  # places depend on the step alone
+    assert not torch.equal(out["class"], method.forward(batch, 4)["class"])
+    views = torch.cat([batch["q"], batch["k"]])
+    visible = torch.cat([batch["visible_q"], batch["visible_k"]])
+    classes = [method.backbone.tokens(views, visible)[0], *method._local_classes(views, 3)]
+    assert len(classes) == 3
+    crossed = method.target_backbone.tokens(torch.cat([batch["k_target"], batch["q_target"]]))[0]
+    config = method.config
+    teacher = sinkhorn(
+        standardise(method.target_class_head(crossed), config.spread), method._teacher_temperature(3)
+    ).repeat(3, 1)
+    loss = distillation_loss(
+        method.class_head(torch.cat(classes)), teacher, student_temperature=config.student_temperature
+    )
+    torch.testing.assert_close(out["class"], loss.detach(), rtol=1e-4, atol=1e-5)
+
+
 def _train(method: Any, steps: int) -> tuple[float, float]:
     optimiser = torch.optim.AdamW(method.param_groups(), lr=3e-3)
     losses = []

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from alice3d.data.correspondence import local_linear
 from alice3d.data.intensity import IntensityRule
-from alice3d.data.masks import draw_visible
+from alice3d.data.masks import draw_visible, draw_visible_regions
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Case, Store
 from alice3d.data.volumes import read_grid
@@ -37,6 +37,7 @@ class ViewSettings:
         points: corresponding points a pair.
         candidates: points of each crop that serve as negatives.
         hidden_share, block: of the masks; None draws no mask.
+        regions: masks follow anatomy (`draw_visible_regions`) instead of chance.
         matched_share: share of the samples that are matched pairs where a table is given; the rest is within one scan.
         local_affine: take the key crop of a matched pair in the query's orientation and scale, as the pair's map says,
             instead of moving it alone; the random turn and scaling come on top.
@@ -52,6 +53,7 @@ class ViewSettings:
     candidates: int = 2048
     hidden_share: float | None = None
     block: int = 1
+    regions: bool = False
     matched_share: float = 1.0
     local_affine: bool = False
 
@@ -209,12 +211,17 @@ class PairSamples:
         points_q = self._tissue(clean_q, 4 * settings.points, rng) + rng.uniform(-0.5, 0.5, (4 * settings.points, 3))
         sample.update(_corresponding(points_q, grid_q, grid_k, carry, settings.points))
         if settings.hidden_share is not None:
-            tokens = (settings.crop // self.patch,) * 3
             for name, clean in (("q", clean_q), ("k", clean_k)):
                 sample[f"{name}_clean"] = clean
                 sample[f"{name}_target"] = change_intensity(clean, settings.strength, rng)
-                sample[f"visible_{name}"] = draw_visible(tokens, settings.hidden_share, settings.block, rng)
+                sample[f"visible_{name}"] = self._visible(clean, settings.hidden_share, rng)
         return sample
+
+    def _visible(self, clean: NDArray[np.float32], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+        settings = self.settings
+        if settings.regions:
+            return draw_visible_regions(clean, self.patch, share, settings.block, rng)
+        return draw_visible((settings.crop // self.patch,) * 3, share, settings.block, rng)
 
 
 def _identity(points_mm: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from alice3d.config import Config
 from alice3d.losses.contrast import crop_contrast
-from alice3d.losses.distill import Centring, distillation_loss, entropy, sinkhorn, standardise
+from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise
 from alice3d.losses.reconstruct import reconstruction_loss
+from alice3d.methods.alice_settings import AliceConfig
 from alice3d.methods.base import PretrainMethod
 from alice3d.nn.base import Backbone
 from alice3d.nn.casa import CASA
@@ -20,62 +20,6 @@ from alice3d.nn.ema import cosine_momentum, target_of, update_ema
 from alice3d.nn.fpn3d import dense_head
 from alice3d.nn.heads import PrototypeHead
 from alice3d.nn.layers import take_visible
-
-Weight = Annotated[float, Field(ge=0)]
-
-
-class AliceConfig(Config):
-    """Settings of Alice; every part has a switch (a weight of 0 switches a loss off)."""
-
-    class_weight: Weight = 1.0
-    """λ_cls: class-token alignment between the two volumes."""
-    patch_weight: Weight = 1.0
-    """λ_patch: patch-token alignment within each volume, through CASA."""
-    reconstruction_weight: Weight = 1.0
-    """λ_rec: masked reconstruction."""
-    dense_weight: Weight = 1.0
-    """λ_dense: contrast of corresponding points between the two patients; 0 is the paper's method."""
-    casa: bool = True
-    """Conditional anatomical semantic alignment; off compares the tokens as they are."""
-    casa_heads: Annotated[int, Field(ge=1)] = 8
-    """Attention heads of CASA."""
-    decoder_width: Annotated[int, Field(ge=6)] = 128
-    """Width of the online decoder."""
-    decoder_depth: Annotated[int, Field(ge=1)] = 2
-    """Transformer blocks of the online decoder."""
-    decoder_heads: Annotated[int, Field(ge=1)] = 4
-    """Attention heads of the online decoder."""
-    normalised: bool = True
-    """Reconstruct voxels normalised within each patch; off = raw voxels."""
-    hidden_only: bool = True
-    """Reconstruction counts hidden patches alone; off = all, as the published code does."""
-    prototypes: Annotated[int, Field(ge=2)] = 512
-    """Outputs of each head."""
-    hidden: Annotated[int, Field(ge=2)] = 512
-    """Hidden width of the heads."""
-    bottleneck: Annotated[int, Field(ge=2)] = 128
-    """Width in which the heads' vectors are brought to unit length."""
-    student_temperature: Annotated[float, Field(gt=0)] = 0.1
-    """Temperature of the online heads."""
-    teacher_temperature: tuple[float, float] = (0.04, 0.07)
-    """Temperature of the target heads at the first step and after `teacher_warmup` of the run."""
-    teacher_warmup: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """Share of the run in which the teacher's temperature rises."""
-    balance: Literal["sinkhorn", "centre"] = "sinkhorn"
-    """What keeps the target from collapsing. Sinkhorn-Knopp, since plain centring collapsed at small batches."""
-    spread: Annotated[float, Field(ge=0)] = 0.15
-    """Deviation over the batch that each prototype's target logits are given; 0 leaves them as they are, as the paper
-    does. Without it short runs stayed at uniform targets, ln(prototypes) in both losses."""
-    momentum: Annotated[float, Field(ge=0, le=1)] = 0.99
-    """Momentum of the target at the first step; it rises to 1 along a cosine. The paper's 0.996 is for long runs."""
-    momentum_end: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Momentum at the last step."""
-    dense_temperature: Annotated[float, Field(gt=0)] = 0.1
-    """Temperature of the dense contrast."""
-    ignore_mm: Annotated[float, Field(ge=0)] = 16.0
-    """Places nearer than this to the true one, in mm, are no negatives of the dense contrast."""
-    downstream: Literal["online", "target"] = "online"
-    """Which encoder is exported: E_s, as in the paper, or its moving average E_t."""
 
 
 class Alice(PretrainMethod):
@@ -107,6 +51,8 @@ class Alice(PretrainMethod):
         self.target_patch_head = target_of(self.patch_head)
         self.target_class_head = target_of(self.class_head)
         self.patch_centre, self.class_centre = Centring(config.prototypes), Centring(config.prototypes)
+        self.patch_predictor = _predictor(width, config.hidden) if config.predictor else nn.Identity()
+        self.class_predictor = _predictor(width, config.hidden) if config.predictor else nn.Identity()
         self.dense = dense_head(backbone) if config.dense_weight else None
         self.target_dense = target_of(self.dense) if self.dense is not None else None
 
@@ -146,7 +92,8 @@ class Alice(PretrainMethod):
         patch_loss, patch_monitors = self._distil("patch", student.flatten(0, 1), teacher.flatten(0, 1), step)
         # Inter-volume: cls_u^Q against cls_v^K and cls_r^K against cls_w^Q.
         crossed = target_class.roll(len(masked) // 2, dims=0)
-        class_loss, class_monitors = self._distil("class", online_class, crossed, step)
+        classes = [online_class, *self._local_classes(masked, step)]
+        class_loss, class_monitors = self._distil("class", torch.cat(classes), crossed, step)
 
         parts = {"class": class_loss, "patch": patch_loss, "reconstruction": reconstruction}
         weights = {
@@ -154,6 +101,9 @@ class Alice(PretrainMethod):
             "patch": config.patch_weight,
             "reconstruction": config.reconstruction_weight,
         }
+        if config.koleo_weight:
+            parts["koleo"] = (koleo(online_class[: len(masked) // 2]) + koleo(online_class[len(masked) // 2 :])) / 2
+            weights["koleo"] = config.koleo_weight
         if self.dense is not None:
             parts["dense"] = self._dense_contrast(batch, target_pyramid)
             weights["dense"] = config.dense_weight
@@ -167,8 +117,12 @@ class Alice(PretrainMethod):
         }
 
     def _distil(self, kind: str, student: Tensor, teacher: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Heads with prototypes, the teacher balanced and sharpened; cross-entropy, and the entropies to watch."""
+        """Heads with prototypes, the teacher balanced and sharpened; cross-entropy, and the entropies to watch.
+
+        Where the student has several answers to each of the teacher's, they follow one another in its rows.
+        """
         online_head, target_head = getattr(self, f"{kind}_head"), getattr(self, f"target_{kind}_head")
+        student = getattr(self, f"{kind}_predictor")(student)
         temperature = self._teacher_temperature(step)
         with torch.no_grad():
             logits = target_head(teacher)
@@ -178,11 +132,22 @@ class Alice(PretrainMethod):
                 probability = sinkhorn(logits, temperature)
             else:
                 probability = getattr(self, f"{kind}_centre")(logits, temperature)
-        loss = distillation_loss(online_head(student), probability, student_temperature=self.config.student_temperature)
+        answers = probability.repeat(len(student) // len(probability), 1)
+        loss = distillation_loss(online_head(student), answers, student_temperature=self.config.student_temperature)
         return loss, {
             f"{kind}_target_entropy": entropy(probability),  # of each answer: falls as the teacher grows sure
             f"{kind}_marginal_entropy": entropy(probability.mean(dim=0, keepdim=True)),  # of their mean: 0 = collapsed
         }
+
+    def _local_classes(self, views: Tensor, step: int) -> list[Tensor]:
+        """Class tokens of crops of half the side, at places drawn from the number of the step."""
+        side = views.shape[2] // 2 // self.backbone.stride * self.backbone.stride
+        generator = torch.Generator().manual_seed(step)
+        tokens = []
+        for _ in range(self.config.local_views):
+            x, y, z = torch.randint(views.shape[2] - side + 1, (3,), generator=generator).tolist()
+            tokens.append(self.backbone.tokens(views[:, :, x : x + side, y : y + side, z : z + side])[0])
+        return tokens
 
     def _teacher_temperature(self, step: int) -> float:
         first, last = self.config.teacher_temperature
@@ -242,3 +207,8 @@ class Alice(PretrainMethod):
     def encoder(self) -> Backbone:
         """E_s, or E_t where `downstream` asks for it."""
         return self.target_backbone if self.config.downstream == "target" else self.backbone
+
+
+def _predictor(width: int, hidden: int) -> nn.Module:
+    """MLP of the online side that the target has not (BYOL, Grill et al., NeurIPS 2020)."""
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))

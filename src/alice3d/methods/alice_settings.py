@@ -1,0 +1,71 @@
+"""Settings of Alice; importing them costs nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from alice3d.config import Config
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class AliceConfig(Config):
+    """Settings of Alice; every part has a switch (a weight of 0 switches a loss off)."""
+
+    class_weight: Weight = 1.0
+    """λ_cls: class-token alignment between the two volumes."""
+    patch_weight: Weight = 1.0
+    """λ_patch: patch-token alignment within each volume, through CASA."""
+    reconstruction_weight: Weight = 1.0
+    """λ_rec: masked reconstruction."""
+    dense_weight: Weight = 1.0
+    """λ_dense: contrast of corresponding points between the two patients; 0 is the paper's method."""
+    casa: bool = True
+    """Conditional anatomical semantic alignment; off compares the tokens as they are."""
+    casa_heads: Annotated[int, Field(ge=1)] = 8
+    """Attention heads of CASA."""
+    decoder_width: Annotated[int, Field(ge=6)] = 128
+    """Width of the online decoder."""
+    decoder_depth: Annotated[int, Field(ge=1)] = 2
+    """Transformer blocks of the online decoder."""
+    decoder_heads: Annotated[int, Field(ge=1)] = 4
+    """Attention heads of the online decoder."""
+    normalised: bool = True
+    """Reconstruct voxels normalised within each patch; off = raw voxels."""
+    hidden_only: bool = True
+    """Reconstruction counts hidden patches alone; off = all, as the published code does."""
+    prototypes: Annotated[int, Field(ge=2)] = 512
+    """Outputs of each head."""
+    hidden: Annotated[int, Field(ge=2)] = 512
+    """Hidden width of the heads."""
+    bottleneck: Annotated[int, Field(ge=2)] = 128
+    """Width in which the heads' vectors are brought to unit length."""
+    student_temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Temperature of the online heads."""
+    teacher_temperature: tuple[float, float] = (0.04, 0.07)
+    """Temperature of the target heads at the first step and after `teacher_warmup` of the run."""
+    teacher_warmup: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Share of the run in which the teacher's temperature rises."""
+    balance: Literal["sinkhorn", "centre"] = "sinkhorn"
+    """What keeps the target from collapsing. Sinkhorn-Knopp, since plain centring collapsed at small batches."""
+    spread: Annotated[float, Field(ge=0)] = 0.15
+    """Deviation over the batch that each prototype's target logits are given; 0 leaves them as they are, as the paper
+    does. Without it short runs stayed at uniform targets, ln(prototypes) in both losses."""
+    momentum: Annotated[float, Field(ge=0, le=1)] = 0.99
+    """Momentum of the target at the first step; it rises to 1 along a cosine. The paper's 0.996 is for long runs."""
+    momentum_end: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Momentum at the last step."""
+    dense_temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Temperature of the dense contrast."""
+    ignore_mm: Annotated[float, Field(ge=0)] = 16.0
+    """Places nearer than this to the true one, in mm, are no negatives of the dense contrast."""
+    koleo_weight: Weight = 0.0
+    """Weight of KoLeo on the online class tokens, which spreads those of a batch apart; past the paper."""
+    predictor: bool = False
+    """A further MLP on the online side alone, between CASA and the heads, as in BYOL; past the paper."""
+    local_views: Annotated[int, Field(ge=0)] = 0
+    """Crops of half the side, cut from Q and K, whose class tokens are aligned as well (multi-crop); past the paper."""
+    downstream: Literal["online", "target"] = "online"
+    """Which encoder is exported: E_s, as in the paper, or its moving average E_t."""
