@@ -21,7 +21,9 @@ INK = "#010203"
 """Stands for the text colour of the page: becomes `currentColor` in the SVG."""
 SERIES = ("#8a8f98", "#2f7fd1", "#d55e00", "#009e73", "#b04a9d", "#a07a00")
 """Readable on white and on black; grey first, for what the others are compared with."""
-NOT_A_CURVE = frozenset({"step", "learning_rate", "gradient_norm", "data_wait_s", "step_s"})
+NOT_A_CURVE = frozenset(
+    {"step", "learning_rate", "gradient_norm", "data_wait_s", "step_s", "samples_per_s", "monitor_s"}
+)
 COLUMNS = 3
 
 
@@ -53,12 +55,18 @@ def running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]
     return mean
 
 
-def loss_curves(log: Sequence[Mapping[str, Any]], *, labels: Mapping[str, str] | None = None) -> Figure:
+def loss_curves(
+    log: Sequence[Mapping[str, Any]],
+    *,
+    labels: Mapping[str, str] | None = None,
+    expected: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> Figure:
     """One small chart for the loss and each of its parts, over the steps: every step faint, a running mean strong.
 
     Args:
         log: lines of `log.jsonl`.
         labels: key of the log to what is written above its chart.
+        expected: key of the log to steps and values of a run that went well, drawn grey behind.
 
     Raises:
         ValueError: there is nothing to draw.
@@ -73,11 +81,14 @@ def loss_curves(log: Sequence[Mapping[str, Any]], *, labels: Mapping[str, str] |
     for name, each in zip(names, axes, strict=False):
         points = [(entry["step"], float(entry[name])) for entry in log if name in entry]
         steps, values = np.array(points, np.float64).T
+        behind = np.array((expected or {}).get(name, []), np.float64).reshape(-1, 2)
+        each.plot(behind[:, 0], behind[:, 1], color=SERIES[0], linewidth=3.0, alpha=0.5)
         each.plot(steps, values, color=SERIES[1], linewidth=0.6, alpha=0.35)
         each.plot(steps, running_mean(values, max(len(values) // 20, 1)), color=SERIES[1], linewidth=1.6)
         plain(each)
         each.set_title((labels or {}).get(name, name.replace("_", " ")), fontsize=9, color=INK, loc="left")
         spread = np.percentile(values, (1, 99)) if len(values) > 20 else (values.min(), values.max())
+        spread = (min(spread[0], *behind[:, 1]), max(spread[1], *behind[:, 1])) if len(behind) else spread
         margin = 0.08 * (spread[1] - spread[0]) or 0.5
         each.set_ylim(spread[0] - margin, spread[1] + margin)
     for each in axes[len(names) :]:

@@ -1,0 +1,63 @@
+"""One page of a training run: its curves, behind them those of a shipped run, and what to look for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alice3d.engine.collapse import MIN_DEVIATION, MIN_INFORMATION, MIN_RANK
+from alice3d.engine.log import read_log, speed
+from alice3d.outputs import write_text
+from alice3d.report.curves import loss_curves, svg_of
+from alice3d.report.expected import expected_of
+from alice3d.report.page import Html, Section, page, svg_figure, table
+
+NAME = "curves.html"
+MEANINGS: dict[str, str] = {
+    "feature_rank": f"directions that the tokens of a few left-out crops use; below {MIN_RANK:g} they have collapsed",
+    "feature_deviation": f"how much those tokens differ, as a share of their size; below {MIN_DEVIATION:g}: collapsed",
+    "view_agreement": "cosine of tokens at the same place in both crops; 0: no more alike than any two places",
+    "average_distance": "how far the moving average lags behind the weights, as a share of their norm",
+    "patch_marginal_entropy": f"less patch_target_entropy: what answers tell of their token; below {MIN_INFORMATION:g} "
+    "nats throughout: collapsed",
+    "class_marginal_entropy": "less class_target_entropy: the same for whole crops",
+    "token_deviation": "deviation of the visible tokens over the batch",
+    "probe_knn_accuracy": "share of labelled voxels whose nearest neighbours in other scans name their structure",
+    "probe_landmark_mm": "mean distance from landmarks found by the frozen features to the true ones",
+}
+"""Key of the log to how to read it."""
+
+
+def write_run_page(out: Path) -> Path | None:
+    """Write OUT/curves.html from `log.jsonl` and `config.yaml`; None, and nothing written, where they hold nothing."""
+    log, settings_file = read_log(out / "log.jsonl"), out / "config.yaml"
+    if not log or not settings_file.is_file():
+        return None
+    settings: dict[str, Any] = yaml.safe_load(settings_file.read_text(encoding="utf-8"))
+    expected = expected_of(settings)
+    behind = expected.stretched(settings["steps"]) if expected is not None else None
+    caption = "Blue: this run, each step faint, a running mean strong."
+    if expected is not None:
+        caption += f" Grey: {expected.title}, {expected.steps} steps, stretched to the length of this run."
+    svg = svg_of(
+        loss_curves(log, expected=behind), name="curves", alt="The loss, its parts and monitors over the steps"
+    )
+    quick = speed(out / "log.jsonl", settings["batch"])
+    rows = [
+        ["steps done", f"{log[-1]['step'] + 1} of {settings['steps']}"],
+        ["samples a second", f"{quick.samples_per_s:.2f}"],
+        ["share of the time waiting for data", f"{quick.wait_share:.1%}"],
+    ]
+    read = [[name, said, _last(log, name)] for name, said in MEANINGS.items() if any(name in entry for entry in log)]
+    parts: list[Html] = [svg_figure(svg, caption=caption), table(["Run", ""], rows)]
+    if read:
+        parts.append(table(["Curve", "How to read it", "last"], read))
+    lead = f"{settings.get('method', 'sam')} on {settings['backbone']}"
+    write_text(out / NAME, page("Training", [Section("curves", "Curves", parts)], lead=lead))
+    return out / NAME
+
+
+def _last(log: list[dict[str, Any]], name: str) -> str:
+    return f"{next(entry[name] for entry in reversed(log) if name in entry):.3g}"
