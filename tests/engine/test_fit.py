@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from alice3d.engine.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from alice3d.engine.feed import batches
 from alice3d.engine.fit import fit
-from alice3d.engine.log import Log, final_loss, read_log
+from alice3d.engine.log import Log, final_loss, read_log, speed
 from alice3d.engine.optim import build_optimiser, learning_rate
 from alice3d.engine.settings import LoopSettings, TrainingConfig
 from alice3d.errors import WorkFailed
@@ -76,7 +76,7 @@ def test_it_learns_and_logs_every_step(tmp_path: Path) -> None:
     result = fit(method, Lines(), settings(tmp_path, steps=150), device=CPU, claim=lambda: None)
     log = read_log(tmp_path / "log.jsonl")
     assert [entry["step"] for entry in log] == list(range(150))
-    assert {"loss", "part", "learning_rate", "gradient_norm", "data_wait_s", "step_s"} <= set(log[0])
+    assert {"loss", "part", "learning_rate", "gradient_norm", "data_wait_s", "step_s", "samples_per_s"} <= set(log[0])
     assert result.loss < log[0]["loss"] / 3
     assert result.loss == pytest.approx(np.mean([entry["loss"] for entry in log[-15:]]), rel=1e-4)
 
@@ -173,6 +173,36 @@ def test_log_drops_steps_that_will_run_again_and_a_cut_line(tmp_path: Path) -> N
     log.close()
     assert [entry["step"] for entry in read_log(path)] == [0, 1, 2, 3]
     assert final_loss(path) == 2.0
+
+
+def test_a_full_disk_is_said_when_the_log_cannot_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def write(self, text: str) -> None:
+            raise OSError(28, "No space left on device")
+
+        def close(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    real = Log.__init__
+
+    def opened(self: Log, path: Path, first_step: int) -> None:
+        real(self, path, first_step)
+        if first_step == 0:
+            self.file.close()
+            self.file = Full()  # type: ignore[assignment]
+
+    monkeypatch.setattr(Log, "__init__", opened)
+    with pytest.raises(WorkFailed, match=r"log.jsonl: step 0 cannot be written \(No space left"):
+        run(tmp_path)
+
+
+def test_speed_counts_all_steps(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps({"step": s, "step_s": 0.5, "data_wait_s": 0.01}) + "\n" for s in range(10)))
+    measured = speed(path, batch=4)
+    assert measured.samples_per_s == pytest.approx(8.0)
+    assert str(measured) == "8 samples/s, 2.0% of the time waiting for data"
+    assert np.isnan(speed(tmp_path / "none.jsonl", batch=4).samples_per_s)
 
 
 def test_batches_keep_their_order() -> None:

@@ -84,6 +84,9 @@ class Speed:
     samples_per_s: float
     wait_share: float
 
+    def __str__(self) -> str:
+        return f"{self.samples_per_s:.3g} samples/s, {self.wait_share:.1%} of the time waiting for data"
+
 
 UNKNOWN_SPEED = Speed(math.nan, math.nan)
 

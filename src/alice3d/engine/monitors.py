@@ -22,7 +22,7 @@ WATCHED = 4
 """Pairs of crops that are looked at; the same ones throughout, so that the curves show the weights and not the draw."""
 
 Probe = Callable[[int], dict[str, float]]
-"""Scores of the frozen features after so many steps, by name; built by the command, since they need labels."""
+"""Scores of the frozen features after so many steps, by `probe_NAME`; the command builds it, since it needs labels."""
 
 
 def effective_rank(features_nd: Float[Tensor, "n d"]) -> float:
@@ -86,7 +86,7 @@ class Monitors:
         method: as it is trained.
         samples: as in the loop.
         config: of the run: `monitor_every`, and where samples end.
-        probe: scores of the frozen features, logged as `probe_NAME`.
+        probe: scores of the frozen features, logged and said.
         probe_every: steps between probes; the last step is probed too.
     """
 
@@ -121,7 +121,7 @@ class Monitors:
             found |= self._features(device) if look else {}
             if probe and self.probe is not None:
                 scores = self.probe(step)
-                found |= {f"probe_{name}": float(value) for name, value in scores.items()}
+                found |= scores
                 shown = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in scores.items())
                 console.say(f"Step {step}: {shown}")
         if look:

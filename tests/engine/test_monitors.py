@@ -1,0 +1,161 @@
+"""Monitors measure what they say and change nothing; a collapse is caught, and a healthy run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from in_processes import SMALL, pretrain
+
+from alice3d.commands.pretrain import PretrainConfig, run
+from alice3d.engine.checkpoint import load_checkpoint
+from alice3d.engine.collapse import LOOKS, STEPS, CollapseGuard, idle_heads
+from alice3d.engine.log import read_log
+from alice3d.engine.monitors import agreement, average_distance, effective_rank, relative_deviation
+from alice3d.errors import UserError, WorkFailed
+from alice3d.methods.alice import Alice
+from alice3d.nn.backbone import build_backbone
+from alice3d.nn.ema import target_of
+
+HEALTHY = {
+    "patch_target_entropy": 5.3,
+    "patch_marginal_entropy": 6.2,
+    "feature_deviation": 0.8,
+    "feature_rank": 85.0,
+}
+
+
+def verdicts(entry: dict[str, float], steps: int, guard: CollapseGuard) -> list[str]:
+    return [guard(step + 1, entry) for step in range(steps)]
+
+
+def test_effective_rank_counts_directions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for rank in (1, 3, 7):
+        axes, _ = torch.linalg.qr(torch.randn(16, rank, generator=generator))
+        spread = torch.randn(4000, rank, generator=generator) @ axes.T + 5.0
+        assert effective_rank(spread) == pytest.approx(rank, rel=0.02)
+    assert effective_rank(torch.ones(10, 4)) == 1.0
+
+
+def test_relative_deviation_is_zero_for_equal_and_one_for_centred_rows() -> None:
+    assert relative_deviation(torch.ones(10, 4)) == 0.0
+    rows = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
+    assert relative_deviation(rows - rows.mean(dim=0)) == pytest.approx(1.0, abs=1e-5)
+    assert relative_deviation(rows) == pytest.approx(relative_deviation(10 * rows))
+
+
+def test_agreement_is_one_for_the_same_tokens_and_near_zero_for_others() -> None:
+    backbone = build_backbone("resunet", 1, {"widths": [4, 6, 8, 12], "blocks": [1, 1, 1]})
+    generator = torch.Generator().manual_seed(0)
+    tokens, others = torch.randn(2, 2, 27, 12, generator=generator)
+    points = torch.rand(2, 200, 3, generator=generator) * 16 + 4
+    batch = {"q": torch.zeros(2, 1, 24, 24, 24), "points_q": points, "points_k": points, "valid": torch.ones(2, 200)}
+    assert agreement(backbone, tokens, tokens, batch)["view_agreement"] == pytest.approx(1.0, abs=1e-4)
+    assert abs(agreement(backbone, tokens, others, batch)["view_agreement"]) < 0.25
+    assert agreement(backbone, tokens, others, {**batch, "valid": torch.zeros(2, 200)}) == {}
+
+
+def test_average_distance_is_a_share_of_the_norm() -> None:
+    online = torch.nn.Linear(3, 3)
+    target = target_of(online)
+    assert average_distance([(target, online)])["average_distance"] == 0.0
+    with torch.no_grad():
+        for weight in target.parameters():
+            weight.mul_(0.9)
+    assert average_distance([(target, online)])["average_distance"] == pytest.approx(0.1, abs=1e-6)
+    assert average_distance([]) == {}
+
+
+def test_a_healthy_run_goes_on() -> None:
+    assert set(verdicts(HEALTHY, 10 * STEPS, CollapseGuard(1000))) == {""}
+
+
+@pytest.mark.parametrize("entropy", [0.01, np.log(512)])
+def test_answers_that_tell_nothing_stop_the_run(entropy: float) -> None:
+    """One prototype for all tokens, or uniform answers."""
+    entry = {**HEALTHY, "patch_target_entropy": entropy, "patch_marginal_entropy": entropy + 0.01}
+    said = verdicts(entry, STEPS, CollapseGuard(1000))
+    assert set(said[:-1]) == {""}
+    assert "all patch tokens get the same answer" in said[-1]
+    assert "--options.balance" in said[-1]
+    assert "\n" not in said[-1]
+    assert set(verdicts(entry, STEPS, CollapseGuard(100_000))) == {""}  # a long run is given longer
+    assert set(verdicts(entry, 2 * STEPS, CollapseGuard(1000, idle=frozenset({"patch"})))) == {""}
+
+
+@pytest.mark.parametrize(("name", "value"), [("feature_deviation", 0.001), ("feature_rank", 1.2)])
+def test_features_that_collapse_stop_the_run(name: str, value: float) -> None:
+    said = verdicts({name: value}, LOOKS, CollapseGuard(1000))
+    assert said[:-1] == ["", ""]
+    assert "the run has collapsed: " in said[-1]
+
+
+def test_a_single_bad_look_is_forgiven() -> None:
+    guard = CollapseGuard(1000)
+    for step in range(30):
+        assert guard(step, {"feature_rank": 1.0 if step % LOOKS else 50.0}) == ""
+
+
+def test_warn_says_it_once_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(verdicts({"feature_rank": 1.0}, 20, CollapseGuard(1000, "warn"))) == {""}
+    assert capsys.readouterr().err.count("the run has collapsed") == 1
+    assert set(verdicts({"feature_rank": 1.0}, 20, CollapseGuard(1000, "ignore"))) == {""}
+    assert capsys.readouterr().err == ""
+
+
+def test_heads_without_a_loss_are_idle() -> None:
+    assert idle_heads(Alice.Config(patch_weight=0)) >= {"patch"}
+    assert not {"patch", "class"} & idle_heads(Alice.Config())
+
+
+def test_monitors_change_no_bit_and_are_logged(tiny_store: Path, tmp_path: Path) -> None:
+    """With a probe too; a healthy run ends."""
+    probing = {"probe_every": 8, "probe_split": "train", "probe_cases": 2}
+    for name, changes in (("without", {"monitor_every": 0}), ("with", {"monitor_every": 3, **probing})):
+        pretrain(tiny_store, tmp_path / name, {**changes, "steps": 12})
+    first, second = ((tmp_path / name / "encoder.safetensors").read_bytes() for name in ("without", "with"))
+    assert first == second
+    log = read_log(tmp_path / "with" / "log.jsonl")
+    looks = [entry["step"] + 1 for entry in log if "feature_rank" in entry]
+    assert looks == [3, 6, 9, 12]
+    assert {"feature_deviation", "view_agreement", "average_distance"} <= set(log[-1])
+    assert [entry["step"] + 1 for entry in log if "probe_knn_accuracy" in entry] == [8, 12]
+    assert "feature rank" in (tmp_path / "with" / "curves.html").read_text()
+
+
+class DeadAlice(Alice):
+    """All tokens become one."""
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        super().after_step(step)
+        for weight in self.backbone.parameters():
+            weight.mul_(0.05)
+
+
+def test_a_made_collapse_stops_with_a_checkpoint_and_goes_on_when_told(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("alice3d.engine.selfsupervised.find_method", lambda name: DeadAlice)
+    options: dict[str, Any] = {**SMALL, "monitor_every": 2, "steps": 14}
+    config = PretrainConfig.checked({"store": tiny_store, "out": tmp_path / "run", **options}, "test")
+    with pytest.raises(WorkFailed, match=r"step \d+: the run has collapsed: .*; a checkpoint of this step is kept"):
+        run(config)
+    kept = load_checkpoint(tmp_path / "run" / "checkpoints")
+    assert kept is not None
+    assert kept["step"] == len(read_log(tmp_path / "run" / "log.jsonl")) < 14
+    assert (tmp_path / "run" / "curves.html").is_file()
+    assert run(config.model_copy(update={"on_collapse": "warn"}))["steps"] == 14
+    assert "the run has collapsed" in capsys.readouterr().err
+
+
+def test_a_probe_without_cases_is_refused(tiny_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--probe-every: 1 cases of split 'val'"):
+        pretrain(tiny_store, tmp_path / "run", {"probe_every": 5})
+    with pytest.raises(UserError, match="--probe-split: the store has no 'vale'"):
+        pretrain(tiny_store, tmp_path / "run", {"probe_every": 5, "probe_split": "vale"})
+    assert not (tmp_path / "run").exists()
