@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def patchify(volume: Float[Tensor, "b c x y z"], patch: int) -> Float[Tensor, "b n p"]:
@@ -20,9 +21,7 @@ def normalise_patches(patches: Float[Tensor, "b n p"]) -> Float[Tensor, "b n p"]
     The variance has a floor of 1e-2: a patch of air or of even tissue holds noise alone, and scaling that to unit
     deviation would make noise the largest part of the loss.
     """
-    mean = patches.mean(dim=-1, keepdim=True)
-    variance = patches.var(dim=-1, keepdim=True, unbiased=False)
-    return (patches - mean) / (variance + 1e-2).sqrt()
+    return F.layer_norm(patches, patches.shape[-1:], eps=1e-2)  # the same in one pass; a CPU's `var` is slow
 
 
 def reconstruction_loss(
