@@ -36,6 +36,17 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def filters_for(dtype: np.dtype[Any]) -> dict[str, list[Any]]:
+    """What is done to the numbers before zstd: bytes of like weight together; of int16 their differences.
+
+    Differences save 5 % on noisy CT and 20 % on smooth CT and cost 2 % on CT with blank surroundings; they do not help
+    float32 and labels (benchmarks/results/store).
+    """
+    if dtype == np.int16:
+        return {"filters": [blosc2.Filter.SHUFFLE, blosc2.Filter.BYTEDELTA], "filters_meta": [0, dtype.itemsize]}
+    return {"filters": [blosc2.Filter.SHUFFLE]}
+
+
 def write_array(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> str:
     """Write one .b2nd file (zstd level 1), force it to disk, then give it its name.
 
@@ -53,9 +64,11 @@ def write_array(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) ->
         OSError: disk full, or the like; nothing is left behind.
     """
     chunks = tuple(min(CHUNK, n) for n in array.shape)
-    cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
     packed = blosc2.asarray(
-        np.ascontiguousarray(array), chunks=chunks, blocks=tuple(min(BLOCK, n) for n in chunks), cparams=cparams
+        np.ascontiguousarray(array),
+        chunks=chunks,
+        blocks=tuple(min(BLOCK, n) for n in chunks),
+        cparams={"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1, **filters_for(array.dtype)},
     )
     packed.schunk.vlmeta["affine"] = [float(value) for value in affine.ravel()]
     content = packed.to_cframe()
