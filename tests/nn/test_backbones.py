@@ -121,6 +121,7 @@ def test_pyramid_network_gives_unit_vectors_at_half_and_an_eighth():
         ("swin", {"depths": [2, 2], "heads": [3]}, "one entry a scale"),
         ("swin", {"width": 9, "heads": [2, 2, 2]}, "multiple"),
         ("swin", {"window": 1}, "at least 2"),
+        ("swin", {"depths": 2}, "one entry a scale"),
     ],
 )
 def test_wrong_names_and_options_are_refused_in_one_line(name, options, word):

@@ -157,7 +157,10 @@ def prepare_training(
     backbone = build_backbone(name, rule.channels, backbone_options)
     if config.crop % backbone.stride:
         raise UserError(f"--crop: {config.crop} voxels is no multiple of the backbone's stride {backbone.stride}")
-    method = kind(backbone, settings, crop=config.crop, total_steps=config.steps)
+    try:
+        method = kind(backbone, settings, crop=config.crop, total_steps=config.steps)
+    except ValueError as error:  # sizes that do not fit one another: heads and widths, strides
+        raise UserError(f"method {method_name} with backbone {name}: {error}") from None
     if initial is not None:
         load_matching(method, initial)
     spacing = tuple(float(value) for value in store.spec.spacing_mm)

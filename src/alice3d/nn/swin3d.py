@@ -59,6 +59,13 @@ class PatchMerging(nn.Module):
         return out
 
 
+def _a_scale(given: Sequence[int] | int | None, default: tuple[int, ...]) -> tuple[int, ...]:
+    """One number a scale; a single number, as a command line gives it, is one scale."""
+    if given is None:
+        return default
+    return (given,) if isinstance(given, int) else tuple(given)
+
+
 class Swin3D(Backbone):
     """Patches to window attention at three scales; the deep grid's features are the tokens.
 
@@ -87,8 +94,8 @@ class Swin3D(Backbone):
         patch: int = 2,
         window: int = 6,
         width: int | None = None,
-        depths: Sequence[int] | None = None,
-        heads: Sequence[int] | None = None,
+        depths: Sequence[int] | int | None = None,
+        heads: Sequence[int] | int | None = None,
         checkpoint: bool = False,
     ) -> None:
         super().__init__()
@@ -97,7 +104,7 @@ class Swin3D(Backbone):
         if patch < 1 or window < 2:
             raise ValueError(f"patch {patch} must be at least 1 and window {window} at least 2")
         default_width, default_depths, default_heads = SIZES[size]
-        first, depths, heads = width or default_width, tuple(depths or default_depths), tuple(heads or default_heads)
+        first, depths, heads = width or default_width, _a_scale(depths, default_depths), _a_scale(heads, default_heads)
         if len(depths) != len(heads):
             raise ValueError(f"depths {list(depths)} and heads {list(heads)} must have one entry a scale each")
         self.in_channels = in_channels
