@@ -68,7 +68,7 @@ class SelfSupervisedSettings(TrainingConfig):
     windows: str = "-200:300,-1000:1000"
     """CT windows LOW:HIGH in HU, one channel each; ignored for MR."""
     backbone: str = "resunet"
-    """Network: resunet or vit."""
+    """Network: resunet, vit or swin; docs/concepts/backbones.md says which when."""
     backbone_options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the network, as `--backbone_options.size small`."""
     init: str | None = None
