@@ -1,4 +1,4 @@
-"""Score a segmenter on a split of a store."""
+"""Score a segmenter or a classifier on a split of a store."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ class EvaluateConfig(ComputeConfig):
     """`alice evaluate MODEL STORE --split test`."""
 
     positional: ClassVar[tuple[str, ...]] = ("model", "store")
-    uncounted: ClassVar[frozenset[str]] = frozenset({"model", "store", "allow_seen"})
+    uncounted: ClassVar[frozenset[str]] = frozenset({"model", "store", "classes", "allow_seen"})
     model: Path
     """Folder that `alice finetune` wrote."""
     store: Path
     """Store with labelled cases."""
+    classes: Path | None = None
+    """For a classifier: CSV of the classes; left out, the one that it learnt from."""
     split: str = "test"
     """Split whose labelled cases are scored."""
     tolerance: Annotated[float, Field(gt=0)] = 2.0
@@ -44,6 +46,8 @@ class EvaluateConfig(ComputeConfig):
 def run(config: EvaluateConfig) -> dict[str, Any]:
     """Predict each labelled case and score it on the store's grid, against the reference as the store holds it.
 
+    A classifier is scored on the rows of its class table instead.
+
     A score is the mean over the structures that a case's reference shows, then over cases. A structure that the
     reference lacks is left out and counted (`absent`); one that is present but not predicted scores Dice 0, NSD 0 and,
     for HD95, the diagonal of the stored scan (`missed`).
@@ -53,15 +57,21 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     from alice3d.engine.selfsupervised import sha256_of
     from alice3d.evaluation.segmentation import summarise
     from alice3d.inference import load_model
-    from alice3d.nn.weights import find_weights
+    from alice3d.nn.weights import find_weights, read_card
     from alice3d.tasks.segmentation import labelled_cases
 
     weights = find_weights(config.model, "model")
+    if read_card(weights, "model").get("task") == "classification":
+        from alice3d.commands.evaluate_classes import evaluate_classes
+
+        return evaluate_classes(config, weights)
+    if config.classes is not None:
+        raise UserError("--classes: the model segments; it is scored on the store's labels")
     model = load_model(weights)
     store = Store.open(config.store)
     cases = labelled_cases(store, config.split)
     names = _same_names(model, store)
-    _guard(model, cases, config)
+    guard_scores(model.card, cases, config)
     out = config.out if config.out is not None else weights.parent / f"evaluation-{config.split}"
     settings = config.settings(model=sha256_of(weights), store=store.checksum)
     state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)
@@ -92,19 +102,19 @@ def _same_names(model: SegmentationModel, store: Store) -> dict[int, str]:
     return {**model.names, **names}
 
 
-def _guard(model: SegmentationModel, cases: list[Case], config: EvaluateConfig) -> None:
+def guard_scores(card: dict[str, Any], cases: list[Case], config: EvaluateConfig) -> None:
     """Tell of scored cases that training saw; refuse those that lie in a split for testing."""
     from alice3d.data.leakage import guard, leaked
 
-    trained = leaked({"cases": model.card["cases"]}, cases)
+    trained = leaked({"cases": card["cases"]}, cases)
     if trained:
         where = f"{len(trained)} of {len(cases)} cases of split {config.split!r} ({trained[0]}, …)"
-        if config.split != model.card.get("split") and not config.allow_seen:
+        if config.split != card.get("split") and not config.allow_seen:
             raise UserError(f"the model was trained on {where}; take another split, or give --allow-seen to score them")
         console.warn(f"the model was trained on {where}: these scores say nothing about new scans")
-    strict = config.split not in {model.card.get("split"), *NOT_FOR_TESTING}
+    strict = config.split not in {card.get("split"), *NOT_FOR_TESTING}
     fresh = [case for case in cases if case.id not in trained]
-    guard(model.card.get("encoder") or {}, fresh, what=f"{config.split} split", strict=strict, force=config.allow_seen)
+    guard(card.get("encoder") or {}, fresh, what=f"{config.split} split", strict=strict, force=config.allow_seen)
 
 
 def _score(

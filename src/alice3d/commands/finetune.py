@@ -1,4 +1,4 @@
-"""Turn an encoder, or a fresh net, into a segmenter with labelled cases."""
+"""Turn an encoder, or a fresh net, into a segmenter or a classifier with labelled cases."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from alice3d import console, outputs
 from alice3d.engine.finetune_settings import FinetuneSettings
+from alice3d.errors import UserError
 
 
 class FinetuneConfig(FinetuneSettings):
@@ -16,20 +17,33 @@ class FinetuneConfig(FinetuneSettings):
 
 def run(config: FinetuneConfig) -> dict[str, Any]:
     """Train, then write model.safetensors and its card."""
-    from alice3d.engine.supervised import finetune, prepare_finetuning
+    from alice3d.engine.classification import prepare_classification
+    from alice3d.engine.supervised import prepare_finetuning
+
+    if config.task == "classification":
+        return _finish(config, prepare_classification(config))
+    if config.classes is not None:
+        raise UserError("--classes is for --task classification; a segmenter learns from the store's labels")
+    return _finish(config, prepare_finetuning(config))
+
+
+def _finish(config: FinetuneConfig, job: Any) -> dict[str, Any]:
+    """Train a prepared job, unless that is done already."""
+    from alice3d.engine.classification import ClassificationJob, learn_classes
+    from alice3d.engine.supervised import finetune
+    from alice3d.evaluation.learning import ClassificationCheck, SegmentationCheck
     from alice3d.nn.weights import save_weights
 
-    job = prepare_finetuning(config)
     state = outputs.check(config.out, "model", job.settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{config.out}: already done")
         return outputs.earlier_result(config.out)
-    validate = None
-    if config.validate_every and config.head != "linear":
-        from alice3d.evaluation.learning import SegmentationCheck
-
-        validate = SegmentationCheck(job)
-    result, net, card = finetune(job, state, validate)
+    watch = config.validate_every and config.head != "linear"
+    net: Any
+    if isinstance(job, ClassificationJob):
+        result, net, card = learn_classes(job, state, ClassificationCheck(job) if watch else None)
+    else:
+        result, net, card = finetune(job, state, SegmentationCheck(job) if watch else None)
     save_weights(config.out, "model", net.state_dict(), card)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
     outputs.finish(config.out, done)

@@ -1,4 +1,4 @@
-"""Segment scans: a label map beside each name, in each scan's own grid."""
+"""Segment or classify scans: a label map beside each name, in each scan's own grid, or a table of class scores."""
 
 from __future__ import annotations
 
@@ -18,25 +18,36 @@ class PredictConfig(OutputConfig, ComputeConfig):
     """`alice predict MODEL SCAN… OUT`."""
 
     positional: ClassVar[tuple[str, ...]] = ("model", "scans", "out")
-    uncounted: ClassVar[frozenset[str]] = frozenset({"model", "scans", "seed"})
+    uncounted: ClassVar[frozenset[str]] = frozenset({"model", "scans", "points", "seed"})
     model: Path
     """Folder that `alice finetune` wrote."""
     scans: list[Path]
     """Files, or folders that are searched for them."""
+    points: Path | None = None
+    """For a classifier of points: CSV with the columns case (a scan's name without ending), x_mm, y_mm, z_mm (RAS)."""
 
 
 def run(config: PredictConfig) -> dict[str, Any]:
-    """Write OUT/name.nii.gz for each scan, with its shape and affine; a bad scan is named and the rest is done."""
+    """Write OUT/name.nii.gz for each scan, with its shape and affine, or OUT/scores.csv where the model classifies.
+
+    A bad scan is named and the rest is done.
+    """
     from alice3d.engine.device import resolve_device
     from alice3d.engine.selfsupervised import sha256_of
     from alice3d.inference import load_model
-    from alice3d.nn.weights import find_weights
+    from alice3d.nn.weights import find_weights, read_card
 
     weights = find_weights(config.model, "model")
+    if read_card(weights, "model").get("task") == "classification":
+        from alice3d.commands.predict_classes import predict_classes
+
+        return predict_classes(config, weights)
+    if config.points is not None:
+        raise UserError("--points: the model segments whole scans")
     model = load_model(weights)
     found = find_scans(config.scans)
     refused: dict[str, str] = {}
-    wanted = _readable(found, refused)
+    wanted = readable(found, refused)
     if not wanted:
         name, reason = next(iter(refused.items()))
         raise UserError(f"none of {len(found)} scans can be read; {name}: {reason}")
@@ -95,7 +106,7 @@ def find_scans(given: list[Path]) -> dict[str, Source]:
     return found
 
 
-def _readable(found: dict[str, Source], refused: dict[str, str]) -> dict[str, Source]:
+def readable(found: dict[str, Source], refused: dict[str, str]) -> dict[str, Source]:
     """The scans whose header is sound; the others go into `refused` with a warning."""
     from alice3d.data.read import read_header
     from alice3d.data.scan import ScanError
@@ -103,17 +114,18 @@ def _readable(found: dict[str, Source], refused: dict[str, str]) -> dict[str, So
     kept = {}
     for name, source in found.items():
         if source.fault:
-            _refuse(name, source.fault, refused)
+            refuse(name, source.fault, refused)
             continue
         try:
             read_header(source.path, files=source.files)
             kept[name] = source
         except ScanError as error:
-            _refuse(name, error.reason, refused)
+            refuse(name, error.reason, refused)
     return kept
 
 
-def _refuse(name: str, reason: str, refused: dict[str, str]) -> None:
+def refuse(name: str, reason: str, refused: dict[str, str]) -> None:
+    """Note why a scan is left out, and warn."""
     refused[name] = reason
     console.warn(f"{name} is refused: {reason}")
 
@@ -139,7 +151,7 @@ def _predict(
                     volume = read_scan(source.path, files=source.files)
                     prepared = prepare_array(volume, spacing_mm=model.spacing_mm, modality=model.rule.modality)
                 except ScanError as error:
-                    _refuse(name, error.reason, refused)
+                    refuse(name, error.reason, refused)
                     bar.advance(note=name)
                     continue
                 x, y, z = volume.array.shape

@@ -8,22 +8,23 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d.engine.settings import TrainingConfig
-from alice3d.tasks.settings import LinearSettings, SegmentationSettings
+from alice3d.tasks.settings import ClassificationSettings, LinearSettings, SegmentationSettings
 
 
-class FinetuneSettings(TrainingConfig, SegmentationSettings, LinearSettings):
-    """Everything that makes a segmenter out of labelled cases."""
+class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSettings, LinearSettings):
+    """Everything that makes a segmenter or a classifier out of labelled cases."""
 
     uncounted: ClassVar[frozenset[str]] = TrainingConfig.uncounted | {
         "store",
         "encoder",
+        "classes",
         "validate_every",
         "validate_split",
         "validate_cases",
     }
     store: Path
     """Store with labelled cases, made by `alice prepare --labels`."""
-    task: Literal["segmentation"] = "segmentation"
+    task: Literal["segmentation", "classification"] = "segmentation"
     """What to learn."""
     encoder: str | None = None
     """Encoder or matcher to start from (folder, file or shipped name); left out, the net learns from scratch."""
@@ -31,21 +32,22 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, LinearSettings):
     """Number of labelled cases to learn from, a seeded draw of the split; left out, all of them."""
     head: Literal["unet", "linear", "both"] = "unet"
     """unet: a decoder with skips, all weights learn; linear: one layer on the frozen encoder, solved in seconds; both:
-    the solved layer first, then all weights learn, the decoder as a correction of it."""
+    the solved layer first, then all weights learn, the decoder as a correction of it. A classifier has no decoder, with
+    unet or both all its weights learn."""
     split: str = "train"
     """Split that labelled cases come from."""
     windows: str = "-200:300,-1000:1000"
     """CT windows LOW:HIGH in HU, one channel each; ignored for MR and where an encoder is given."""
     backbone: str = "resunet"
-    """Network from scratch: resunet or vit; an encoder brings its own."""
+    """Network from scratch: resunet, vit or swin; an encoder brings its own."""
     backbone_options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the network from scratch, as `--backbone_options.size small`."""
     steps: Annotated[int, Field(ge=1)] = 400
     """Optimiser steps; samples are balanced over structures, so that 400 steps of four crops do."""
     batch: Annotated[int, Field(ge=1)] = 4
-    """Crops a step, over all processes."""
+    """Crops or scans a step, over all processes."""
     crop: Annotated[int, Field(ge=0)] = 0
-    """Voxels a side of the crops; 0 = 32, or the encoder's own where its tokens carry positions."""
+    """Voxels a side of the crops; 0 = 32 (whole scans: 48), or the encoder's own where its tokens carry positions."""
     learning_rate: Annotated[float, Field(gt=0)] = 4e-3
     """Highest learning rate of AdamW, of the head and from scratch of all."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 15.0

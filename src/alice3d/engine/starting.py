@@ -55,15 +55,18 @@ def starting_backbone(
     return backbone, rule, (x, y, z), {"backbone": card["backbone"], "encoder": summary}
 
 
-def crop_side(config: FinetuneSettings, backbone: Backbone, encoder: dict[str, Any] | None) -> int:
-    """Voxels a side of the crops: as asked, or the usual of the backbone.
+def crop_side(
+    config: FinetuneSettings, backbone: Backbone, encoder: dict[str, Any] | None, usual: int | None = None
+) -> int:
+    """Voxels a side of the crops: as asked, or the usual of the task (`usual`) or else of the backbone.
 
     Raises:
         UserError: no multiple of the backbone's stride.
     """
     stride = backbone.stride
     if not config.crop:
-        usual = DEFAULT_CROP
+        if usual is None:
+            usual = DEFAULT_CROP
         if encoder is not None and not isinstance(backbone, POSITION_FREE):
             usual = int(encoder.get("crop", DEFAULT_CROP))
         return -(-usual // stride) * stride

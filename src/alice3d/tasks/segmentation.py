@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,12 @@ def labelled_cases(store: Store, split: str) -> list[Case]:
     return found
 
 
-def draw_cases(cases: list[Case], count: int | None, seed: int) -> list[Case]:
+def draw_cases(
+    cases: list[Case],
+    count: int | None,
+    seed: int,
+    shows: Callable[[Case], Iterable[int | str]] = lambda case: case.structures,
+) -> list[Case]:
     """The first `count` cases of a seeded order: the draw of 5 is part of the draw of 20 with the same seed.
 
     In that order, cases that show a structure not shown before come first, so that a small draw lacks none it need not.
@@ -46,6 +52,7 @@ def draw_cases(cases: list[Case], count: int | None, seed: int) -> list[Case]:
         cases: labelled ones.
         count: how many; None takes all.
         seed: of the order.
+        shows: what a case can lack: its structures, or the classes of its rows.
 
     Raises:
         UserError: there are fewer.
@@ -55,12 +62,12 @@ def draw_cases(cases: list[Case], count: int | None, seed: int) -> list[Case]:
     if count > len(cases):
         raise UserError(f"--labels: {count} labelled cases are asked for, the training split has {len(cases)}")
     shuffled = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]
-    seen: set[int] = set()
+    seen: set[int | str] = set()
     first = []
     for case in shuffled:
-        if not seen.issuperset(case.structures):
+        if not seen.issuperset(shows(case)):
             first.append(case)
-            seen.update(case.structures)
+            seen.update(shows(case))
     return [*first, *(case for case in shuffled if case not in first)][:count]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -31,6 +32,20 @@ class SegmentationSettings(TrunkSettings):
 
     structure_weight: Annotated[float, Field(gt=0)] = 4.0
     """Weight of a structure's voxel in the cross-entropy; background's is 1."""
+
+
+class ClassificationSettings(Config):
+    """What learning to classify adds."""
+
+    classes: Path | None = None
+    """Classification: CSV with the columns case and class, and x_mm, y_mm, z_mm (RAS) where points are classified."""
+    pool: Literal["class", "mean"] = "mean"
+    """Classification: the class token, or the mean of the patch tokens."""
+    field: Annotated[float, Field(ge=0)] = 0.0
+    """Classification: millimetres that are seen on the longest side; 0 = the crop at the encoder's spacing around a
+    point, and what holds the largest training body for whole scans."""
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """Classification: a view's centre moves by up to this share of its side."""
 
 
 class LinearSettings(Config):

@@ -1,0 +1,218 @@
+"""From a class table to a classifier: the road of `alice finetune --task classification`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from alice3d import console, outputs
+from alice3d.data import leakage
+from alice3d.data.class_table import Example, examples_of, read_class_table
+from alice3d.data.intensity import IntensityRule
+from alice3d.data.store import Case, Store
+from alice3d.engine.checkpoint import checkpoints
+from alice3d.engine.device import resolve_device
+from alice3d.engine.finetune_settings import FinetuneSettings
+from alice3d.engine.fit import FitResult, fit
+from alice3d.engine.selfsupervised import sha256_of, source_commit
+from alice3d.engine.starting import crop_side, starting_backbone, tell_of_seen
+from alice3d.engine.supervised import TRUNK_OPTIONS, Validate, already_claimed, claim, plain, watched
+from alice3d.errors import UserError
+from alice3d.nn.classhead import ClassificationNet
+from alice3d.tasks.classification import (
+    Augmentation,
+    ClassificationSamples,
+    ClassificationTask,
+    FieldOfView,
+    frozen_features,
+    solve_linear,
+)
+from alice3d.tasks.segmentation import draw_cases
+
+SHOWN = 5
+WHOLE_CROP = 48
+"""Voxels a side by which a whole scan is seen unless `--crop` says otherwise."""
+
+
+@dataclass(frozen=True)
+class ClassificationJob:
+    """Everything that learning to classify needs, checked; nothing is written yet.
+
+    Attributes:
+        config: as given.
+        net: backbone and fresh head.
+        store: where the scans are.
+        cases, examples: what it learns from.
+        held: all examples of the table, whatever their split.
+        classes: names, in the order of the scores.
+        rule, field: how scans are read.
+        settings: what the result depends on, inputs by checksum.
+        card: of the model, without what training itself adds.
+    """
+
+    config: FinetuneSettings
+    net: ClassificationNet
+    store: Store
+    cases: list[Case]
+    examples: list[Example]
+    held: list[Example]
+    classes: tuple[str, ...]
+    rule: IntensityRule
+    field: FieldOfView
+    settings: dict[str, Any]
+    card: dict[str, Any]
+
+
+def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
+    """Open store, table and encoder, draw the cases, build the net.
+
+    Raises:
+        UserError: the store, table, split, number of labels, encoder or an option is wrong.
+    """
+    if config.classes is None:
+        raise UserError("--classes: a CSV with the columns case and class is needed for --task classification")
+    if config.scale_low > config.scale_high:
+        raise UserError(f"--scale-low {config.scale_low:g} is above --scale-high {config.scale_high:g}")
+    store = Store.open(config.store)
+    rows = read_class_table(config.classes)
+    held = examples_of(rows, store, config.classes)
+    cases, examples, classes = draw_examples(held, store, config)
+    torch.manual_seed(config.seed)  # initial weights
+    backbone, rule, spacing_mm, described = starting_backbone(config, store)
+    pointed = examples[0].point_mm is not None
+    encoder = described["encoder"]
+    crop = crop_side(config, backbone, encoder, usual=None if pointed else WHOLE_CROP)
+    field = field_of_view(config, cases, crop, spacing_mm, whole=not pointed)
+    card = {
+        "task": config.task,
+        "head": config.head,
+        "pool": config.pool,
+        "classes": list(classes),
+        "points": pointed,
+        "spacing_mm": list(spacing_mm),
+        "intensity": rule.model_dump(mode="json"),
+        "crop": crop,
+        "voxel_mm": list(field.voxel_mm),
+        **described,
+        "split": config.split,
+        "seed": config.seed,
+        "cases": leakage.described(cases),
+        "licence": config.licence,
+        "source_commit": source_commit(),
+    }
+    tell_of_seen(encoder, cases)
+    inputs = {"store": store.checksum, "encoder": encoder["sha256"] if encoder else None}
+    settings = config.settings(**inputs, classes=sha256_of(config.classes))
+    net = ClassificationNet(backbone, len(classes), config.pool)
+    return ClassificationJob(config, net, store, cases, examples, held, classes, rule, field, settings, card)
+
+
+def draw_examples(
+    held: list[Example], store: Store, config: FinetuneSettings
+) -> tuple[list[Case], list[Example], tuple[str, ...]]:
+    """The drawn cases of the training split, their examples, and the classes of the whole table, sorted.
+
+    Raises:
+        UserError: an unknown split, one without rows, too few cases, one class only, or a class that no drawn case
+            shows.
+    """
+    if config.split not in store.splits:
+        raise UserError(f"split: the store has no split {config.split!r}; it has {', '.join(store.splits) or 'none'}")
+    classes = tuple(sorted({example.name for example in held}))
+    if len(classes) < 2:
+        raise UserError(f"{config.classes}: all rows are of class {classes[0]!r}; two classes at least are needed")
+    shown: dict[str, set[str]] = {}
+    for example in held:
+        if example.case.split == config.split:
+            shown.setdefault(example.case.id, set()).add(example.name)
+    cases = [case for case in store.cases(config.split) if case.id in shown]
+    if not cases:
+        raise UserError(f"{config.classes}: no row is of a case of split {config.split!r}")
+    cases = draw_cases(cases, config.labels, config.seed, shows=lambda case: shown[case.id])
+    drawn = {case.id for case in cases}
+    lacking = sorted(set(classes) - set().union(*(shown[id] for id in drawn)))
+    if lacking:
+        some = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
+        raise UserError(
+            f"{config.classes}: none of the {len(cases)} training cases shows class {some}; take more --labels or "
+            "leave its rows out"
+        )
+    return cases, [example for example in held if example.case.id in drawn], classes
+
+
+def field_of_view(
+    config: FinetuneSettings, cases: list[Case], crop: int, spacing_mm: tuple[float, float, float], *, whole: bool
+) -> FieldOfView:
+    """What is seen: `--field` mm on the longest side; left out, `crop` voxels at the model's spacing around points, and
+    around whole scans the box that holds the largest training body, never finer than that spacing."""
+    side_mm = crop * np.asarray(spacing_mm)
+    zoom = 1.0
+    if config.field:
+        zoom = config.field / side_mm.max()
+    elif whole:
+        bodies = np.array([np.subtract(*case.body_box_mm[::-1]) for case in cases])
+        zoom = max(1.0, float((bodies / side_mm).max()))
+    x, y, z = (round(float(mm) * zoom, 4) for mm in spacing_mm)
+    return FieldOfView(crop, (x, y, z))
+
+
+def learn_classes(
+    job: ClassificationJob, state: outputs.State, validate: Validate | None = None
+) -> tuple[FitResult, ClassificationNet, dict[str, Any]]:
+    """Claim the output folder, then solve the linear head on frozen features, train all weights, or do both in turn.
+
+    Args:
+        job: what `prepare_classification` made.
+        state: what `outputs.check` said of the folder.
+        validate: scores of a net, taken every `validate_every` steps and after the last; they go into the log.
+
+    Returns:
+        what is said of the run, the trained net, and its card.
+    """
+    config = job.config
+    device = resolve_device(config.device, config.threads)
+    claim(config, job.settings, state)
+    samples = ClassificationSamples(
+        store=job.store,
+        examples=job.examples,
+        classes=job.classes,
+        rule=job.rule,
+        field=job.field,
+        augmentation=Augmentation(
+            config.rotation, (config.scale_low, config.scale_high), config.strength, config.shift, config.mirror
+        ),
+        seed=config.seed,
+    )
+    net = job.net
+    options: dict[str, Any] = {}
+    if config.head != "unet":
+        options |= plain(config, ("ridge", "linear_views", "linear_iterations"))
+        if not checkpoints(config.out / "checkpoints"):  # a run that goes on has moved on from the solution
+            result = _solve(job, samples, device)
+    if config.head != "linear":
+        task = ClassificationTask(net, config, total_steps=config.steps, pretrained=config.encoder is not None)
+        watch = watched(task, config, validate)
+        result = fit(task, samples, config, device=device, claim=already_claimed, watch=watch)
+        net = task.trained()
+        options |= plain(config, ("steps", "batch", "learning_rate", "average"))
+        options |= plain(config, TRUNK_OPTIONS) if config.encoder is not None else {}
+    options |= {"frozen": config.head == "linear", "examples": len(job.examples)}
+    return result, net.eval(), {**job.card, "training": options, "steps": result.steps, "loss": result.loss}
+
+
+def _solve(job: ClassificationJob, samples: ClassificationSamples, device: torch.device) -> FitResult:
+    config = job.config
+    if config.encoder is None:
+        console.warn("a linear head on an untrained backbone: give --encoder for one that knows anatomy")
+    begun = time.monotonic()
+    with console.progress("Frozen features", len(job.examples)) as bar:
+        features, labels = frozen_features(job.net.eval(), samples, config.linear_views, device=device, bar=bar)
+    weight, bias, loss = solve_linear(features, labels, len(job.classes), config)
+    with torch.no_grad():
+        job.net.linear.weight.copy_(weight)
+        job.net.linear.bias.copy_(bias)
+    return FitResult(4 * config.linear_iterations, loss, round(time.monotonic() - begun, 1))

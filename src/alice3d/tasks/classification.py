@@ -1,0 +1,220 @@
+"""Classification: crops or whole scans in balanced turns, the objective, and the linear head on frozen features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from alice3d.console import Progress
+from alice3d.data.class_table import Example
+from alice3d.data.intensity import IntensityRule
+from alice3d.data.store import Store
+from alice3d.data.views import ViewSettings, change_intensity, random_matrix
+from alice3d.data.volumes import read_grid
+from alice3d.geometry import Grid, centred_grid
+from alice3d.nn.classhead import ClassificationNet
+from alice3d.nn.ema import target_of, update_ema
+from alice3d.tasks.settings import LinearSettings, TrunkSettings
+from alice3d.tasks.trunk import freeze_norms, frozen_steps, trunk_groups
+
+# Shape suffixes: n examples, d width, k classes, xyz voxels.
+
+
+@dataclass(frozen=True)
+class FieldOfView:
+    """What a net sees of a scan: a box of `crop` voxels a side, of `voxel_mm` (3,) each, around a centre."""
+
+    crop: int
+    voxel_mm: tuple[float, float, float]
+
+    def grid(self, centre_mm: NDArray[Any], matrix: NDArray[Any] | None = None) -> Grid:
+        """The box around a centre (3,) RAS mm, along R, A, S or with voxel axes (3, 3) in mm."""
+        return centred_grid(centre_mm, (self.crop,) * 3, np.diag(self.voxel_mm) if matrix is None else matrix)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a view differs from the scan; nothing mirrors unless `mirror` asks for it.
+
+    Attributes:
+        rotation_deg: it turns by up to this much about a random axis.
+        scale: its voxels are this much larger, drawn log-uniformly between the two.
+        strength: of the intensity changes; 1 is that of pre-training, 0 none.
+        shift: its centre moves by up to this share of its side, along each axis.
+        mirror: flip left and right of every other view; wrong where a class has a side.
+    """
+
+    rotation_deg: float = 15.0
+    scale: tuple[float, float] = (0.85, 1.18)
+    strength: float = 0.5
+    shift: float = 0.05
+    mirror: bool = False
+
+
+class ClassificationSamples:
+    """Sample i is one view, drawn from a generator seeded with (seed, i): the same i, the same sample.
+
+    Classes take turns (sample i is of class i modulo their number), so that a rare one is seen as often as any other.
+    A sample holds (no batch axis): `image` (c, x, y, z) float32 and `label`, the index of its class.
+
+    Args:
+        store: where the scans are.
+        examples: at least one of each class.
+        classes: names, in the order of the net's scores.
+        rule: how voxels become channels.
+        field: what is seen.
+        augmentation: how views differ.
+        seed: of everything.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        examples: list[Example],
+        classes: tuple[str, ...],
+        rule: IntensityRule,
+        field: FieldOfView,
+        augmentation: Augmentation,
+        seed: int = 0,
+    ) -> None:
+        self.store, self.examples, self.classes, self.rule = store, examples, classes, rule
+        self.field, self.augmentation, self.seed = field, augmentation, seed
+        self.of_class = [[example for example in examples if example.name == name] for name in classes]
+        self.views = ViewSettings(
+            crop=field.crop,
+            spacing_mm=field.voxel_mm,
+            rotation_deg=augmentation.rotation_deg,
+            scale=augmentation.scale,
+        )
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        rng = np.random.default_rng([self.seed, index])
+        label = index % len(self.classes)
+        members = self.of_class[label]
+        return {"image": self.view(members[rng.integers(len(members))], rng), "label": np.int64(label)}
+
+    def view(self, example: Example, rng: np.random.Generator | None) -> NDArray[np.float32]:
+        """Channels (c, x, y, z) of an example: as the scan is without a generator, else augmented."""
+        if rng is None:
+            return read_grid(self.store, example.case, self.field.grid(example.centre_mm), self.rule)
+        how = self.augmentation
+        side_mm = self.field.crop * np.asarray(self.field.voxel_mm)
+        centre_mm = example.centre_mm + rng.uniform(-1, 1, 3) * how.shift * side_mm
+        matrix = random_matrix(self.views, rng)
+        if how.mirror and rng.random() < 0.5:
+            matrix[:, 0] *= -1
+        image = read_grid(self.store, example.case, self.field.grid(centre_mm, matrix), self.rule)
+        return change_intensity(image, how.strength, rng) if how.strength else image
+
+
+class ClassificationTask(nn.Module):
+    """A classifier that learns; follows the engine's `Method`, with the same trunk as `SegmentationTask`.
+
+    Args:
+        net: backbone and linear layer.
+        settings: how the trunk learns.
+        total_steps: of the run.
+        pretrained: whether the backbone holds something worth keeping.
+    """
+
+    def __init__(self, net: ClassificationNet, settings: TrunkSettings, *, total_steps: int, pretrained: bool) -> None:
+        super().__init__()
+        self.net = net
+        self.settings = settings
+        self.pretrained = pretrained
+        self.frozen_steps = frozen_steps(settings, total_steps) if pretrained else 0
+        if pretrained and settings.freeze_norms:
+            freeze_norms(net.backbone)
+        self.averaged = target_of(net) if settings.average else None
+
+    def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """Cross-entropy of one batch of `ClassificationSamples`, and the share that is right."""
+        scores_bk = self.net(batch["image"], freeze_backbone=step < self.frozen_steps).float()
+        right = (scores_bk.argmax(dim=1) == batch["label"]).float().mean()
+        return {"loss": F.cross_entropy(scores_bk, batch["label"]), "accuracy": right}
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The backbone at its share of the rate, layer by layer where asked; the head at the full rate."""
+        head = list(self.net.linear.parameters())
+        if not self.pretrained:
+            return [{"params": head}, {"params": list(self.net.backbone.parameters())}]
+        return [{"params": head}, *trunk_groups(self.net.backbone, self.settings)]
+
+    def after_step(self, step: int) -> None:
+        """Move the averaged weights; the average starts quickly, so that the first steps do not linger."""
+        if self.averaged is not None:
+            update_ema(self.averaged, self.net, min(self.settings.average, (1 + step) / (10 + step)))
+
+    def trained(self) -> ClassificationNet:
+        """What is written: the averaged net, or the last one where nothing is averaged."""
+        return self.averaged if self.averaged is not None else self.net
+
+
+@torch.no_grad()
+def frozen_features(
+    net: ClassificationNet, samples: ClassificationSamples, views: int, *, device: torch.device, bar: Progress
+) -> tuple[Tensor, Tensor]:
+    """What the frozen backbone says of each example, computed once.
+
+    Args:
+        net: in evaluation mode.
+        samples: of which the examples are taken, each once.
+        views: of each example; the first is the scan as it is, the others are augmented.
+        device: where the backbone runs.
+        bar: advances once an example.
+
+    Returns:
+        features (n, d) and class indices (n,), n = examples times views.
+    """
+    net = net.to(device)
+    features, labels = [], []
+    for number, example in enumerate(samples.examples):
+        drawn = [
+            samples.view(example, np.random.default_rng([samples.seed, number, view]) if view else None)
+            for view in range(views)
+        ]
+        features.append(net.features(torch.from_numpy(np.stack(drawn)).to(device)).cpu())
+        labels += [samples.classes.index(example.name)] * views
+        bar.advance(note=example.case.id)
+    return torch.cat(features), torch.tensor(labels)
+
+
+def solve_linear(
+    features_nd: Tensor, labels_n: Tensor, classes: int, settings: LinearSettings
+) -> tuple[Tensor, Tensor, float]:
+    """Multinomial logistic regression in which every class weighs the same (weight (k, d), bias (k,), loss).
+
+    Features are standardised for the solution, and the standardisation is folded into the layer.
+    """
+    mean = features_nd.mean(dim=0)
+    scale = 1 / features_nd.std(dim=0, unbiased=False).clamp(min=1e-5)
+    x_nd = (features_nd - mean) * scale
+    share = torch.bincount(labels_n, minlength=classes).float().clamp(min=1)
+    weight = torch.zeros(classes, x_nd.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [weight, bias], max_iter=4 * settings.linear_iterations, history_size=10, line_search_fn="strong_wolfe"
+    )
+
+    def loss_of() -> Tensor:
+        loss = F.cross_entropy(x_nd @ weight.T + bias, labels_n, weight=1 / share)
+        return loss + settings.ridge * weight.square().sum()
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = loss_of()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        value = float(loss_of())
+    folded = weight.detach() * scale
+    return folded, bias.detach() - folded @ mean, value

@@ -1,0 +1,118 @@
+"""A trained classifier as `alice finetune` wrote it: class scores of scans, or of points in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alice3d.data.intensity import IntensityRule
+from alice3d.data.prepared import Prepared
+from alice3d.data.store import Case, Store
+from alice3d.data.volumes import read_grid
+from alice3d.errors import UserError
+from alice3d.nn.classhead import ClassificationNet
+from alice3d.nn.weights import backbone_of, fill_module, find_weights, read_card, read_state
+from alice3d.tasks.classification import FieldOfView
+
+BATCH = 8
+"""Views at once."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier.
+
+    Attributes:
+        net: in evaluation mode.
+        card: the JSON beside the weights.
+        rule: how voxels become channels.
+        spacing_mm: (3,) the spacing that a file is prepared at.
+        classes: names, in the order of the scores.
+        pointed: whether it classifies points; else whole scans.
+        field: what it sees around a point, or around the middle of the body.
+    """
+
+    net: ClassificationNet
+    card: dict[str, Any]
+    rule: IntensityRule
+    spacing_mm: tuple[float, float, float]
+    classes: tuple[str, ...]
+    pointed: bool
+    field: FieldOfView
+
+    @torch.no_grad()
+    def scores(
+        self, store: Store, case: Case, centres_mm: NDArray[Any], *, device: torch.device | str = "cpu"
+    ) -> NDArray[np.float64]:
+        """Chances (n, k) of the classes, which sum to 1, at centres (n, 3) RAS mm of a stored case."""
+        net = self.net.to(device)
+        found = []
+        for first in range(0, len(centres_mm), BATCH):
+            views = [
+                read_grid(store, case, self.field.grid(centre), self.rule) for centre in centres_mm[first:][:BATCH]
+            ]
+            scores_nk = net(torch.from_numpy(np.stack(views)).to(device))
+            found.append(scores_nk.double().softmax(dim=1).cpu().numpy())
+        return np.concatenate(found) if found else np.zeros((0, len(self.classes)))
+
+    def scores_of_scan(
+        self, scan: Prepared, centres_mm: NDArray[Any] | None, *, device: torch.device | str = "cpu"
+    ) -> NDArray[np.float64]:
+        """The same of a scan that `prepare_array` brought to `spacing_mm`; without centres, of the whole scan."""
+        x, y, z = scan.image.shape
+        case = Case(
+            id="scan",
+            split="",
+            shape=(x, y, z),
+            grid=scan.grid,
+            stats=scan.stats,
+            body_box_mm=scan.body_box_mm,
+            checksum=scan.checksum,
+            content=scan.content,
+            source="",
+            labelled=False,
+            structures=(),
+        )
+        if centres_mm is None:
+            centres_mm = np.mean(scan.body_box_mm, axis=0)[None]
+        return self.scores(cast(Store, _Held(scan.image)), case, centres_mm, device=device)
+
+
+class _Held:
+    """One scan in memory, where reading expects a store."""
+
+    def __init__(self, image: NDArray[Any]) -> None:
+        self.held = image
+
+    def image(self, id: str) -> NDArray[Any]:
+        return self.held
+
+
+def load_classifier(path: str | Path) -> Classifier:
+    """The classifier of a `finetune` folder or of a model.safetensors file, in evaluation mode.
+
+    Raises:
+        UserError: missing, damaged, or a model of another task.
+    """
+    weights = find_weights(path, "model")
+    card = read_card(weights, "model")
+    if card.get("task") != "classification":
+        raise UserError(f"{weights.with_suffix('.json').name}: task is {card.get('task')!r}, expected 'classification'")
+    classes = tuple(str(name) for name in card["classes"])
+    net = ClassificationNet(backbone_of(card), len(classes), card["pool"])
+    fill_module(net, read_state(weights), weights.name)
+    spacing, voxel = (tuple(float(mm) for mm in card[key]) for key in ("spacing_mm", "voxel_mm"))
+    return Classifier(
+        net=net.eval(),
+        card=card,
+        rule=IntensityRule(**card["intensity"]),
+        spacing_mm=(spacing[0], spacing[1], spacing[2]),
+        classes=classes,
+        pointed=bool(card["points"]),
+        field=FieldOfView(int(card["crop"]), (voxel[0], voxel[1], voxel[2])),
+    )
