@@ -1,0 +1,118 @@
+"""The paired tests of a comparison against slow oracles and SciPy, and its table."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from alice3d.evaluation.comparison import Unit, best, holm, paired_bootstrap, paired_tests, signed_rank, table
+from alice3d.report.comparison import COLUMNS, draw_comparison, page, table_csv
+
+
+def units(method: str, gain: float, measure: str = "linear_dice", cases: int = 12) -> list[Unit]:
+    rng = np.random.default_rng(0)
+    level = rng.normal(0.5, 0.2, (3, cases))
+    noise = np.random.default_rng(sum(map(ord, method))).normal(0, 0.01, (3, cases))
+    return [
+        Unit(method, 5, seed, measure, f"c{case}", "", float(level[seed, case] + noise[seed, case] + gain))
+        for seed in range(3)
+        for case in range(cases)
+    ]
+
+
+def test_table_best_and_tests_tell_a_gain_from_noise():
+    given = units("a", 0) + units("better", 0.05) + units("same", 0)
+    rows = table(given)
+    assert [row["value"] for row in rows if row["method"] == "better"] == [
+        pytest.approx(np.mean([u.value for u in given if u.method == "better" and u.seed == seed])) for seed in range(3)
+    ]
+    assert best(rows) == [
+        {"measure": "linear_dice", "labels": 5, "method": "better", "value": pytest.approx(0.55, abs=0.1)}
+    ]
+    found = {test["method"]: test for test in paired_tests(given, "a")}
+    assert set(found) == {"better", "same"}
+    gain = found["better"]
+    assert gain["low"] > 0.03
+    assert gain["difference"] == pytest.approx(0.05, abs=0.01)
+    assert max(gain["p_bootstrap"], gain["p_holm"], gain["p_wilcoxon"]) < 0.01
+    assert found["same"]["low"] < 0 < found["same"]["high"]
+    assert (gain["cases"], gain["seeds"]) == (12, 3)
+
+
+def test_of_landmarks_less_is_better_and_both_numbers_are_told():
+    rng = np.random.default_rng(0)
+    names = [f"c{n}" for n in range(6)]
+    given = [
+        Unit(method, None, seed, "landmark_mm", q, f"{k}/larynx", float(rng.gamma(4, 2) + off))
+        for method, off in (("near", 0.0), ("far", 9.0))
+        for seed in (0, 1)
+        for q in names
+        for k in names
+        if q != k
+    ]
+    rows = table(given)
+    assert {row["measure"] for row in rows} == {"landmark_mean_mm", "landmark_median_mm"}
+    assert {row["method"] for row in best(rows)} == {"near"}
+    (test,) = paired_tests(given, "far")
+    assert test["measure"] == "landmark_mean_mm"
+    assert test["high"] < 0
+    assert test["cases"] == 6
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_bootstrap_equals_its_definition(paired):
+    rng = np.random.default_rng(1)
+    n = 40
+    seeds, first = rng.integers(0, 3, n), rng.integers(0, 5, n)
+    second = (first + 1 + rng.integers(0, 4, n)) % 5
+    values = rng.normal(0.3, 1, n)
+    fast = paired_bootstrap(
+        values.tolist(), seeds.tolist(), first.tolist(), second.tolist() if paired else None, resamples=300
+    )
+    again = np.random.default_rng(0)
+    slow = []
+    for _ in range(300):
+        runs, cases = again.integers(3, size=3), again.integers(5, size=5)
+        drawn = [
+            value
+            for value, seed, one, two in zip(values, seeds, first, second, strict=True)
+            for _ in range((runs == seed).sum() * (cases == one).sum() * ((cases == two).sum() if paired else 1))
+        ]
+        if drawn:
+            slow.append(np.mean(drawn))
+    np.testing.assert_allclose([fast["low"], fast["high"]], np.quantile(slow, [0.025, 0.975]))
+    assert fast["p_bootstrap"] == pytest.approx(2 * min((np.array(slow) <= 0).mean(), (np.array(slow) >= 0).mean()))
+
+
+def test_signed_rank_is_over_cases():
+    values = np.random.default_rng(0).normal(0.2, 1, (10, 3))
+    cases = [f"c{n}" for n in range(10) for _ in range(3)]
+    assert signed_rank(values.ravel().tolist(), cases) == pytest.approx(stats.wilcoxon(values.mean(axis=1)).pvalue)
+    assert signed_rank([0.0, 0.0], ["a", "b"]) == 1.0
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_only_what_both_arms_have_is_compared():
+    given = units("a", 0) + [unit for unit in units("b", 0.1) if unit.seed < 2 and unit.case != "c0"]
+    (test,) = paired_tests(given, "a")
+    assert (test["cases"], test["seeds"]) == (11, 2)
+
+
+def test_what_is_written_can_be_read():
+    given = units("a", 0) + units("b", 0.05)
+    rows = table(given)
+    read = list(csv.DictReader(io.StringIO(table_csv(rows))))
+    assert tuple(read[0]) == COLUMNS
+    assert read[0]["labels"] == "5"
+    text = page(rows, paired_tests(given, "a"), reference="a", about=["Two arms."], how_tested="as it is")
+    assert "| b | " in text
+    assert text.count("| a |") == 1
+    assert draw_comparison(rows, "a").startswith(b"\x89PNG")
