@@ -1,4 +1,4 @@
-"""Rates and decay of each group over a run, and layers that learn slower towards the input."""
+"""Rates and decay of each group over a run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from alice3d.engine.optim import build_optimiser, layer_numbers, layerwise_groups, learning_rate, set_rates
+from alice3d.engine.optim import build_optimiser, learning_rate, set_rates
 from alice3d.engine.settings import LoopSettings
-from alice3d.nn.backbone import build_backbone
 
 LOOP = LoopSettings(steps=100, warmup=0.1, learning_rate=1.0, final_rate=0.0, weight_decay=0.04, weight_decay_end=0.4)
 
@@ -60,25 +59,3 @@ def test_decay_rises_along_a_cosine_on_matrices_that_follow_the_loop() -> None:
     assert matrix == sorted(matrix)
     assert set(vector) == {0.0}
     assert set(own) == {0.1}
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "first", "middle", "last"),
-    [
-        ("vit", {"width": 48, "depth": 3, "heads": 3}, "embed.weight", "blocks.1.qkv.weight", "norm.weight"),
-        ("resunet", {}, "stem.weight", "stages.1.0.conv1.weight", "class_token.1.weight"),
-    ],
-)
-def test_layers_are_counted_from_the_input(
-    name: str, options: dict[str, Any], first: str, middle: str, last: str
-) -> None:
-    backbone = build_backbone(name, 1, options)
-    numbers = layer_numbers(backbone)
-    assert (numbers[first], numbers[middle], numbers[last]) == (0, 2, 4)
-    groups = layerwise_groups(backbone, 0.5, lr_scale=0.8, starts_at=0.2)
-    assert [group["lr_scale"] for group in groups] == pytest.approx([0.8 / 16, 0.8 / 8, 0.8 / 4, 0.8 / 2, 0.8])
-    assert {group["starts_at"] for group in groups} == {0.2}
-    held = [weight for group in groups for weight in group["params"]]
-    assert len(held) == len({id(weight) for weight in held}) == len(list(backbone.parameters()))
-    with pytest.raises(ValueError, match="decay 0"):
-        layerwise_groups(backbone, 0.0)

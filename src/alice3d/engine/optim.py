@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from alice3d.engine.settings import LoopSettings
 
@@ -71,56 +69,3 @@ def set_rates(optimiser: torch.optim.Optimizer, step: int, settings: LoopSetting
         if group["decay_follows"] and settings.weight_decay_end is not None:
             group["weight_decay"] = weight_decay(step, settings)
     return learning_rate(step, settings)
-
-
-def layer_numbers(backbone: nn.Module) -> Mapping[str, int]:
-    """Parameter name to layer, counted from the input: 0 is what comes before the first block, the last what follows.
-
-    A layer is an entry of the backbone's module lists; lists that run side by side (a stage and the step down to it)
-    count together. It holds for every backbone whose lists stand in the order of computation.
-    """
-    lists = {name for name, child in backbone.named_children() if isinstance(child, nn.ModuleList)}
-    order = [name for name, _ in backbone.named_children()]
-    first = min((order.index(name) for name in lists), default=len(order))
-    deepest = max((len(getattr(backbone, name)) for name in lists), default=0)
-    numbers = {}
-    for name, _ in backbone.named_parameters():
-        head, *rest = name.split(".")
-        if head in lists:
-            numbers[name] = 1 + int(rest[0])
-        else:
-            numbers[name] = 0 if head not in order or order.index(head) < first else deepest + 1
-    return numbers
-
-
-def layerwise_groups(
-    backbone: nn.Module, decay: float, *, lr_scale: float = 1.0, **shared: Any
-) -> list[dict[str, Any]]:
-    """Groups whose rates shrink by `decay` from layer to layer towards the input (BEiT, Bao et al., ICLR 2022).
-
-    Early layers hold what every task needs, late ones what pre-training asked for: fine-tuning may change these more.
-
-    Args:
-        backbone: its parameters that take a gradient.
-        decay: 1 gives all layers the same rate; 0.65 to 0.9 are usual for transformers.
-        lr_scale: of the last layer.
-        shared: further keys of every group, as `starts_at`.
-
-    Raises:
-        ValueError: decay is not in (0, 1].
-
-    Example:
-        groups = [{"params": head}, *layerwise_groups(net.backbone, 0.75, lr_scale=0.5, starts_at=0.2)]
-    """
-    if not 0 < decay <= 1:
-        raise ValueError(f"decay {decay:g} is not above 0 and at most 1")
-    numbers = layer_numbers(backbone)
-    last = max(numbers.values(), default=0)
-    members: dict[int, list[nn.Parameter]] = {}
-    for name, weight in backbone.named_parameters():
-        if weight.requires_grad:
-            members.setdefault(numbers[name], []).append(weight)
-    return [
-        {"params": members[number], "lr_scale": lr_scale * decay ** (last - number), **shared}
-        for number in sorted(members)
-    ]

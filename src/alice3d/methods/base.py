@@ -23,7 +23,7 @@ class Method(Protocol):
         ...
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimiser: `params`, and `lr_scale` or `weight_decay` where they differ."""
+        """Groups for the optimiser: `params`, and `lr_scale`, `starts_at` or `weight_decay` where they differ."""
         ...
 
     def after_step(self, step: int) -> None:
