@@ -77,6 +77,12 @@ def test_the_page_says_how_far_how_fast_and_what_is_behind(tmp_path: Path) -> No
     assert "Grey" not in write(tmp_path, {**SETTINGS, "method": "my_package.my_method"})
 
 
+def test_what_is_no_number_is_left_out() -> None:
+    figure = loss_curves([*LOG, {"step": 200, "loss": float("nan"), "probe": float("nan")}])
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()] == ["loss", "patch"]
+    assert len(figure.axes[0].lines[1].get_xdata()) == 200
+
+
 def test_no_log_no_page(tmp_path: Path) -> None:
     assert write_run_page(tmp_path) is None
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -73,8 +74,9 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     try:
         result, card = train(job, state, probe=probe, probe_every=config.probe_every)
     finally:  # a run that stops early is the one whose curves are looked at
-        if parallel.is_chief():
-            write_run_page(config.out)
+        with contextlib.suppress(OSError):  # a full disk has been told of already
+            if parallel.is_chief():
+                write_run_page(config.out)
     save_weights(config.out, "encoder", job.method.encoder().state_dict(), card)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
     outputs.finish(config.out, done)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from alice3d import console
+from alice3d.engine import parallel
 
 MIN_INFORMATION = 0.05
 """Nats that an answer over prototypes must tell of its token: entropy of the mean answer less mean entropy of the
@@ -61,7 +62,8 @@ class CollapseGuard:
             if self.action == "stop":
                 return message
             self.told.add(name)
-            console.warn(f"step {step}: {message}")
+            if parallel.is_chief():
+                console.warn(f"step {step}: {message}")
         return ""
 
 

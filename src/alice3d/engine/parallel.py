@@ -105,7 +105,7 @@ class Spread:
             sharding.shard(module, device)
             return
         # A loss that is switched off or a frozen trunk leaves weights without a gradient: they must not be waited for.
-        self.model = DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+        self.model = DistributedDataParallel(module, find_unused_parameters=True)
 
     def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = self.model(batch, step)

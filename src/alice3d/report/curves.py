@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,12 +37,17 @@ class Score:
     high: float | None = None
 
 
+def is_point(value: Any) -> bool:
+    """Whether a value of the log can be drawn."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def curve_names(log: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Loss and its parts in the order of the log: what is a number in some line and no matter of the loop's."""
+    """Loss and its parts in the order of the log: what is a finite number in some line and no matter of the loop's."""
     names: dict[str, None] = {}
     for entry in log:
         for key, value in entry.items():
-            if key not in NOT_A_CURVE and isinstance(value, (int, float)) and not isinstance(value, bool):
+            if key not in NOT_A_CURVE and is_point(value):
                 names[key] = None
     return sorted(names, key=lambda name: name != "loss")
 
@@ -79,7 +85,7 @@ def loss_curves(
     figure = new_figure(8.2, 1.75 * rows + 0.15)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for name, each in zip(names, axes, strict=False):
-        points = [(entry["step"], float(entry[name])) for entry in log if name in entry]
+        points = [(entry["step"], float(entry[name])) for entry in log if is_point(entry.get(name))]
         steps, values = np.array(points, np.float64).T
         behind = np.array((expected or {}).get(name, []), np.float64).reshape(-1, 2)
         each.plot(behind[:, 0], behind[:, 1], color=SERIES[0], linewidth=3.0, alpha=0.5)

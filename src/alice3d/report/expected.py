@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alice3d.report.curves import curve_names, running_mean
+from alice3d.report.curves import curve_names, is_point, running_mean
 
 NAME = "curves.json"
 POINTS = 60
@@ -49,7 +49,9 @@ def thinned(log: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], title
     """
     curves = {}
     for name in curve_names(log):
-        steps, values = np.array([(entry["step"], entry[name]) for entry in log if name in entry], np.float64).T
+        steps, values = np.array(
+            [(entry["step"], entry[name]) for entry in log if is_point(entry.get(name))], np.float64
+        ).T
         smooth = running_mean(values, max(len(values) // 20, 1))
         chosen = np.unique(np.linspace(0, len(values) - 1, POINTS).round().astype(int))
         curves[name] = [[int(steps[i]), float(f"{smooth[i]:.4g}")] for i in chosen]
