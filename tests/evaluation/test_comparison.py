@@ -75,8 +75,7 @@ def test_bootstrap_equals_its_definition(paired):
     )
     again = np.random.default_rng(0)
     slow = []
-    for _ in range(300):
-        runs, cases = again.integers(3, size=3), again.integers(5, size=5)
+    for runs, cases in zip(again.integers(3, size=(300, 3)), again.integers(5, size=(300, 5)), strict=True):
         drawn = [
             value
             for value, seed, one, two in zip(values, seeds, first, second, strict=True)

@@ -86,7 +86,8 @@ def run(config: CompareConfig) -> dict[str, Any]:
             console.say(f"{arm.name}, seed {seed}")
             units += cells.probe(arm, seed, quick)
             _write_table(config, units)
-        _write(config, units, reference)
+        if seed != config.seeds[-1] or "finetune" in config.measures:
+            _write(config, units, reference)
     if "finetune" in config.measures:
         for seed in config.seeds:
             for arm in arms.values():

@@ -120,18 +120,15 @@ def paired_bootstrap(
     runs, run = np.unique(list(seeds), return_inverse=True)
     sums, counts = _sums(given, run, one, two, len(runs), len(names))
     rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples):
-        times_run = np.bincount(rng.integers(len(runs), size=len(runs)), minlength=len(runs)).astype(float)
-        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)).astype(float)
-        total, number = (np.tensordot(times_run, part, 1) for part in (sums, counts))
-        if two is None:
-            total, number = total @ times, number @ times
-        else:
-            total, number = times @ total @ times, times @ number @ times
-        if number:
-            drawn.append(total / number)
-    means_ = np.array(drawn)
+    times_run, times = (_times(rng, resamples, number) for number in (len(runs), len(names)))
+    if two is None:
+        total, number = ((times_run @ part * times).sum(axis=1) for part in (sums, counts))
+    else:  # by seed first: what a draw of cases gives, then the seeds' weights
+        total, number = (
+            sum(times_run[:, n] * ((times @ of_run) * times).sum(axis=1) for n, of_run in enumerate(part))
+            for part in (sums, counts)
+        )
+    means_ = total[number > 0] / number[number > 0]
     low, high = np.quantile(means_, [0.025, 0.975])
     p = 2 * min((means_ <= 0).mean(), (means_ >= 0).mean())
     return {
@@ -140,6 +137,12 @@ def paired_bootstrap(
         "high": float(high),
         "p_bootstrap": float(min(max(p, 1 / resamples), 1.0)),
     }
+
+
+def _times(rng: np.random.Generator, resamples: int, number: int) -> NDArray[np.float64]:
+    """(resamples, number) how often each of `number` things is drawn when as many are drawn with replacement."""
+    drawn = rng.integers(number, size=(resamples, number)) + number * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * number).reshape(resamples, number).astype(float)
 
 
 def _sums(
