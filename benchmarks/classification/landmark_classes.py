@@ -25,8 +25,20 @@ def moved(row: dict[str, str], jitter_mm: float) -> dict[str, str]:
     return {name: f"{float(row[name]) + by:.2f}" for name, by in zip(("x_mm", "y_mm", "z_mm"), shift, strict=True)}
 
 
+def write_classes(landmarks: Path, out: Path, structures: set[str], jitter_mm: float) -> None:
+    """Write a row for each landmark of the chosen structures; of all where none is chosen."""
+    with landmarks.open(newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if not structures or row["structure"] in structures]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows({**row, **moved(row, jitter_mm), "class": row["structure"]} for row in rows)
+    print(f"{len(rows)} points of {len({row['structure'] for row in rows})} classes in {out}")
+
+
 def main() -> None:
-    """Write a row for each landmark of the chosen structures."""
+    """Read the call."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("landmarks", type=Path)
     parser.add_argument("out", type=Path)
@@ -34,14 +46,7 @@ def main() -> None:
     parser.add_argument("--jitter", type=float, default=0.0, help="mm")
     given = parser.parse_args()
     chosen = {name for name in given.structures.split(",") if name}
-    with given.landmarks.open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if not chosen or row["structure"] in chosen]
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    with given.out.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        table.writeheader()
-        table.writerows({**row, **moved(row, given.jitter), "class": row["structure"]} for row in rows)
-    print(f"{len(rows)} points of {len({row['structure'] for row in rows})} classes in {given.out}")
+    write_classes(given.landmarks, given.out, chosen, given.jitter)
 
 
 if __name__ == "__main__":
