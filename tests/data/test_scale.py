@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +81,45 @@ def test_tasks_are_taken_as_workers_get_free() -> None:
     next(iter(results))
     assert len(taken) <= 8
     results.close()  # type: ignore[attr-defined]
+
+
+ENDLESS = """
+import os, signal, sys
+from pathlib import Path
+from alice3d.data.batch import run_batch
+def work(folder):
+    (Path(folder) / "worker").write_text(str(os.getpid()))
+    signal.pause()
+if __name__ == "__main__":
+    list(run_batch(work, [sys.argv[1]], jobs=2, lost=str))
+"""
+
+
+def runs(pid: int) -> bool:
+    """A process is there, and not merely waiting to be counted as ended."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:  # no /proc here
+        return True
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "endless.py"), str(tmp_path)])
+    told = tmp_path / "worker"
+    while parent.poll() is None and not (told.exists() and told.read_text()):
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    for _ in range(500):
+        if not runs(int(told.read_text())):
+            return
+        time.sleep(0.02)
+    pytest.fail("the worker waits for more")
 
 
 @pytest.mark.slow

@@ -124,6 +124,8 @@ def run(config: PrepareConfig) -> dict[str, Any]:
         if executor is not None:
             options = replace(options, jobs=workers)
         result = prepare(config.scans, config.store, options, executor=executor)
-    if not config.dry_run:
+    if config.shard and not config.dry_run:
+        console.say(f"Part {config.shard} in {config.store}. Next, after the last: the same command without --shard")
+    elif not config.dry_run:
         console.say(f"Store in {config.store}. Next: alice train-matcher {config.store} MATCHER")
     return result

@@ -81,5 +81,6 @@ def dry_run(found: Found, options: PrepareOptions, spec: StoreSpec) -> dict[str,
             console.say(f"  would refuse {source.name}: {reason}")
         taken += not reason
     spacing = " x ".join(f"{mm:g}" for mm in spec.spacing_mm)
-    console.say(f"Would take {taken} scans at {spacing} mm as {spec.modality.upper()}; nothing was written")
+    what = f"{taken} scans at {spacing} mm as {spec.modality.upper()}"
+    console.say(f"Would take {what}, by their headers; nothing was written")
     return {"taken": taken, "refused": sum(reasons.values()), "reasons": dict(reasons), "store": ""}
