@@ -109,7 +109,7 @@ def runs(pid: int) -> bool:
 @pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     (tmp_path / "endless.py").write_text(ENDLESS)
-    parent = subprocess.Popen([sys.executable, str(tmp_path / "endless.py"), str(tmp_path)])
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "endless.py"), str(tmp_path)], stderr=subprocess.DEVNULL)
     told = tmp_path / "worker"
     while parent.poll() is None and not (told.exists() and told.read_text()):
         time.sleep(0.02)
