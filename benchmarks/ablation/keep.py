@@ -1,4 +1,4 @@
-"""Keep an ablation's table, tests and plot under benchmarks/results/ablation: python benchmarks/ablation/keep.py OUT."""
+"""Keep an ablation's table, tests and plot in benchmarks/results/ablation: python benchmarks/ablation/keep.py OUT."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(out: Path) -> None:
         "settings": short(status["settings"]),
         "asked": short(status["result"]["asked"]),
         "warm_start_sha256": status["settings"]["inputs"]["init"],
-        "commits": sorted({str(card["source_commit"]) for card in cards}),
+        "commits": sorted({card["source_commit"] for card in cards if card["source_commit"]}),
         "best": status["result"]["best"],
         "tests": status["result"]["tests"],
     }

@@ -29,8 +29,8 @@ class ProbeConfig(ComputeConfig, LinearSettings):
     """Encoder or matcher: a folder or file, or the name of a shipped one."""
     store: Path
     """Store of scans, made by `alice prepare`."""
-    labels: Annotated[int, Field(ge=1)] | None = 5
-    """Labelled cases that linear head and neighbours learn from, the draw of `alice finetune`; null takes all."""
+    labels: Annotated[int, Field(ge=0)] = 5
+    """Labelled cases that linear head and neighbours learn from, the draw of `alice finetune`; 0 takes all."""
     train_split: str = "train"
     """Split that those come from."""
     split: str = "val"
@@ -125,7 +125,7 @@ def _inputs(
     train: list[Case] = []
     cases: list[Case] = []
     if {"linear", "knn"} & set(measures):
-        train = draw_cases(labelled_cases(store, config.train_split), config.labels, config.seed)
+        train = draw_cases(labelled_cases(store, config.train_split), config.labels or None, config.seed)
         cases = labelled_cases(store, config.split)
         if {case.id for case in train} & {case.id for case in cases}:
             raise UserError(f"--split: {config.split!r} is also what the linear head learns from; choose another")
