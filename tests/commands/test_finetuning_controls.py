@@ -48,6 +48,8 @@ def test_watching_needs_labels_to_watch(tiny_store, tmp_path):
     )
     with pytest.raises(UserError, match="no case of split 'pretrain' has labels"):
         finetune.run(config)
+    with pytest.raises(UserError, match="leave out --shard-weights"):
+        finetune.run(config.model_copy(update={"validate_split": "val", "shard_weights": True}))
     assert not (tmp_path / "a").exists()
 
 

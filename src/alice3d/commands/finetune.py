@@ -20,6 +20,10 @@ def run(config: FinetuneConfig) -> dict[str, Any]:
     from alice3d.engine.classification import prepare_classification
     from alice3d.engine.supervised import prepare_finetuning
 
+    if config.validate_every and config.shard_weights:
+        raise UserError(
+            "--validate-every: one process scores alone, which needs whole weights; leave out --shard-weights"
+        )
     if config.task == "classification":
         return _finish(config, prepare_classification(config))
     if config.classes is not None:
