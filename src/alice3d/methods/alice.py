@@ -6,10 +6,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ReduceOp
 
 from alice3d.config import Config
 from alice3d.losses.contrast import crop_contrast
 from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise
+from alice3d.losses.ranks import all_reduce
 from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.methods.alice_settings import AliceConfig
 from alice3d.methods.base import PretrainMethod
@@ -134,9 +136,10 @@ class Alice(PretrainMethod):
                 probability = getattr(self, f"{kind}_centre")(logits, temperature)
         answers = probability.repeat(len(student) // len(probability), 1)
         loss = distillation_loss(online_head(student), answers, student_temperature=self.config.student_temperature)
+        mean = all_reduce(probability.mean(dim=0, keepdim=True), ReduceOp.AVG)
         return loss, {
             f"{kind}_target_entropy": entropy(probability),  # of each answer: falls as the teacher grows sure
-            f"{kind}_marginal_entropy": entropy(probability.mean(dim=0, keepdim=True)),  # of their mean: 0 = collapsed
+            f"{kind}_marginal_entropy": entropy(mean),  # of their mean over all ranks: 0 = collapsed
         }
 
     def _local_classes(self, views: Tensor, step: int) -> list[Tensor]:
