@@ -40,7 +40,17 @@ SMALL = {
 }
 """`alice pretrain` in a second."""
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["torch", "alice3d.engine.selfsupervised", "alice3d.commands.pretrain"])
+_server.set_forkserver_preload(
+    [
+        "torch._dynamo",  # what the first step of an optimiser imports
+        "torch.nn.parallel",
+        "alice3d.commands.pretrain",
+        "alice3d.engine.selfsupervised",
+        "alice3d.methods.alice",
+        "alice3d.methods.mae",
+        "alice3d.report.run_page",
+    ]
+)
 
 
 def pretrain(store: Path, out: Path, changes: Mapping[str, Any]) -> None:
@@ -91,7 +101,7 @@ def begin_together(count: int, work: Callable[..., None], *arguments: Any, folde
 def finish(processes: list[BaseProcess], folder: Path) -> list[str]:
     """Wait for the ends; returns what each process raised, or the signal that ended it, "" for nothing."""
     for process in processes:
-        process.join(120)
+        process.join(300)
         assert process.exitcode is not None, "processes wait for each other"
     files = [folder / f"error-{rank}.txt" for rank in range(len(processes))]
     told = [errors.read_text() if errors.exists() else "" for errors in files]

@@ -15,7 +15,7 @@ from alice3d.engine.checkpoint import load_checkpoint
 from alice3d.engine.log import read_log
 from alice3d.errors import UserError
 
-LOSSES = ("loss", "class", "patch", "reconstruction", "dense", "gradient_norm")
+LOSSES = ("loss", "class", "patch", "reconstruction", "dense", "patch_marginal_entropy", "gradient_norm")
 SETTINGS = {"batch": 4, "steps": 12}
 
 
