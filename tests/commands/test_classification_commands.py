@@ -108,6 +108,16 @@ def test_full_fine_tuning_of_whole_scans(tiny_store, scans, tmp_path, described,
     assert result["cases"] == result["points"] == 2
 
 
+def test_head_both_begins_where_the_linear_head_ends(model, tiny_store, points, tmp_path):
+    settings = {**QUICK, "classes": points, "encoder": str(model.parent / "encoder"), "steps": 1}
+    finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", head="both", learning_rate=1e-9, **settings))
+    solved, moved = (load_file(folder / "model.safetensors") for folder in (model, tmp_path / "model"))
+    assert set(solved) == set(moved)
+    for key in solved:
+        np.testing.assert_allclose(moved[key], solved[key], atol=1e-5)
+    assert len(read_log(tmp_path / "model" / "log.jsonl")) == 1
+
+
 def test_files_score_as_the_store_does(model, tiny_store, tiny_scans, points, tmp_path):
     evaluate.run(EvaluateConfig(model=model, store=tiny_store, split="val", out=tmp_path / "scores"))
     stored = list(csv.DictReader((tmp_path / "scores" / "metrics.csv").open()))
