@@ -12,9 +12,9 @@ from alice3d.matching import Matcher
 from alice3d.matching.cache import EmbeddingCache
 
 
-@pytest.mark.parametrize("half", [True, False])
-def test_cached_equals_fresh(query_input, key_input, points, tmp_path, half):
-    cached = Matcher(PlaceNet(), CARD, "place", cache=EmbeddingCache(tmp_path, half=half))
+@pytest.mark.parametrize(("precision", "off_mm"), [("fp32", 1e-4), ("fp16", 0.2), ("bf16", 1.5)])
+def test_cached_equals_fresh(query_input, key_input, points, tmp_path, precision, off_mm):
+    cached = Matcher(PlaceNet(), CARD, "place", cache=EmbeddingCache(tmp_path, precision))
     first = [cached.embed(scan) for scan in (query_input, key_input)]
     second = [cached.embed(scan) for scan in (query_input, key_input)]
     assert len(list(tmp_path.iterdir())) == 2
@@ -24,18 +24,20 @@ def test_cached_equals_fresh(query_input, key_input, points, tmp_path, half):
     plain = Matcher(PlaceNet(), CARD, "place")
     fresh = plain.match(plain.embed(query_input), plain.embed(key_input), points)
     read = cached.match(*second, points)
-    np.testing.assert_allclose(read.point_mm, fresh.point_mm, atol=0.2 if half else 1e-4)
-    np.testing.assert_allclose(read.similarity, fresh.similarity, atol=2e-3)
+    np.testing.assert_allclose(read.point_mm, fresh.point_mm, atol=off_mm)
+    np.testing.assert_allclose(read.similarity, fresh.similarity, atol=1e-2)
     np.testing.assert_array_equal(second[0].grid.affine, query_input.grid.affine)
 
 
-def test_half_takes_half_the_space(query_input, tmp_path):
-    sizes = []
-    for half in (True, False):
-        folder = tmp_path / str(half)
-        Matcher(PlaceNet(), CARD, "place", cache=EmbeddingCache(folder, half=half)).embed(query_input)
-        sizes.append(next(folder.iterdir()).stat().st_size)
-    assert sizes[0] < 0.6 * sizes[1]
+def test_half_takes_half_the_space_and_precisions_do_not_mix(query_input, tmp_path):
+    sizes = {}
+    for precision in ("fp32", "fp16", "bf16"):
+        before = set(tmp_path.iterdir())
+        Matcher(PlaceNet(), CARD, "place", cache=EmbeddingCache(tmp_path, precision)).embed(query_input)
+        (made,) = set(tmp_path.iterdir()) - before
+        sizes[precision] = made.stat().st_size
+    assert sizes["fp16"] < 0.6 * sizes["fp32"]
+    assert sizes["bf16"] == sizes["fp16"]
 
 
 def test_a_damaged_file_is_made_again(query_input, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,8 @@ class EvaluateMatcherConfig(ComputeConfig):
     """PNG to write: foretold against true errors, of a calibrated matcher."""
     cache: Path | None = None
     """Folder that keeps embeddings for later calls; by default they are thrown away."""
+    embeddings: Literal["fp16", "bf16", "fp32"] = "fp16"
+    """Precision of the embeddings on disk; fp32 takes twice the space."""
     out: Path | None = None
     """Write the result as JSON to this file, too."""
 
@@ -66,7 +68,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     if not pairs:
         raise UserError(f"{config.landmarks}: no two cases of the store share a structure; at least two are needed")
     with tempfile.TemporaryDirectory() as scratch:
-        cache = EmbeddingCache(config.cache or Path(scratch), half=config.cache is None)
+        cache = EmbeddingCache(config.cache or Path(scratch), config.embeddings)
         matcher = Matcher.load(config.matcher, device=device, cache=cache)
         if config.mode != "card":
             matcher.mode = config.mode  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,8 +37,8 @@ class PairConfig(OutputConfig, ComputeConfig):
     """Other scans that each scan is matched with as query."""
     points: Annotated[int, Field(ge=50, le=20000)] = 500
     """Points matched a pair of scans, on a lattice over the query's body."""
-    half: bool = True
-    """Keep embeddings in half precision on disk."""
+    embeddings: Literal["fp16", "bf16", "fp32"] = "fp16"
+    """Precision of the embeddings on disk; fp32 takes twice the space."""
     keep_embeddings: bool = False
     """Leave the embeddings in OUT/embeddings instead of removing them at the end."""
     csv: bool = False
@@ -86,7 +86,7 @@ def run(config: PairConfig) -> dict[str, Any]:
         device=str(device),
         threads=config.threads or (1 if config.jobs > 1 else 0),
         cache=config.out / "embeddings",
-        half=config.half,
+        precision=config.embeddings,
         parts=config.out / "parts",
         points=config.points,
     )

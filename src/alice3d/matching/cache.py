@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from alice3d.matching.embedding import EmbeddedScan, channels_last
 from alice3d.outputs import replacing
 
 FORMAT_VERSION = "1"
+Precision = Literal["fp32", "fp16", "bf16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,17 @@ class EmbeddingCache:
 
     Attributes:
         folder: made when the first embedding is written.
-        half: keep float16: half the space, and similarities off by less than 0.001.
+        precision: of the numbers on disk. fp16 and bf16 take half the space; landmark errors change by less than 0.01
+            mm with fp16 and 0.1 mm with bf16 (`benchmarks/results/matcher`).
     """
 
     folder: Path
-    half: bool = True
+    precision: Precision = "fp16"
 
     def path(self, matcher: str, scan: str) -> Path:
         """File of one scan's embedding by one matcher."""
-        return self.folder / f"{matcher[:16]}_{scan[:32]}.safetensors"
+        ending = "" if self.precision == "fp16" else f"_{self.precision}"
+        return self.folder / f"{matcher[:16]}_{scan[:32]}{ending}.safetensors"
 
     def read(self, matcher: str, scan: str) -> EmbeddedScan | None:
         """The embedding; None where it is not there or is damaged, so that it is made again.
@@ -68,7 +73,7 @@ class EmbeddingCache:
 
     def write(self, matcher: str, scan: EmbeddedScan) -> None:
         """Keep an embedding; the file appears whole or not at all."""
-        dtype = torch.float16 if self.half else torch.float32
+        dtype = DTYPES[self.precision]
         about = {
             "format_version": FORMAT_VERSION,
             "matcher": matcher,

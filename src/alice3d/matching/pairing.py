@@ -15,7 +15,7 @@ import torch
 
 from alice3d.data.pairs import read_part, write_part
 from alice3d.data.store import Store
-from alice3d.matching.cache import EmbeddingCache
+from alice3d.matching.cache import EmbeddingCache, Precision
 from alice3d.matching.embedded_cases import EmbeddedCases
 from alice3d.matching.matcher import Matcher
 
@@ -30,7 +30,7 @@ class Pairing:
         device: where the network runs.
         threads: of each process; 0 leaves them as they are.
         cache: folder of the embeddings.
-        half: keep them in half precision.
+        precision: of the embeddings on disk.
         parts: folder of the parts, one a scan pair.
         points: matched points a scan pair.
     """
@@ -40,7 +40,7 @@ class Pairing:
     device: str
     threads: int
     cache: Path
-    half: bool
+    precision: Precision
     parts: Path
     points: int
 
@@ -78,7 +78,7 @@ class _Process:
             torch.set_num_threads(pairing.threads)
         self.pairing = pairing
         matcher = Matcher.load(
-            pairing.matcher, device=pairing.device, cache=EmbeddingCache(pairing.cache, half=pairing.half)
+            pairing.matcher, device=pairing.device, cache=EmbeddingCache(pairing.cache, pairing.precision)
         )
         self.scans = EmbeddedCases(matcher, Store.open(pairing.store))
 
