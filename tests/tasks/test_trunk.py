@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from alice3d.engine.optim import build_optimiser, set_rates
+from alice3d.engine.settings import LoopSettings
 from alice3d.nn.backbone import build_backbone
 from alice3d.nn.seghead import SegmentationNet
 from alice3d.tasks.segmentation import SegmentationTask
@@ -29,10 +31,27 @@ def test_the_trunk_stands_still_for_a_share_or_a_number_of_steps():
     assert frozen_steps(TrunkSettings(warm_head=7, backbone_rate=0), 400) == 400
 
 
+def test_after_a_warm_head_the_rate_of_the_trunk_rises_from_zero():
+    def rates(**changes) -> list[float]:
+        settings = LoopSettings(steps=10, warmup=0.3)
+        optimiser = build_optimiser(task(**changes).param_groups(), settings)
+        found = []
+        for step in range(10):
+            set_rates(optimiser, step, settings)
+            found.append(optimiser.param_groups[-1]["lr"])
+        return found
+
+    warm = rates(warm_head=4)
+    assert warm[:4] == [0.0] * 4
+    assert 0 < warm[4] < warm[5]
+    assert all(rate > 0 for rate in rates())
+    assert rates(warm_head=99) == [0.0] * 10
+
+
 @pytest.mark.parametrize("described", [RESUNET, VIT], ids=["resunet", "vit"])
 def test_layer_decay_covers_every_weight_once_and_grows_with_depth(described):
     backbone = build_backbone(*described)
-    groups = trunk_groups(backbone, TrunkSettings(backbone_rate=0.4, layer_decay=0.5))
+    groups = trunk_groups(backbone, TrunkSettings(backbone_rate=0.4, layer_decay=0.5), 10)
     listed = [id(p) for group in groups for p in group["params"]]
     assert sorted(listed) == sorted(id(p) for p in backbone.parameters())
     scales = [group["lr_scale"] for group in groups]

@@ -117,7 +117,7 @@ class SegmentationTask(nn.Module):
         super().__init__()
         self.net = net
         self.settings = settings
-        self.pretrained = pretrained
+        self.total_steps, self.pretrained = total_steps, pretrained
         self.frozen_steps = frozen_steps(settings, total_steps) if pretrained else 0
         if pretrained and settings.freeze_norms:
             freeze_norms(net.backbone)
@@ -136,7 +136,7 @@ class SegmentationTask(nn.Module):
         head = [p for p in self.net.parameters() if id(p) not in own]
         if not self.pretrained:
             return [{"params": head}, {"params": list(self.net.backbone.parameters()), "lr_scale": 1.0}]
-        return [{"params": head}, *trunk_groups(self.net.backbone, self.settings)]
+        return [{"params": head}, *trunk_groups(self.net.backbone, self.settings, self.total_steps)]
 
     def after_step(self, step: int) -> None:
         """Move the averaged weights; the average starts quickly, so that the first steps do not linger."""

@@ -47,23 +47,24 @@ def depths(backbone: Backbone) -> dict[str, int]:
     return {name: deepest if depth < 0 else depth for name, depth in found.items()}
 
 
-def trunk_groups(backbone: Backbone, settings: TrunkSettings) -> list[dict[str, Any]]:
+def trunk_groups(backbone: Backbone, settings: TrunkSettings, total_steps: int) -> list[dict[str, Any]]:
     """Optimiser groups of what learns in a pre-trained trunk; none where its rate is 0.
 
     The rate of the deepest stage is `backbone_rate`, and each stage before it learns at `layer_decay` times the rate of
-    the next (BEiT, Bao et al., ICLR 2022): shallow layers, which see edges and textures, change least.
+    the next (BEiT, Bao et al., ICLR 2022): shallow layers, which see edges and textures, change least. After `warm_head`
+    steps, where they are given, the rate rises from zero as it does for the head at first.
     """
     if not settings.backbone_rate:
         return []
+    shared = {} if settings.warm_head is None else {"starts_at": min(settings.warm_head / total_steps, 1.0)}
     if settings.layer_decay == 1:
-        return [
-            {"params": [p for p in backbone.parameters() if p.requires_grad], "lr_scale": settings.backbone_rate},
-        ]
+        learning = [p for p in backbone.parameters() if p.requires_grad]
+        return [{"params": learning, "lr_scale": settings.backbone_rate, **shared}]
     depth = depths(backbone)
     deepest = max(depth.values())
     groups = []
     for level in range(deepest + 1):
         params = [p for name, p in backbone.named_parameters() if depth[name] == level and p.requires_grad]
         scale = settings.backbone_rate * settings.layer_decay ** (deepest - level)
-        groups.append({"params": params, "lr_scale": scale})
+        groups.append({"params": params, "lr_scale": scale, **shared})
     return [group for group in groups if group["params"]]
