@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import socket
 import time
 import traceback
@@ -58,6 +59,12 @@ def pretrain(store: Path, out: Path, changes: Mapping[str, Any]) -> None:
     from alice3d.commands.pretrain import PretrainConfig, run
 
     run(PretrainConfig.checked({"store": store, "out": out, **SMALL, **changes}, "test"))
+
+
+def pretrain_on_a_full_disk(store: Path, out: Path, changes: Mapping[str, Any], room: int) -> None:
+    """`pretrain` where no file may grow beyond `room` bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    pretrain(store, out, changes)
 
 
 def _within(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from pathlib import Path
 
 import pytest
-from in_processes import begin, pretrain, wait_for_step
+from in_processes import begin, pretrain, pretrain_on_a_full_disk, wait_for_step
 
+from alice3d.engine.checkpoint import checkpoints
 from alice3d.engine.log import read_log
 
 KILLS = 10
@@ -57,3 +59,26 @@ def test_killed_at_random_moments_equals_uninterrupted(
     assert (out / "encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()
     assert learned(out) == learned(whole)
     assert not list(out.rglob(".unfinished-*"))
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_the_last_checkpoint(tiny_store: Path, tmp_path: Path, whole: Path) -> None:
+    out, errors = tmp_path / "cut", tmp_path / "errors.txt"
+    process = begin(pretrain, tiny_store, out, SETTINGS, errors=errors)
+    wait_for_step(out, 10, process)
+    process.kill()
+    process.join()
+    kept = checkpoints(out / "checkpoints")
+    assert kept
+    process = begin(pretrain_on_a_full_disk, tiny_store, out, SETTINGS, 100_000, errors=errors)
+    process.join()
+    said = errors.read_text()
+    assert re.match(r"step-\d+.pt: the checkpoint of step \d+ cannot be written \(.*\); earlier ones are kept", said), (
+        said
+    )
+    assert checkpoints(out / "checkpoints") == kept
+    assert not list(out.rglob(".unfinished-*"))
+    process = begin(pretrain, tiny_store, out, SETTINGS, errors=errors)
+    process.join()
+    assert process.exitcode == 0, errors.read_text()
+    assert (out / "encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()

@@ -34,7 +34,9 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
         with replacing(path) as temporary:
             torch.save(content, temporary)
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        cut_short = "inline_container" in str(error) or "PytorchStreamWriter" in str(error)  # torch counts bytes alone
+        said = "the disk took only a part of it" if cut_short else str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or said
         raise WorkFailed(
             f"{path.name}: the checkpoint of step {step} cannot be written ({reason}); earlier ones are kept, "
             "make room and give the same command again"
