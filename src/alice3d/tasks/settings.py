@@ -18,7 +18,7 @@ class TrunkSettings(Config):
     head_first: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the steps in which a pre-trained backbone stands still while the new head learns."""
     warm_head: Annotated[int, Field(ge=0)] | None = None
-    """The same as a number of steps, after which the backbone's rate rises from zero; left out, `--head-first` decides."""
+    """The same in steps, after which the backbone's rate rises from zero; left out, `--head-first` decides."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Rate of each stage of a pre-trained backbone as a share of the next deeper one's; 1 = all alike."""
     freeze_norms: bool = False

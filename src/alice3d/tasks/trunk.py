@@ -51,8 +51,8 @@ def trunk_groups(backbone: Backbone, settings: TrunkSettings, total_steps: int) 
     """Optimiser groups of what learns in a pre-trained trunk; none where its rate is 0.
 
     The rate of the deepest stage is `backbone_rate`, and each stage before it learns at `layer_decay` times the rate of
-    the next (BEiT, Bao et al., ICLR 2022): shallow layers, which see edges and textures, change least. After `warm_head`
-    steps, where they are given, the rate rises from zero as it does for the head at first.
+    the next (BEiT, Bao et al., ICLR 2022): shallow layers, which see edges and textures, change least. After
+    `warm_head` steps, where they are given, the rate rises from zero as it does for the head at first.
     """
     if not settings.backbone_rate:
         return []
