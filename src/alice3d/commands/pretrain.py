@@ -39,7 +39,7 @@ class PretrainConfig(SelfSupervisedSettings):
     """Patches hide together in cubes of this side; 1 = each on its own."""
     probe_every: Annotated[int, Field(ge=0)] = 0
     """Steps between probes of the frozen features on a few labelled cases (nearest neighbours) and, with
-    `--landmarks`, by landmark retrieval in mm; 0 = never. About a second each at 4 mm."""
+    `--landmarks`, by landmark retrieval in mm; 0 = never. Each costs about two steps at 4 mm."""
     probe_split: str = "val"
     """Split of the cases that are probed; choose on it, and keep the test split for the end."""
     probe_cases: Annotated[int, Field(ge=2)] = 4

@@ -87,7 +87,7 @@ class SelfSupervisedSettings(TrainingConfig):
     """Points of a crop that serve as negatives."""
     monitor_every: Annotated[int, Field(ge=0)] = 50
     """Steps between looks at the features of a few crops that training leaves out: their spread, rank and agreement,
-    and how far the moving average lags; 0 = never. About half a step's time each."""
+    and how far the moving average lags; 0 = never. Each costs about an eighth of a step."""
     on_collapse: Literal["stop", "warn", "ignore"] = "stop"
     """What to do when the features or the prototypes have collapsed: stop with a checkpoint kept, warn, or nothing."""
     licence: str = "unknown"
