@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from place_net import CARD, MOVE, PlaceNet
 
+from alice3d.data.intensity import IntensityRule
 from alice3d.errors import UserError
 from alice3d.geometry import apply_affine
 from alice3d.matching import Matcher, embedding
@@ -153,3 +155,14 @@ def test_untrained_network_is_seeded_and_leaves_the_random_state_alone():
 def test_unknown_mode_in_a_card_is_refused():
     with pytest.raises(UserError, match=r"matching\.mode is 'magic'"):
         Matcher(PlaceNet(), {**CARD, "matching": {"mode": "magic"}}, "x")
+
+
+def test_other_spacing_and_windows_of_a_store_are_said(matcher):
+    def note(spacing, windows):
+        spec = SimpleNamespace(spacing_mm=spacing, intensity=IntensityRule(windows=windows))
+        return matcher.reading_note(SimpleNamespace(spec=spec))
+
+    own = matcher.rule.windows
+    assert note((4.0, 4.0, 4.0), own) == ""
+    assert "from 1 x 1 x 2.5 mm to the matcher's 4 x 4 x 4 mm" in note((1.0, 1.0, 2.5), own)
+    assert "the matcher's own windows, -200 to 300, -1000 to 1000 HU" in note((4.0, 4.0, 4.0), ((0.0, 80.0),))

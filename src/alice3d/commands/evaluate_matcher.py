@@ -72,7 +72,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
         matcher = Matcher.load(config.matcher, device=device, cache=cache)
         if config.mode != "card":
             matcher.mode = config.mode  # type: ignore[assignment]
-        note = matcher.spacing_note(store.spec.spacing_mm)
+        note = matcher.reading_note(store)
         if note:
             console.say(note)
         scans = EmbeddedCases(matcher, store)

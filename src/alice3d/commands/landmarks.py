@@ -70,7 +70,7 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
         return outputs.earlier_result(config.out)
     for warning in scans.warnings:
         console.warn(warning)
-    if scans.store is not None and (note := matcher.spacing_note(scans.store.spec.spacing_mm)):
+    if scans.store is not None and (note := matcher.reading_note(scans.store)):
         console.say(note)
     examples = _examples(matcher, marked, marks)
     check_convention(config.landmarks, marks, lambda case, points: examples[case].scan.in_body(points, margin=1))

@@ -52,7 +52,7 @@ def run(config: MatchConfig) -> dict[str, Any]:
     matcher = Matcher.load(config.matcher, device=resolve_device(config.device, config.threads))
     if config.mode != "card":
         matcher.mode = config.mode  # type: ignore[assignment]
-    query, key = (_embed(matcher, name, config.store) for name in (config.query, config.key))
+    query, key = _embedded(matcher, (config.query, config.key), config.store)
     point = np.array(config.point, np.float64)
     _check_point(point, query, Path(config.query).name)
     found = matcher.match(query, key, point[None])
@@ -75,14 +75,18 @@ def run(config: MatchConfig) -> dict[str, Any]:
     return result
 
 
-def _embed(matcher: Matcher, name: str, store_path: Path | None) -> EmbeddedScan:
-    """A file, or a case of the store."""
+def _embedded(matcher: Matcher, names: tuple[str, ...], store_path: Path | None) -> list[EmbeddedScan]:
+    """Files, or cases of the store; says how they are read where that is not as they are."""
     if store_path is None:
-        return matcher.embed_file(name)
+        spacing = " x ".join(f"{mm:g}" for mm in matcher.spacing_mm)
+        console.say(f"Both scans are read at the matcher's {spacing} mm, whatever their own spacing.")
+        return [matcher.embed_file(name) for name in names]
     from alice3d.data.store import Store
 
     store = Store.open(store_path)
-    return matcher.embed_case(store, store.case(name))
+    if note := matcher.reading_note(store):
+        console.say(note)
+    return [matcher.embed_case(store, store.case(name)) for name in names]
 
 
 def _check_point(point: NDArray[np.float64], scan: EmbeddedScan, name: str) -> None:

@@ -73,7 +73,7 @@ def run(config: PairConfig) -> dict[str, Any]:
     if state == "done":
         console.say(f"{config.out}: already done")
         return outputs.earlier_result(config.out)
-    note = matcher.spacing_note(store.spec.spacing_mm)
+    note = matcher.reading_note(store)
     if note:
         console.say(note)
     guards = _guards(matcher, store, cases)

@@ -63,7 +63,7 @@ def run(config: PropagateConfig) -> dict[str, Any]:
     for warning in (*scans.warnings, *labelled.warnings):
         console.warn(warning)
     for store in (scans.store, labelled.store):
-        if store is not None and (note := matcher.spacing_note(store.spec.spacing_mm)):
+        if store is not None and (note := matcher.reading_note(store)):
             console.say(note)
     atlases, contents = _atlases(matcher, labelled, chosen)
     settings = config.settings(matcher=matcher.checksum, atlases=contents)

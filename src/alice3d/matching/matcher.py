@@ -135,12 +135,16 @@ class Matcher:
             )
         return Matcher(network, self.card, f"untrained-{seed}", device=self.device)
 
-    def spacing_note(self, stored_mm: tuple[float, ...]) -> str:
-        """What to tell the user where scans lie at another spacing than the matcher's; "" where they do not."""
-        if np.allclose(self.spacing_mm, stored_mm, rtol=1e-3):
-            return ""
-        own, stored = (" x ".join(f"{mm:g}" for mm in spacing) for spacing in (self.spacing_mm, stored_mm))
-        return f"Scans are resampled from {stored} mm to the matcher's {own} mm on reading."
+    def reading_note(self, store: Store) -> str:
+        """What to tell the user where a store's spacing or windows are not the matcher's; "" where they are."""
+        said, stored_mm = [], store.spec.spacing_mm
+        if not np.allclose(self.spacing_mm, stored_mm, rtol=1e-3):
+            own, stored = (" x ".join(f"{mm:g}" for mm in spacing) for spacing in (self.spacing_mm, stored_mm))
+            said.append(f"Scans are resampled from {stored} mm to the matcher's {own} mm on reading.")
+        if self.rule.modality == "ct" and set(self.rule.windows) != set(store.spec.intensity.windows):
+            shown = ", ".join(f"{low:g} to {high:g}" for low, high in self.rule.windows)
+            said.append(f"Scans are seen through the matcher's own windows, {shown} HU, not the store's.")
+        return " ".join(said)
 
     def embed(self, scan: ScanInput) -> EmbeddedScan:
         """Embed a scan; from the cache where its checksum is known there."""
