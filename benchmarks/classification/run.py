@@ -24,8 +24,10 @@ JITTER_MM = 20
 SEEDS = (0, 1, 2)
 TABLES = {"structures": [], "sides": ["--structures", "parotid_left,parotid_right"]}
 LABELS = {"structures": (2, 5, 20), "sides": (1,)}
+FROZEN_ONLY = 20
+"""Training with this many labelled scans is left out: two minutes a model and draw."""
 ENCODER = ["--encoder", "headneck-ct-alice"]
-TUNING = ["--steps", "200", "--batch", "5"]
+TUNING = ["--steps", "100", "--batch", "5"]
 MODELS = {
     "alice frozen": [*ENCODER, "--head", "linear", "--linear-views", "8"],
     "untrained frozen": ["--head", "linear", "--linear-views", "8"],
@@ -67,9 +69,11 @@ def main() -> None:
         write_classes(Path(landmarks), out / f"{table}.csv", set(chosen[-1].split(",")) if chosen else set(), JITTER_MM)
         for name, options in MODELS.items():
             for labels in LABELS[table]:
+                if labels == FROZEN_ONLY and "frozen" not in name:
+                    continue
                 rows += [score(store, out, table, name, labels, seed, options) for seed in SEEDS]
     table, name, labels, options = MIRRORED
-    rows += [score(store, out, table, name, labels, seed, options) for seed in SEEDS]
+    rows.append(score(store, out, table, name, labels, SEEDS[0], options))
     with (out / "results.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
