@@ -48,6 +48,7 @@ class Prepared:
 
 def content_checksum(array: NDArray[Any]) -> str:
     """SHA-256 of a scan's voxels with axes closest to R, A, S, whatever number type or file format held them."""
+    array = np.ascontiguousarray(array)
     if array.dtype.kind == "f":
         whole = np.abs(array).max() < 2**24 and bool((array == np.rint(array)).all())
         array = array.astype(np.int32) if whole else array
@@ -57,7 +58,7 @@ def content_checksum(array: NDArray[Any]) -> str:
     else:
         array = array.astype("<f4", copy=False)
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
+    digest.update(array.data)
     return digest.hexdigest()
 
 
@@ -87,15 +88,15 @@ def prepare_array(
     """
     array, affine = to_closest_ras(volume.array, volume.affine)
     if modality == "ct":
-        check_hu(array, name, told=told)
+        check_hu(volume.array, name, told=told)
     body = find_body(array, affine, modality)
     full = ras_grid(array.shape, affine, spacing_mm)
     grid = full if body is None or crop == "none" else _cropped(full, body, keep_mm)
     if np.prod([float(n) for n in grid.shape]) > MAX_VOXELS:
         shown = " x ".join(map(str, grid.shape))
         raise ScanError(name, f"too large at this spacing: {shown} voxels; choose a coarser --spacing")
-    fill = AIR_HU if modality == "ct" else float(array.min())
-    image = onto_grid(array, affine, grid, fill=fill, whole=modality == "ct" and _whole(array))
+    fill = AIR_HU if modality == "ct" else float(volume.array.min())
+    image = onto_grid(array, affine, grid, fill=fill, whole=modality == "ct" and _whole(volume.array))
     inside = np.ones(grid.shape, bool) if body is None else body.on(grid)
     if not inside.any():
         inside[...] = True
