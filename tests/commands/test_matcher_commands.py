@@ -213,8 +213,7 @@ def calibrated(capsys, tiny_matcher, tiny_store, tiny_scans, tmp_path, monkeypat
         signals["similarity"] = 1 - error / 40
         whole = np.arange(300) % 4 > 0
         gone = np.where(whole | (error < 10), -20.0, 5.0)
-        names = [np.array([f"{letter}{n % some}" for n in range(300)]) for letter, some in (("c", 10), ("s", 3))]
-        rows = Measured(signals, error, gone, whole, *names)
+        rows = Measured(signals, error, gone, whole, np.array([f"c{n % 10}" for n in range(300)]))
         return dict.fromkeys(KINDS, rows)
 
     monkeypatch.setattr(calibrate_matcher, "_measure", measured)

@@ -16,18 +16,13 @@ from alice3d.evaluation.matching import auroc
 from alice3d.matching.embedded_cases import EmbeddedCases
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.scan_input import ScanInput
-from alice3d.matching.signals import SIGNALS, Signals, beyond_mm
+from alice3d.matching.signals import Signals, beyond_mm
 from alice3d.matching.trust import FAR_MM, GROSS_MM, KINDS, MOST_MM, ErrorModel, Kind, features
 
 RIDGE = 3.0
 """Pull of the standardised weights to zero, in points: errors of some hundred points come from few patients."""
-ERROR_INPUTS: tuple[tuple[str, ...], ...] = (("similarity",), ("similarity", "cycle_mm"), tuple(SIGNALS))
-"""Signals that the size of an error in view may be told from; the set that does it best on structures left out of the
-fit is taken. All together they soon learn which structures are drawn unlike one another, not which matches are off."""
 MIN_EACH = 8
 """Points needed above and below each of the two error limits."""
-COLUMNS = ("error_mm", "gone_mm", "whole", "key", "structure")
-"""Columns of `Measured` beside the signals."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,6 @@ class Measured:
         gone_mm: how far the true place lies beyond the key scan; negative: it is shown.
         whole: True = the key scan was not cut.
         key: case ids.
-        structure: names of the landmarks.
     """
 
     signals: Signals
@@ -48,18 +42,18 @@ class Measured:
     gone_mm: NDArray[np.float64]
     whole: NDArray[np.bool_]
     key: NDArray[np.str_]
-    structure: NDArray[np.str_]
 
     def chosen(self, rows: NDArray[np.bool_]) -> Measured:
         """The rows that are True."""
         signals = {name: values[rows] for name, values in self.signals.items()}
-        return Measured(signals, **{name: getattr(self, name)[rows] for name in COLUMNS})
+        return Measured(signals, self.error_mm[rows], self.gone_mm[rows], self.whole[rows], self.key[rows])
 
 
 def joined(parts: Sequence[Measured]) -> Measured:
     """Rows of several, one after another."""
     signals = {name: np.concatenate([part.signals[name] for part in parts]) for name in parts[0].signals}
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    names = ("error_mm", "gone_mm", "whole", "key")
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return Measured(signals=signals, **columns)
 
 
@@ -125,9 +119,7 @@ def _matched(
             continue
         found, signals = scans.matcher.look(scans[query], key_scan, points, kind, field)
         error = np.linalg.norm(found - true, axis=1)
-        rows[kind] = Measured(
-            signals, error, gone, np.full(len(points), whole), np.full(len(points), key), np.array(shared)
-        )
+        rows[kind] = Measured(signals, error, gone, np.full(len(points), whole), np.full(len(points), key))
     return rows
 
 
@@ -196,8 +188,7 @@ def _fit(rows: Measured, inputs: Sequence[str], keep: float) -> ErrorModel:
     centre, scale = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-6)
     standard = (columns - centre) / scale
     shown = rows.gone_mm <= 0
-    error = rows.error_mm[shown]
-    inside = standard[shown] * _counting(standard[shown], error, rows.structure[shown], inputs)
+    inside, error = standard[shown], rows.error_mm[shown]
     model = ErrorModel(
         inputs=tuple(inputs),
         centre=_plain(centre),
@@ -211,30 +202,6 @@ def _fit(rows: Measured, inputs: Sequence[str], keep: float) -> ErrorModel:
     good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.gone_mm <= 0)
     most = float(np.quantile(model.probability(rows.signals)[good], keep)) if good.any() else 0.0
     return ErrorModel(**{**vars(model), "most_far": float(f"{most:.4g}")})
-
-
-def _counting(
-    standard: NDArray[np.float64], error_mm: NDArray[np.float64], structure: NDArray[np.str_], inputs: Sequence[str]
-) -> NDArray[np.float64]:
-    """1 for the inputs (s,) that errors are told from, 0 for the others, which so get no weight; see `ERROR_INPUTS`."""
-    far = error_mm > FAR_MM
-    names = [
-        name
-        for name in np.unique(structure)
-        if min(far[structure == name].sum(), (~far)[structure == name].sum()) >= MIN_EACH
-    ]
-    sets = [np.array([float(name in chosen) for name in inputs]) for chosen in ERROR_INPUTS]
-    if len(names) < 2:
-        return sets[-1]
-    told = []
-    for counting in sets:
-        scores = []
-        for name in names:
-            out = structure == name
-            weights = _logistic(standard[~out] * counting, far[~out])
-            scores.append(auroc(standard[out] @ (weights[1:] * counting), far[out]))
-        told.append(float(np.mean(scores)))
-    return sets[int(np.argmax(told))]
 
 
 def _plain(values: NDArray[np.float64]) -> tuple[float, ...]:
