@@ -75,3 +75,22 @@ def test_every_setting_has_a_help_text(command):
     for name in kind.model_fields:
         if name not in kind.positional:
             assert f"-{name.rstrip('_').replace('_', '-')}" in shown
+
+
+def test_every_difference_between_the_presets_is_explained():
+    from alice3d.methods.alice import Alice
+
+    page = Path(__file__).parents[1] / "docs" / "concepts" / "alice.md"
+    if not page.is_file():
+        pytest.skip("the tests run outside a checkout")
+    first_column = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    explained = {name for cell in first_column for name in re.findall(r"`(\w+)`", cell)}
+    paper, default = (yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in ("alice-paper", "alice"))
+    fields = config_class("pretrain").model_fields
+    options = {**Alice.Config().model_dump(), **default.get("options", {})}
+    differing = {key for key, value in paper["options"].items() if as_numbers(value) != as_numbers(options[key])}
+    for key, value in paper.items():
+        usual = default.get(key, fields[key].get_default(call_default_factory=True))
+        if key not in ("options", "backbone_options") and as_numbers(value) != as_numbers(usual):
+            differing.add(key)
+    assert differing <= explained, f"docs/concepts/alice.md does not explain {sorted(differing - explained)}"
