@@ -158,6 +158,9 @@ def test_masked_samples_carry_masks_and_targets(store: Store) -> None:
     assert sample["visible_q"].sum() == 2
     assert not np.array_equal(sample["q"], sample["q_target"])
     assert sample["q_clean"].shape == sample["q"].shape
+    regions = samples_of(store, settings=ViewSettings(**{**settings.__dict__, "regions": True, "block": 2}))[0]
+    assert regions["visible_q"].sum() == 2
+    assert np.array_equal(regions["q"], sample["q"])  # masks are drawn last: the views are the same
 
 
 def test_wrong_inputs_are_named(store: Store) -> None:

@@ -76,6 +76,7 @@ class Cells:
                     partner=_partner(trained),
                     hidden_share=trained.hidden_share,
                     block=trained.mask_block,
+                    regions=trained.mask_regions,
                 )
 
     def drawn(self, labels: int, seed: int) -> list[Case]:

@@ -127,13 +127,14 @@ def prepare_training(
     partner: Partner,
     hidden_share: float,
     block: int,
+    regions: bool = False,
 ) -> Job:
     """Open the inputs, build network and method, and check that all fits together.
 
     Args:
         config: of the command.
         method_name, options: which objective, with which settings.
-        partner, hidden_share, block: see `PairSamples` and `ViewSettings`.
+        partner, hidden_share, block, regions: see `PairSamples` and `ViewSettings`.
 
     Raises:
         UserError: the store, the split, the pairs table, the weights to start from or an option is wrong.
@@ -175,7 +176,9 @@ def prepare_training(
             scale=(config.scale_low, config.scale_high),
             hidden_share=hidden_share if kind.needs_masks else None,
             block=block,
+            regions=regions,
             matched_share=config.matched_share,
+            local_affine=config.local_affine,
             points=config.points,
             candidates=config.candidates,
         ),

@@ -65,6 +65,9 @@ class SelfSupervisedSettings(TrainingConfig):
     """Pairs table, made by `alice pair`; crops then come from matched places of two patients."""
     matched_share: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Share of the samples that are matched pairs where a table is given; the rest are two crops of one scan."""
+    local_affine: bool = False
+    """Take the key crop of a matched pair in the query's orientation and scale, as the pair's map says, instead of
+    moving it alone."""
     windows: str = "-200:300,-1000:1000"
     """CT windows LOW:HIGH in HU, one channel each; ignored for MR."""
     backbone: str = "resunet"
