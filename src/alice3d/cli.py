@@ -31,15 +31,15 @@ COMMANDS = {
     "pretrain": "learn an encoder without labels: Alice or a rival",
     "probe": "what an encoder's frozen features know: linear, nearest neighbours, landmarks",
     "compare": "pre-trainings under equal conditions: table, paired tests, plot",
-    "finetune": "learn a segmenter from few labels",
-    "predict": "segment scans, each in its own grid",
+    "finetune": "learn a segmenter or a classifier from few labels",
+    "predict": "segment scans, each in its own grid, or score their classes",
     "evaluate": "score a model on a split of a store",
 }
 """Command to what it gives, in the order of the road. `demo` lives in `commands/demo.py`, and so on."""
 
 HELP = """usage: alice COMMAND [options]
 
-Learn anatomy from unlabelled 3D scans; segment with few labels.
+Learn anatomy from unlabelled 3D scans; segment and classify with few labels.
 
 {commands}
 

@@ -72,6 +72,13 @@ def test_a_replaced_run_leaves_nothing_to_go_on_from(tiny_store, tmp_path):
     assert [entry["step"] for entry in read_log(tmp_path / "model" / "log.jsonl")] == [0, 1, 2, 3]
 
 
+def test_a_linear_head_refuses_several_processes(tiny_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="without torchrun"):
+        finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", head="linear", **SMALL))
+    assert not (tmp_path / "model").exists()
+
+
 def test_head_both_goes_on_as_if_uninterrupted(tiny_store, tmp_path, monkeypatch):
     from alice3d.errors import WorkFailed
     from alice3d.tasks.segmentation import SegmentationTask

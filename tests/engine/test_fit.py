@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,14 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     before = run(tmp_path).state_dict()
     after = run(tmp_path).state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_claim_that_empties_the_folder_starts_afresh(tmp_path: Path) -> None:
+    first = run(tmp_path).state_dict()
+    again = Regression()
+    fit(again, Lines(), settings(tmp_path), device=CPU, claim=lambda: shutil.rmtree(tmp_path))
+    assert len(read_log(tmp_path / "log.jsonl")) == 40
+    assert all(torch.equal(first[key], value) for key, value in again.state_dict().items())
 
 
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ class PretrainConfig(SelfSupervisedSettings):
     mask_block: Annotated[int, Field(ge=1)] = 1
     """Patches hide together in cubes of this side; 1 = each on its own."""
     mask_regions: bool = False
-    """Masks follow anatomy: patches that lie near each other and look alike hide together, about `mask_block`³ of them."""
+    """Masks follow anatomy: patches that lie near each other and look alike hide together, about `mask_block`³ at a
+    time."""
     probe_every: Annotated[int, Field(ge=0)] = 0
     """Steps between probes of the frozen features on a few labelled cases (nearest neighbours) and, with
     `--landmarks`, by landmark retrieval in mm; 0 = never. Each costs about two steps at 4 mm."""

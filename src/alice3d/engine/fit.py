@@ -75,10 +75,11 @@ def fit(
     model = parallel.Spread(module, device, sharded=config.shard_weights)
     optimiser = build_optimiser(method.param_groups(), config)
     trained = [p for group in optimiser.param_groups for p in group["params"]]
-    first, seconds = _restore(folder, module, optimiser, device)
     if chief:
-        claim()
+        claim()  # before checkpoints are looked for: those of a run that is replaced are gone by then
         config.out.mkdir(parents=True, exist_ok=True)
+    parallel.wait()
+    first, seconds = _restore(folder, module, optimiser, device)
     log = Log(config.out / "log.jsonl", first) if chief else None
     feed = batches(samples, _numbers(first, config), config.workers)
     module.train()

@@ -26,7 +26,7 @@ def start(device: torch.device, seed: int = 0) -> torch.device:
     Raises:
         UserError: a second training in one call; the other processes ended with the first.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+    if announced() < 2 or dist.is_initialized():
         return device
     if _parted:
         raise UserError("under torchrun a call trains once; give each round or part as a command of its own")
@@ -38,6 +38,12 @@ def start(device: torch.device, seed: int = 0) -> torch.device:
         torch.manual_seed(seed + 1_000_003 * rank())  # each process draws its own dropout
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     return device
+
+
+def wait() -> None:
+    """Go on when all processes have come this far."""
+    if dist.is_initialized():
+        dist.barrier()
 
 
 def part() -> None:
@@ -56,9 +62,14 @@ def part() -> None:
         raise SystemExit(0)
 
 
+def announced() -> int:
+    """Number of processes that torchrun says it started, 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def rank() -> int:
     """Number of this process, 0 without torchrun."""
-    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+    return int(os.environ.get("RANK", "0")) if announced() > 1 else 0
 
 
 def is_chief() -> bool:

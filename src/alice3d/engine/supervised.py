@@ -166,7 +166,7 @@ def claim(config: FinetuneSettings, settings: dict[str, Any], state: outputs.Sta
 
 
 def already_claimed() -> None:
-    """For `fit`, which would claim the folder only after it looked for checkpoints."""
+    """For `fit`: the folder is claimed by then, since a linear head is solved before it."""
 
 
 def watched(
