@@ -70,7 +70,7 @@ def serve(config: ViewConfig) -> ViewerServer:
     # Fitted before the page opens, both ways, so that the first clicks are answered at once.
     if matcher.mode == "robust":
         first, second = (scan.embedded for scan in scans)
-        agreement = [float(matcher.fit(*pair).rows.accepted.mean()) for pair in ((first, second), (second, first))]
+        agreement = [matcher.fit(*pair).agreement for pair in ((first, second), (second, first))]
         _warn_of_other_anatomy(max(agreement))
     return ViewerServer(Viewer(matcher, scans, ct=matcher.rule.modality == "ct"), config.port)
 

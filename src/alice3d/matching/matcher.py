@@ -69,10 +69,17 @@ class Matches:
 
 @dataclass(frozen=True)
 class PairFit:
-    """What matching two whole scans gives: the rows of the pairs table, and the map through them (None: no map)."""
+    """What matching two whole scans gives.
+
+    Attributes:
+        rows: of the pairs table.
+        correspondence: the map through the accepted ones; None: too few.
+        agreement: share of the rows that the rule chosen by hand accepts, however the matcher is calibrated.
+    """
 
     rows: PairRows
     correspondence: Correspondence | None
+    agreement: float
 
 
 class Matcher:
@@ -185,7 +192,6 @@ class Matcher:
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
         kind = mode or self.mode
         fit = self.fit(query, key) if kind == "robust" else None
-        agreement = None if fit is None else float(fit.rows.accepted.mean()) if len(fit.rows) else 0.0
         found, signals = self.look(query, key, points, kind, fit.correspondence if fit else None)
         judged = self.trust.judge(kind, signals)
         return Matches(
@@ -198,7 +204,7 @@ class Matcher:
             far_20mm=judged.far_20mm,
             expected_mm=judged.expected_mm,
             signals=signals,
-            agreement=agreement,
+            agreement=fit.agreement if fit else None,
         )
 
     def look(
@@ -271,7 +277,8 @@ class Matcher:
         )
         keep = rows.accepted
         made = fit_correspondence(rows.query_mm[keep], rows.key_mm[keep])[0] if rows.usable else None
-        return PairFit(rows, made)
+        agree = self.trust.acceptance.accepts("rows", signals)
+        return PairFit(rows, made, float(agree.mean()) if len(agree) else 0.0)
 
 
 def prior_trust(similarity: NDArray[np.float64], cycle_mm: NDArray[np.float64]) -> NDArray[np.float64]:

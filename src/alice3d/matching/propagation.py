@@ -124,7 +124,7 @@ def carry_labels(
     agreement, mapped = [], []
     for atlas in atlases:
         fit = matcher.fit(target, atlas.scan)
-        agreement.append(float(fit.rows.accepted.mean()) if fit.correspondence is not None else 0.0)
+        agreement.append(fit.agreement if fit.correspondence is not None else 0.0)
         if fit.correspondence is not None:
             mapped.append(_Mapped(atlas, fit.correspondence, agreement[-1]))
     if not mapped:
