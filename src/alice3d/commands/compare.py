@@ -149,7 +149,7 @@ def _write(config: CompareConfig, units: list[Unit], reference: str) -> dict[str
     steps = config.pretrain.get("steps", "the default number of")
     about = [
         f"Scored on the {len({unit.case for unit in units})} cases of split `{config.split}`; "
-        f"seeds {', '.join(map(str, config.seeds))}; {steps} steps of pre-training; warm start: "
+        f"seeds {', '.join(map(str, sorted({unit.seed for unit in units})))}; {steps} steps of pre-training; warm start: "
         f"{Path(config.init).name if config.init else 'none'}. Every arm has the same first weights and the same "
         "crops for a seed, and the same draw of labelled cases.",
         "",
