@@ -179,6 +179,7 @@ def main() -> None:
             scans = generated(folder / name / "scans", different, shape, spacing, options.seed)
             result[name] = {"shape": shape, "spacing_mm": spacing}
             result[name] |= compare(scans, count, mm, max(options.repeats // fewer, 1), folder / name)
+            keep(options.out, result)
             if name == "small":
                 result["memory"] = peaks(scans, options.many, folder)
         if options.scans is not None:
