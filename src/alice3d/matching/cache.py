@@ -28,8 +28,8 @@ class EmbeddingCache:
 
     Attributes:
         folder: made when the first embedding is written.
-        precision: of the numbers on disk. fp16 and bf16 take half the space; landmark errors change by less than 0.01
-            mm with fp16 and 0.1 mm with bf16 (`benchmarks/results/matcher`).
+        precision: of the numbers on disk. fp16 and bf16 take half the space; matches move by 0.001 mm with fp16 and
+            0.006 mm with bf16 (`benchmarks/results/matcher`).
     """
 
     folder: Path
