@@ -78,9 +78,10 @@ def run(config: MatchConfig) -> dict[str, Any]:
 def _embedded(matcher: Matcher, names: tuple[str, ...], store_path: Path | None) -> list[EmbeddedScan]:
     """Files, or cases of the store; says how they are read where that is not as they are."""
     if store_path is None:
+        embedded = [matcher.embed_file(name) for name in names]
         spacing = " x ".join(f"{mm:g}" for mm in matcher.spacing_mm)
         console.say(f"Both scans are read at the matcher's {spacing} mm, whatever their own spacing.")
-        return [matcher.embed_file(name) for name in names]
+        return embedded
     from alice3d.data.store import Store
 
     store = Store.open(store_path)

@@ -28,12 +28,17 @@ class TrainMatcherConfig(SelfSupervisedSettings):
     """Settings of the objective, as `--options.temperature 0.1`; the reference lists them."""
     mode: Literal["direct", "robust"] = "robust"
     """How the matcher is meant to be used: each point by itself, or with a robust fit over many points."""
+    trunk: bool = True
+    """Join the trunk's own maps, standardised over the bodies of some scans, to the embedding: matches are nearer,
+    embeddings 3.5 times as large."""
 
 
 def run(config: TrainMatcherConfig) -> dict[str, Any]:
     """Train, then write matcher.safetensors and its card."""
     if config.rounds > 1:
         return _rounds(config)
+    from alice3d.engine.device import resolve_device
+    from alice3d.engine.joining import join_trunk
     from alice3d.engine.selfsupervised import prepare_training, train
     from alice3d.methods.sam import SAM
     from alice3d.nn.weights import save_weights
@@ -51,7 +56,13 @@ def run(config: TrainMatcherConfig) -> dict[str, Any]:
         "mode": config.mode,
         "fine_width": method.config.fine_width,
         "coarse_width": method.config.coarse_width,
+        "trunk": config.trunk,
     }
+    if config.trunk:
+        samples, device = job.samples, resolve_device(config.device, config.threads)
+        known = [samples.cases[name] for name in samples.ids]
+        spacing_mm = samples.settings.spacing_mm
+        join_trunk(method.averaged, samples.store, known, samples.rule, spacing_mm, crop=config.crop, device=device)
     save_weights(config.out, "matcher", method.averaged.state_dict(), card)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
     outputs.finish(config.out, done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -68,12 +69,48 @@ def dense_head(backbone: Backbone) -> nn.Module:
     return PyramidHead(backbone.channels) if has_pyramid(backbone) else TokenHead(backbone.channels)
 
 
+class TrunkLevels(nn.Module):
+    """The trunk's own maps as further parts of an embedding: standardised over bodies, each place of unit length.
+
+    What a head keeps is what contrast asked of it; the trunk knows more, and a place is found half a millimetre nearer
+    by both together. Shares grow with the stride: deep maps know where in the body a place is, fine ones settle it.
+
+    Args:
+        channels: of the backbone's maps at strides 1, 2, 4, 8.
+
+    Attributes:
+        mean, deviation: of each channel over the bodies of some scans, all maps one after the other.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    SHARES = (1 / 15, 2 / 15, 4 / 15, 8 / 15)
+
+    def __init__(self, channels: list[int]) -> None:
+        super().__init__()
+        self.channels = list(channels)
+        self.register_buffer("mean", torch.zeros(sum(channels)))
+        self.register_buffer("deviation", torch.ones(sum(channels)))
+
+    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Pyramid to [strides 1, 2 and 4 side by side at stride 2, stride 8]; squared lengths add up to 1."""
+        means, deviations = (torch.split(value, self.channels) for value in (self.mean, self.deviation))
+        one, two, four, eight = (
+            (level.float() - mean.view(1, -1, 1, 1, 1)) / deviation.view(1, -1, 1, 1, 1)
+            for level, mean, deviation in zip(maps, means, deviations, strict=True)
+        )
+        levels = [F.avg_pool3d(one, 2), two, _upsample(four), eight]
+        *fine, coarse = (share**0.5 * F.normalize(x, dim=1) for share, x in zip(self.SHARES, levels, strict=True))
+        return torch.cat(fine, dim=1), coarse
+
+
 class FPN3D(nn.Module):
     """SAM's network (Yan et al., TMI 2022, arXiv 2012.02383): coarse places, fine details, both of unit length.
 
     Args:
         backbone: gives maps at strides 1, 2, 4 and 8 (the residual U-Net).
         fine_width, coarse_width: see `PyramidHead`.
+        trunk: join `TrunkLevels` to both embeddings, as much as the head; for matching, not for training.
 
     Raises:
         ValueError: the backbone has other strides.
@@ -82,12 +119,15 @@ class FPN3D(nn.Module):
     fine_stride = 2
     coarse_stride = 8
 
-    def __init__(self, backbone: Backbone, *, fine_width: int = 32, coarse_width: int = 64) -> None:
+    def __init__(
+        self, backbone: Backbone, *, fine_width: int = 32, coarse_width: int = 64, trunk: bool = False
+    ) -> None:
         super().__init__()
         if backbone.strides != [1, 2, 4, 8]:  # what a scan is embedded piece by piece with must not know its pieces
             raise ValueError(f"the matcher needs a backbone with strides 1, 2, 4, 8; got {backbone.strides}")
         self.backbone = backbone
         self.head = PyramidHead(backbone.channels, fine_width=fine_width, coarse_width=coarse_width)
+        self.trunk = TrunkLevels(backbone.channels) if trunk else None
 
     def forward(self, volume: Float[Tensor, "b c x y z"]) -> tuple[Tensor, Tensor]:
         """Embed crops or a whole scan.
@@ -97,7 +137,14 @@ class FPN3D(nn.Module):
 
         Returns:
             fine (b, fine_width, x/2, y/2, z/2) and coarse (b, coarse_width, x/8, y/8, z/8), float32, unit length over
-            channels.
+            channels; with `trunk` the channels of its maps come on top.
         """
-        fine, coarse = self.head(self.backbone.pyramid(volume))
-        return fine, coarse
+        maps = self.backbone.pyramid(volume)
+        fine, coarse = self.head(maps)
+        if self.trunk is None:
+            return fine, coarse
+        more_fine, more_coarse = self.trunk(maps)
+        # Head and trunk count the same; of each, the two parts' shares are kept, and what is joined is of unit length.
+        fine = torch.cat([fine * 0.5**0.5, more_fine], dim=1)
+        coarse = torch.cat([coarse * 0.5**0.5, more_coarse], dim=1)
+        return F.normalize(fine, dim=1), F.normalize(coarse, dim=1)

@@ -167,6 +167,7 @@ def load_matcher(name_or_path: str | Path) -> tuple[FPN3D, dict[str, Any]]:
         backbone_of(card),
         fine_width=int(matching.get("fine_width", 32)),
         coarse_width=int(matching.get("coarse_width", 64)),
+        trunk=bool(matching.get("trunk", False)),
     )
     fill_module(matcher, read_state(path), path.name)
     return matcher.eval(), card

@@ -1,0 +1,66 @@
+"""The trunk's maps in a matcher's embedding: their shares, their standardisation, and where they lie."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from alice3d.nn.backbone import build_backbone
+from alice3d.nn.fpn3d import FPN3D, TrunkLevels
+
+CHANNELS = [3, 4, 5, 6]
+
+
+def maps(seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, c, *[16 // 2**i] * 3, generator=generator) for i, c in enumerate(CHANNELS)]
+
+
+def test_shares_grow_with_the_stride_and_add_up_to_one() -> None:
+    fine, coarse = TrunkLevels(CHANNELS)(maps())
+    assert fine.shape == (2, 12, 8, 8, 8)
+    assert coarse.shape == (2, 6, 2, 2, 2)
+    squares = [part.square().sum(dim=1) for part in (*torch.split(fine, [3, 4, 5], dim=1), coarse)]
+    for square, share in zip(squares, (1, 2, 4, 8), strict=True):
+        torch.testing.assert_close(square, torch.full_like(square, share / 15))
+
+
+def test_units_of_a_channel_do_not_matter_once_standardised() -> None:
+    """Maps in other units, with their mean and deviation, give the same vectors."""
+    levels, scaled = TrunkLevels(CHANNELS), TrunkLevels(CHANNELS)
+    shift, scale = torch.randn(18), torch.rand(18) + 0.5
+    scaled.mean.copy_(shift)
+    scaled.deviation.copy_(scale)
+    shifts, scales = (torch.split(value, CHANNELS) for value in (shift, scale))
+    other = [
+        x * b.view(1, -1, 1, 1, 1) + a.view(1, -1, 1, 1, 1) for x, a, b in zip(maps(), shifts, scales, strict=True)
+    ]
+    for one, two in zip(levels(maps()), scaled(other), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_head_and_trunk_count_the_same() -> None:
+    """The joined vectors' inner product, fine and coarse together, is the mean of the head's and the trunk's."""
+    torch.manual_seed(0)
+    options = {"widths": CHANNELS, "blocks": [1, 1, 1]}
+    joined = FPN3D(build_backbone("resunet", 1, options), fine_width=8, coarse_width=8, trunk=True).eval()
+    plain = FPN3D(build_backbone("resunet", 1, options), fine_width=8, coarse_width=8).eval()
+    plain.load_state_dict({k: v for k, v in joined.state_dict().items() if not k.startswith("trunk.")})
+    volume = torch.randn(1, 1, 16, 16, 16)
+    assert joined.trunk is not None
+    with torch.no_grad():
+        fine, coarse = joined(volume)
+        head_fine, head_coarse = plain(volume)
+        trunk_fine, trunk_coarse = joined.trunk(plain.backbone.pyramid(volume))
+    for both in (fine, coarse):
+        torch.testing.assert_close(both.norm(dim=1), torch.ones(both.shape[0], *both.shape[2:]))
+    a, b = (0, 0, 0), (3, 1, 2)
+
+    def alike(x: torch.Tensor) -> float:
+        return float((x[0, :, *a] * x[0, :, *b]).sum())
+
+    norm = 0.5 + 7 / 15
+    assert alike(fine) == pytest.approx((0.5 * alike(head_fine) + alike(trunk_fine)) / norm, abs=1e-5)
+    a, b = (0, 0, 0), (1, 0, 1)
+    norm = 0.5 + 8 / 15
+    assert alike(coarse) == pytest.approx((0.5 * alike(head_coarse) + alike(trunk_coarse)) / norm, abs=1e-5)
