@@ -147,9 +147,10 @@ def _write(config: CompareConfig, units: list[Unit], reference: str) -> dict[str
     tested = paired_tests(units, reference, seed=config.seed)
     _write_table(config, units)
     steps = config.pretrain.get("steps", "the default number of")
+    seeds = ", ".join(map(str, sorted({unit.seed for unit in units})))
     about = [
         f"Scored on the {len({unit.case for unit in units})} cases of split `{config.split}`; "
-        f"seeds {', '.join(map(str, sorted({unit.seed for unit in units})))}; {steps} steps of pre-training; warm start: "
+        f"seeds {seeds}; {steps} steps of pre-training; warm start: "
         f"{Path(config.init).name if config.init else 'none'}. Every arm has the same first weights and the same "
         "crops for a seed, and the same draw of labelled cases.",
         "",
