@@ -43,7 +43,8 @@ def join_trunk(
     modes = [(module, module.training) for module in network.modules()]
     network.eval().to(device)
     chosen = [cases[i] for i in np.unique(np.linspace(0, len(cases) - 1, SCANS).astype(int))]
-    sums, squares, count = 0.0, 0.0, 0
+    channels = network.backbone.channels
+    sums, squares, count = torch.zeros(sum(channels)).double(), torch.zeros(sum(channels)).double(), 0
     with console.progress("Standardising", len(chosen)) as bar:
         for case in chosen:
             scan = ScanInput.of_case(store, case, rule, spacing_mm)
@@ -53,12 +54,12 @@ def join_trunk(
                 own = ((index >= piece.own_low) & (index < piece.own_high)).all(axis=1)
                 at = torch.from_numpy(index[own] - piece.low).float().to(device)
                 features = features_at(pyramid, piece.side, at).double().cpu()
-                sums, squares = sums + features.sum(dim=0), squares + features.square().sum(dim=0)
+                sums += features.sum(dim=0)
+                squares += features.square().sum(dim=0)
                 count += len(features)
             bar.advance(note=case.id)
-    trunk = TrunkLevels(network.backbone.channels)
-    mean = sums / max(count, 1)
-    trunk.mean.copy_(torch.as_tensor(mean))
+    trunk, mean = TrunkLevels(channels), sums / max(count, 1)
+    trunk.mean.copy_(mean)
     trunk.deviation.copy_((squares / max(count, 1) - mean**2).clamp_min(1e-12).sqrt())
     network.trunk = trunk.to(device)
     for module, mode in modes:
