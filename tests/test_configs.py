@@ -62,6 +62,8 @@ def test_shipped_recipes_go_by_their_name(tmp_path, monkeypatch):
     call = parse("pretrain", "", kind, ["store", "out", "--config", "alice-paper", "--steps", "7"])
     assert call.config.options["dense_weight"] == 0
     assert call.config.steps == 7
+    (tmp_path / "mae").mkdir()  # a run's folder of that name hides no recipe
+    assert parse("pretrain", "", kind, ["store", "out", "--config", "mae"]).config.method == "mae"
     (tmp_path / "alice-paper").write_text("steps: 5")  # the user's own file comes first
     assert parse("pretrain", "", kind, ["store", "out", "--config", "alice-paper"]).config.steps == 5
 

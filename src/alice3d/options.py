@@ -147,7 +147,7 @@ def _by_place(command: str, kind: type[CommandConfig], places: list[str], from_f
 def _from_file(path: str, kind: type[CommandConfig]) -> dict[str, Any]:
     file = Path(path)
     shipped = Path(__file__).parent / "configs" / f"{path.removesuffix('.yaml')}.yaml"
-    if not file.exists() and shipped.is_file():
+    if not file.is_file() and shipped.is_file():
         file = shipped
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
