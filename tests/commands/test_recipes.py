@@ -113,6 +113,7 @@ def test_the_swin_takes_the_whole_road(capsys, tiny_store: Path, pairs: Path, tm
         ),
         (("pretrain", "--options.decoder_width", 18, "--options.decoder_heads", 4), "18.*heads 4"),
         (("train-matcher", "--backbone", "swin"), "strides 1, 2, 4, 8"),
+        (("pretrain", "--options.local_views", 1, "--crop", 8), "8 voxels.*stride 8"),
     ],
 )
 def test_sizes_that_do_not_fit_are_the_callers_error(capsys, tiny_store, tmp_path, words, message) -> None:

@@ -35,6 +35,10 @@ class Alice(PretrainMethod):
 
     def __init__(self, backbone: Backbone, config: AliceConfig, *, crop: int, total_steps: int) -> None:
         super().__init__(backbone, config, crop=crop, total_steps=total_steps)
+        if config.local_views and crop < 2 * backbone.stride:
+            raise ValueError(
+                f"options.local_views: half a crop of {crop} voxels is less than the stride {backbone.stride}"
+            )
         width = backbone.width
         self.target_backbone = target_of(backbone)  # E_t
         self.decoder = TokenDecoder(  # D_s
