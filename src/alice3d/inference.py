@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alice3d.data.intensity import IntensityRule
-from alice3d.errors import UserError
 from alice3d.geometry import Grid, resample, smooth_for
 from alice3d.nn.seghead import WHOLE_VOXELS, build_segmenter, reading_window
-from alice3d.nn.weights import backbone_of, fill_module, find_weights, read_card, read_state
+from alice3d.nn.weights import backbone_of, fill_module, read_model_card, read_state
 
 # Shape suffixes: c channels, k classes (0 is background), xyz voxels.
 
@@ -80,10 +79,7 @@ def load_model(path: str | Path) -> SegmentationModel:
     Raises:
         UserError: missing, damaged, or a model of another task.
     """
-    weights = find_weights(path, "model")
-    card = read_card(weights, "model")
-    if card.get("task") != "segmentation":
-        raise UserError(f"{weights.with_suffix('.json').name}: task is {card.get('task')!r}, expected 'segmentation'")
+    weights, card = read_model_card(path, "segmentation")
     names = {int(value): str(name) for value, name in card["labels"].items()}
     values = (0, *sorted(names))
     backbone = backbone_of(card)

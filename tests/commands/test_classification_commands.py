@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calling import same_weights, stopped_after
 from safetensors.torch import load_file
 from test_segmentation_commands import RESUNET, VIT, write_encoder
 
@@ -18,7 +19,7 @@ from alice3d.commands.finetune import FinetuneConfig
 from alice3d.commands.predict import PredictConfig
 from alice3d.data.store import Store
 from alice3d.engine.log import read_log
-from alice3d.errors import UserError, WorkFailed
+from alice3d.errors import UserError
 from alice3d.tasks.classification import ClassificationTask
 
 ORGANS = ("liver", "spleen")
@@ -152,20 +153,10 @@ def test_resumed_equals_uninterrupted(tiny_store, points, tmp_path, monkeypatch)
     finetune.run(config)
     assert [entry["step"] for entry in read_log(tmp_path / "whole" / "log.jsonl") if "val_auroc" in entry] == [1, 3]
     stopped = config.model_copy(update={"out": tmp_path / "stopped"})
-    after_step = ClassificationTask.after_step
-
-    def stop(self, step):
-        after_step(self, step)
-        if step == 2:
-            raise WorkFailed("stopped")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ClassificationTask, "after_step", stop)
-        with pytest.raises(WorkFailed):
-            finetune.run(stopped)
+    with stopped_after(monkeypatch, ClassificationTask, 2):
+        finetune.run(stopped)
     finetune.run(stopped)
-    whole, halves = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
-    assert all((whole[key] == halves[key]).all() for key in whole)
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_scored_cases_that_training_saw(model, tiny_store, points, tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from calling import same_weights, stopped_after
 from safetensors.torch import load_file
 
 from alice3d.commands import evaluate, finetune
@@ -12,6 +13,7 @@ from alice3d.commands.evaluate import EvaluateConfig
 from alice3d.commands.finetune import FinetuneConfig
 from alice3d.engine.log import read_log
 from alice3d.errors import UserError
+from alice3d.tasks.segmentation import SegmentationTask
 
 SMALL = {
     "backbone_options": {"widths": [4, 8, 12], "blocks": [1, 1]},
@@ -80,23 +82,10 @@ def test_a_linear_head_refuses_several_processes(tiny_store, tmp_path, monkeypat
 
 
 def test_head_both_goes_on_as_if_uninterrupted(tiny_store, tmp_path, monkeypatch):
-    from alice3d.errors import WorkFailed
-    from alice3d.tasks.segmentation import SegmentationTask
-
     config = FinetuneConfig(store=tiny_store, out=tmp_path / "whole", head="both", steps=4, checkpoint_every=2, **SMALL)
     finetune.run(config)
     stopped = config.model_copy(update={"out": tmp_path / "stopped"})
-    after_step = SegmentationTask.after_step
-
-    def stop(self, step):
-        after_step(self, step)
-        if step == 2:
-            raise WorkFailed("stopped")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(SegmentationTask, "after_step", stop)
-        with pytest.raises(WorkFailed):
-            finetune.run(stopped)
+    with stopped_after(monkeypatch, SegmentationTask, 2):
+        finetune.run(stopped)
     finetune.run(stopped)
-    whole, halves = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
-    assert all((whole[key] == halves[key]).all() for key in whole)
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")

@@ -45,8 +45,8 @@ def test_cross_entropy_part_equals_scikit_learn(monkeypatch):
         calls.append(loss_of)
         return minimise(loss_of, parameters, 500) if len(calls) == 1 else 0.0
 
-    minimise = linear._minimise
-    monkeypatch.setattr(linear, "_minimise", only_first)
+    minimise = linear.minimise
+    monkeypatch.setattr(linear, "minimise", only_first)
     ridge = 1e-3
     weight, bias, _ = solve_linear(given, LinearSettings(ridge=ridge), structure_weight=1.0)
     mean, std = given.features.mean(dim=0), given.features.std(dim=0)

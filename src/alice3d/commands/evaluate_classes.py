@@ -113,7 +113,7 @@ def _score(model: Classifier, store: Store, examples: list[Example], device: str
 
 def _write(out: Path, model: Classifier, examples: list[Example], chances: NDArray[np.float64]) -> None:
     """metrics.csv: a row an example, its class, what was predicted, and the chance of each class."""
-    from alice3d.data.class_table import POINT
+    from alice3d.data.csv_rows import POINT
 
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

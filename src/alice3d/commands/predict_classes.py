@@ -74,7 +74,8 @@ def _points(path: Path, found: dict[str, Source]) -> dict[str, list[Row]]:
         UserError: the table is wrong, or a case of it is none of the scans.
     """
     from alice3d.config import nearest
-    from alice3d.data.class_table import POINT, read_class_table
+    from alice3d.data.class_table import read_class_table
+    from alice3d.data.csv_rows import POINT
 
     by_scan: dict[str, list[Row]] = {}
     for row in read_class_table(path, classes=False):
@@ -100,7 +101,8 @@ def _predict(
     """The table of scores, and how many rows it has."""
     import numpy as np
 
-    from alice3d.data.class_table import POINT, outside
+    from alice3d.data.class_table import outside
+    from alice3d.data.csv_rows import POINT
     from alice3d.data.prepared import prepare_array
     from alice3d.data.read import read_scan
     from alice3d.data.scan import ScanError

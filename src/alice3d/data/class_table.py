@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d import console
+from alice3d.data.csv_rows import POINT, point_of, read_rows, require
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
 from alice3d.geometry import Grid
-
-POINT = ("x_mm", "y_mm", "z_mm")
 
 
 @dataclass(frozen=True)
@@ -67,20 +63,10 @@ def read_class_table(path: str | Path, *, classes: bool = True) -> list[Row]:
         UserError: unreadable, a column missing, an empty cell, a number that is none or not finite, or a row twice.
     """
     path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            lines = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a readable CSV file ({getattr(error, 'strerror', None) or error})") from None
+    columns, lines = read_rows(path)
     pointed = any(name in columns for name in POINT)
     needed = ("case", *(("class",) if classes else ()), *(POINT if pointed else ()))
-    missing = [name for name in needed if name not in columns]
-    if missing:
-        found = ", ".join(columns)[:120] or "nothing"
-        raise UserError(f"{path}: no column {', '.join(missing)} (needed {', '.join(needed)}; found {found})")
+    require(path, columns, needed)
     rows: list[Row] = []
     seen: dict[tuple[str, tuple[float, float, float] | None], int] = {}
     for line, cells in lines:
@@ -88,7 +74,7 @@ def read_class_table(path: str | Path, *, classes: bool = True) -> list[Row]:
         case, name = ((cells.get(column) or "").strip() for column in ("case", "class"))
         if not case or (classes and not name):
             raise UserError(f"{where}: {'case and class' if classes else 'case'} must not be empty")
-        point = _point(cells, where) if pointed else None
+        point = point_of(cells, where) if pointed else None
         earlier = seen.setdefault((case, point), line)
         if earlier != line:
             what = "this point of case" if pointed else "case"
@@ -97,20 +83,6 @@ def read_class_table(path: str | Path, *, classes: bool = True) -> list[Row]:
     if not rows:
         raise UserError(f"{path}: holds no rows")
     return rows
-
-
-def _point(cells: Mapping[str, str | None], where: str) -> tuple[float, float, float]:
-    values = []
-    for name in POINT:
-        text = (cells.get(name) or "").strip()
-        try:
-            value = float(text)
-        except ValueError:
-            raise UserError(f"{where}: {name} is {text!r}, a number in mm is needed") from None
-        if not math.isfinite(value):
-            raise UserError(f"{where}: {name} is {text}, a finite number in mm is needed")
-        values.append(value)
-    return values[0], values[1], values[2]
 
 
 def outside(point_mm: tuple[float, float, float], grid: Grid) -> str | None:

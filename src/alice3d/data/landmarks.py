@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alice3d.data.csv_rows import POINT, point_of, read_rows, require
 from alice3d.errors import UserError
 
-COLUMNS = ("case", "structure", "x_mm", "y_mm", "z_mm")
+COLUMNS = ("case", "structure", *POINT)
 Points = NDArray[np.float64]
 FEW_OUTSIDE, MOST_OUTSIDE = 0.1, 0.5
 """Shares of the points outside the bodies above which another convention is looked for, and the file refused."""
@@ -48,23 +47,13 @@ def read_landmarks(path: str | Path, known: Collection[str]) -> Landmarks:
         UserError: unreadable, a column missing, a row that is not numbers or is given twice, or no known case.
     """
     path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            missing = [name for name in COLUMNS if name not in columns]
-            if missing:
-                found = ", ".join(columns)[:120] or "nothing"
-                raise UserError(f"{path}: no column {', '.join(missing)} (needed {', '.join(COLUMNS)}; found {found})")
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a readable CSV file ({getattr(error, 'strerror', None) or error})") from None
+    columns, rows = read_rows(path)
+    require(path, columns, COLUMNS)
     marks: dict[str, dict[str, NDArray[np.float64]]] = {}
     skipped: dict[str, None] = {}
     for line, row in rows:
         case, structure = (row["case"] or "").strip(), (row["structure"] or "").strip()
-        point = _point(row, f"{path}: line {line}")
+        point = np.array(point_of(row, f"{path}: line {line}"))
         if not case or not structure:
             raise UserError(f"{path}: line {line}: case and structure must not be empty")
         if case not in known:
@@ -77,20 +66,6 @@ def read_landmarks(path: str | Path, known: Collection[str]) -> Landmarks:
         what = f"its cases ({', '.join(list(skipped)[:3])}, ...)" if skipped else "it has no rows"
         raise UserError(f"{path}: no landmark of a case in the store; {what}; case ids are file names without ending")
     return Landmarks(marks, tuple(skipped))
-
-
-def _point(row: Mapping[str, str | None], where: str) -> NDArray[np.float64]:
-    values = []
-    for name in COLUMNS[2:]:
-        text = (row[name] or "").strip()
-        try:
-            value = float(text)
-        except ValueError:
-            raise UserError(f"{where}: {name} is {text!r}, a number in mm is needed") from None
-        if not math.isfinite(value):
-            raise UserError(f"{where}: {name} is {text}, a finite number in mm is needed")
-        values.append(value)
-    return np.array(values)
 
 
 def check_convention(path: str | Path, marks: Landmarks, inside: Callable[[str, Points], NDArray[np.bool_]]) -> None:

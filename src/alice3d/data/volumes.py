@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,14 @@ from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
 from alice3d.geometry import Grid, ras_grid, resample, smooth_for, spacing_of
+
+
+class Images(Protocol):
+    """Where voxels of a case are read from: a store, or a scan in memory."""
+
+    def image(self, id: str) -> Any:
+        """Of a case; anything that gives a box of voxels by slices."""
+        ...
 
 
 def _needed_box(case: Case, grid: Grid, margin: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -27,7 +35,7 @@ def _read(handle: Any, start: NDArray[Any], stop: NDArray[Any]) -> NDArray[Any]:
     return box
 
 
-def read_grid(store: Store, case: Case, grid: Grid, rule: IntensityRule) -> NDArray[np.float32]:
+def read_grid(store: Images, case: Case, grid: Grid, rule: IntensityRule) -> NDArray[np.float32]:
     """Channels of a case at the voxel centres of `grid`.
 
     Only the box that is needed is read. Where the grid is coarser than the store, the box is low-passed first; voxels

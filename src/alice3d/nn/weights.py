@@ -102,6 +102,19 @@ def read_card(weights: Path, kind: str) -> dict[str, Any]:
     return card
 
 
+def read_model_card(name_or_path: str | Path, task: str) -> tuple[Path, dict[str, Any]]:
+    """Weights and card of a model of a task, from a `finetune` folder or a file.
+
+    Raises:
+        UserError: missing, damaged, or a model of another task.
+    """
+    weights = find_weights(name_or_path, "model")
+    card = read_card(weights, "model")
+    if card.get("task") != task:
+        raise UserError(f"{weights.with_suffix('.json').name}: task is {card.get('task')!r}, expected {task!r}")
+    return weights, card
+
+
 def read_state(weights: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, on the CPU.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from alice3d.console import Progress
@@ -19,9 +19,9 @@ from alice3d.data.views import ViewSettings, change_intensity, random_matrix
 from alice3d.data.volumes import read_grid
 from alice3d.geometry import Grid, centred_grid
 from alice3d.nn.classhead import ClassificationNet
-from alice3d.nn.ema import target_of, update_ema
-from alice3d.tasks.settings import LinearSettings, TrunkSettings
-from alice3d.tasks.trunk import freeze_norms, frozen_steps, trunk_groups
+from alice3d.tasks.linear import minimise
+from alice3d.tasks.settings import LinearSettings
+from alice3d.tasks.trunk import TunedTask
 
 # Shape suffixes: n examples, d width, k classes, xyz voxels.
 
@@ -114,47 +114,14 @@ class ClassificationSamples:
         return change_intensity(image, how.strength, rng) if how.strength else image
 
 
-class ClassificationTask(nn.Module):
-    """A classifier that learns; follows the engine's `Method`, with the same trunk as `SegmentationTask`.
-
-    Args:
-        net: backbone and linear layer.
-        settings: how the trunk learns.
-        total_steps: of the run.
-        pretrained: whether the backbone holds something worth keeping.
-    """
-
-    def __init__(self, net: ClassificationNet, settings: TrunkSettings, *, total_steps: int, pretrained: bool) -> None:
-        super().__init__()
-        self.net = net
-        self.settings = settings
-        self.total_steps, self.pretrained = total_steps, pretrained
-        self.frozen_steps = frozen_steps(settings, total_steps) if pretrained else 0
-        if pretrained and settings.freeze_norms:
-            freeze_norms(net.backbone)
-        self.averaged = target_of(net) if settings.average else None
+class ClassificationTask(TunedTask[ClassificationNet]):
+    """A classifier that learns."""
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Cross-entropy of one batch of `ClassificationSamples`, and the share that is right."""
         scores_bk = self.net(batch["image"], freeze_backbone=step < self.frozen_steps).float()
         right = (scores_bk.argmax(dim=1) == batch["label"]).float().mean()
         return {"loss": F.cross_entropy(scores_bk, batch["label"]), "accuracy": right}
-
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The backbone at its share of the rate, layer by layer where asked; the head at the full rate."""
-        head = list(self.net.linear.parameters())
-        if not self.pretrained:
-            return [{"params": head}, {"params": list(self.net.backbone.parameters())}]
-        return [{"params": head}, *trunk_groups(self.net.backbone, self.settings, self.total_steps)]
-
-    def after_step(self, step: int) -> None:
-        """Move the averaged weights; the average starts quickly, so that the first steps do not linger."""
-        if self.averaged is not None:
-            update_ema(self.averaged, self.net, min(self.settings.average, (1 + step) / (10 + step)))
-
-    def trained(self) -> ClassificationNet:
-        """What is written: the averaged net, or the last one where nothing is averaged."""
-        return self.averaged if self.averaged is not None else self.net
 
 
 @torch.no_grad()
@@ -199,22 +166,11 @@ def solve_linear(
     share = torch.bincount(labels_n, minlength=classes).float().clamp(min=1)
     weight = torch.zeros(classes, x_nd.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
-    optimiser = torch.optim.LBFGS(
-        [weight, bias], max_iter=4 * settings.linear_iterations, history_size=10, line_search_fn="strong_wolfe"
-    )
 
     def loss_of() -> Tensor:
         loss = F.cross_entropy(x_nd @ weight.T + bias, labels_n, weight=1 / share)
         return loss + settings.ridge * weight.square().sum()
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = loss_of()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        value = float(loss_of())
+    value = minimise(loss_of, [weight, bias], 4 * settings.linear_iterations)
     folded = weight.detach() * scale
     return folded, bias.detach() - folded @ mean, value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.prepared import Prepared
-from alice3d.data.store import Case, Store
-from alice3d.data.volumes import read_grid
-from alice3d.errors import UserError
+from alice3d.data.store import Case
+from alice3d.data.volumes import Images, read_grid
 from alice3d.nn.classhead import ClassificationNet
-from alice3d.nn.weights import backbone_of, fill_module, find_weights, read_card, read_state
+from alice3d.nn.weights import backbone_of, fill_module, read_model_card, read_state
 from alice3d.tasks.classification import FieldOfView
 
 BATCH = 8
@@ -47,7 +46,7 @@ class Classifier:
 
     @torch.no_grad()
     def scores(
-        self, store: Store, case: Case, centres_mm: NDArray[Any], *, device: torch.device | str = "cpu"
+        self, store: Images, case: Case, centres_mm: NDArray[Any], *, device: torch.device | str = "cpu"
     ) -> NDArray[np.float64]:
         """Chances (n, k) of the classes, which sum to 1, at centres (n, 3) RAS mm of a stored case."""
         net = self.net.to(device)
@@ -80,11 +79,11 @@ class Classifier:
         )
         if centres_mm is None:
             centres_mm = np.mean(scan.body_box_mm, axis=0)[None]
-        return self.scores(cast(Store, _Held(scan.image)), case, centres_mm, device=device)
+        return self.scores(_Held(scan.image), case, centres_mm, device=device)
 
 
 class _Held:
-    """One scan in memory, where reading expects a store."""
+    """One scan in memory, read like a store's."""
 
     def __init__(self, image: NDArray[Any]) -> None:
         self.held = image
@@ -99,10 +98,7 @@ def load_classifier(path: str | Path) -> Classifier:
     Raises:
         UserError: missing, damaged, or a model of another task.
     """
-    weights = find_weights(path, "model")
-    card = read_card(weights, "model")
-    if card.get("task") != "classification":
-        raise UserError(f"{weights.with_suffix('.json').name}: task is {card.get('task')!r}, expected 'classification'")
+    weights, card = read_model_card(path, "classification")
     classes = tuple(str(name) for name in card["classes"])
     net = ClassificationNet(backbone_of(card), len(classes), card["pool"])
     fill_module(net, read_state(weights), weights.name)

@@ -218,13 +218,13 @@ def solve_linear(
             loss = loss + (1 - 2 * overlap / total.clamp(min=1)).mean()
         return loss
 
-    value = _minimise(lambda: loss_of(False), [weight, bias], settings.linear_iterations)
-    value = _minimise(lambda: loss_of(True), [weight, bias], settings.linear_iterations)
+    value = minimise(lambda: loss_of(False), [weight, bias], settings.linear_iterations)
+    value = minimise(lambda: loss_of(True), [weight, bias], settings.linear_iterations)
     folded = weight.detach() * scale
     return folded, bias.detach() - folded @ mean, value
 
 
-def _minimise(loss_of: Callable[[], Tensor], parameters: list[Tensor], iterations: int) -> float:
+def minimise(loss_of: Callable[[], Tensor], parameters: list[Tensor], iterations: int) -> float:
     """L-BFGS with a strong Wolfe line search; returns the loss reached."""
     optimiser = torch.optim.LBFGS(parameters, max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 import torch
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
 from alice3d.losses.segment import segmentation_loss
-from alice3d.nn.ema import target_of, update_ema
 from alice3d.nn.seghead import SegmentationNet
 from alice3d.tasks.crops import SegmentationSamples
 from alice3d.tasks.settings import SegmentationSettings
-from alice3d.tasks.trunk import freeze_norms, frozen_steps, trunk_groups
+from alice3d.tasks.trunk import TunedTask
 
 SINGLE_SHARE = 0.98
 """A structure counts as one piece where its largest piece holds this share of its voxels in every training case."""
@@ -98,30 +96,10 @@ def start_from_frequencies(net: SegmentationNet, samples: SegmentationSamples, c
     bias.copy_((share / share[0]).log())
 
 
-class SegmentationTask(nn.Module):
-    """A segmenter that learns; follows the engine's `Method`.
+class SegmentationTask(TunedTask[SegmentationNet]):
+    """A segmenter that learns."""
 
-    A pre-trained backbone stands still at first, while the new head learns what to ask of it, and then moves at a
-    share of the head's rate: what it knows is kept.
-
-    Args:
-        net: backbone and decoder.
-        settings: rates and weights.
-        total_steps: of the run.
-        pretrained: whether the backbone holds something worth keeping.
-    """
-
-    def __init__(
-        self, net: SegmentationNet, settings: SegmentationSettings, *, total_steps: int, pretrained: bool
-    ) -> None:
-        super().__init__()
-        self.net = net
-        self.settings = settings
-        self.total_steps, self.pretrained = total_steps, pretrained
-        self.frozen_steps = frozen_steps(settings, total_steps) if pretrained else 0
-        if pretrained and settings.freeze_norms:
-            freeze_norms(net.backbone)
-        self.averaged = target_of(net) if settings.average else None
+    settings: SegmentationSettings
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Dice and cross-entropy of one batch of `tasks.crops` samples."""
@@ -129,20 +107,3 @@ class SegmentationTask(nn.Module):
         return segmentation_loss(
             logits_bkxyz, batch["labels"], batch["contoured"], structure_weight=self.settings.structure_weight
         )
-
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The backbone at its share of the rate, layer by layer where asked; the head at the full rate."""
-        own = {id(p) for p in self.net.backbone.parameters()}
-        head = [p for p in self.net.parameters() if id(p) not in own]
-        if not self.pretrained:
-            return [{"params": head}, {"params": list(self.net.backbone.parameters()), "lr_scale": 1.0}]
-        return [{"params": head}, *trunk_groups(self.net.backbone, self.settings, self.total_steps)]
-
-    def after_step(self, step: int) -> None:
-        """Move the averaged weights; the average starts quickly, so that the first steps do not linger."""
-        if self.averaged is not None:
-            update_ema(self.averaged, self.net, min(self.settings.average, (1 + step) / (10 + step)))
-
-    def trained(self) -> SegmentationNet:
-        """What is written: the averaged net, or the last one where nothing is averaged."""
-        return self.averaged if self.averaged is not None else self.net

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from alice3d.nn.base import Backbone
+from alice3d.nn.ema import target_of, update_ema
 from alice3d.nn.layers import ChannelNorm
 from alice3d.tasks.settings import TrunkSettings
 
@@ -68,3 +69,61 @@ def trunk_groups(backbone: Backbone, settings: TrunkSettings, total_steps: int) 
         scale = settings.backbone_rate * settings.layer_decay ** (deepest - level)
         groups.append({"params": params, "lr_scale": scale, **shared})
     return [group for group in groups if group["params"]]
+
+
+N = TypeVar("N", bound=nn.Module)
+
+
+class TunedTask(nn.Module, Generic[N]):
+    """A head that learns on a trunk; follows the engine's `Method` but for `forward`, which says what is learnt.
+
+    A pre-trained trunk stands still at first, while the new head learns what to ask of it, and then moves at a share of
+    the head's rate: what it knows is kept.
+
+    Args:
+        net: trunk, as `net.backbone`, and head.
+        settings: how the trunk learns, and the average of the weights.
+        total_steps: of the run.
+        pretrained: whether the trunk holds something worth keeping.
+    """
+
+    net: N
+
+    def __init__(self, net: N, settings: TrunkSettings, *, total_steps: int, pretrained: bool) -> None:
+        super().__init__()
+        self.net = net
+        self.settings = settings
+        self.total_steps, self.pretrained = total_steps, pretrained
+        self.frozen_steps = frozen_steps(settings, total_steps) if pretrained else 0
+        if pretrained and settings.freeze_norms:
+            freeze_norms(self.backbone)
+        self.averaged = target_of(net) if settings.average else None
+
+    @property
+    def backbone(self) -> Backbone:
+        """The trunk."""
+        found = self.net.backbone
+        assert isinstance(found, Backbone)
+        return found
+
+    def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """The key `loss` is minimised."""
+        raise NotImplementedError
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The trunk at its share of the rate, layer by layer where asked; the head at the full rate."""
+        trunk = list(self.backbone.parameters())
+        own = {id(p) for p in trunk}
+        head = [p for p in self.net.parameters() if id(p) not in own]
+        if not self.pretrained:
+            return [{"params": head}, {"params": trunk}]
+        return [{"params": head}, *trunk_groups(self.backbone, self.settings, self.total_steps)]
+
+    def after_step(self, step: int) -> None:
+        """Move the averaged weights; the average starts quickly, so that the first steps do not linger."""
+        if self.averaged is not None:
+            update_ema(self.averaged, self.net, min(self.settings.average, (1 + step) / (10 + step)))
+
+    def trained(self) -> N:
+        """What is written: the averaged net, or the last one where nothing is averaged."""
+        return self.averaged if self.averaged is not None else self.net
