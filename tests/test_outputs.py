@@ -56,6 +56,20 @@ def test_overwriting_clears_the_earlier_run(tmp_path: Path) -> None:
     assert outputs.check(tmp_path, "encoder", {"steps": 3}, overwrite=False) == "started"
 
 
+def test_what_a_killed_call_was_writing_is_nothing_and_goes_away(tmp_path: Path) -> None:
+    left = tmp_path / f"{outputs.UNFINISHED}abc.json"
+    left.write_text("{")
+    assert outputs.check(tmp_path, "encoder", SETTINGS, overwrite=False) == "new"
+    outputs.begin(tmp_path, "encoder", SETTINGS, state="new")
+    (tmp_path / "checkpoints").mkdir()
+    deeper = tmp_path / "checkpoints" / f"{outputs.UNFINISHED}abc.pt"
+    deeper.write_text("")
+    outputs.begin(tmp_path, "encoder", SETTINGS, state="started")
+    assert not left.exists()
+    assert not deeper.exists()
+    assert outputs.check(tmp_path, "encoder", SETTINGS, overwrite=False) == "started"
+
+
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     file = tmp_path / "run"
     file.write_text("x")

@@ -75,7 +75,7 @@ def check(out: Path, kind: str, settings: dict[str, Any], *, overwrite: bool) ->
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; an output folder is needed")
-    if overwrite or not out.exists() or not any(out.iterdir()):
+    if overwrite or not out.exists() or all(path.name.startswith(UNFINISHED) for path in out.iterdir()):
         return "new"
     marker = read_marker(out)
     if marker is None:
@@ -107,7 +107,8 @@ def _short(value: Any) -> str:
 
 
 def begin(out: Path, kind: str, settings: dict[str, Any], *, state: State, overwrite: bool = False) -> None:
-    """Claim the folder, once the inputs are known to be good; clears what an overwritten earlier run left.
+    """Claim the folder, once the inputs are known to be good; clears what an overwritten earlier run left, and files
+    that a killed one was writing.
 
     Files that no command of ours made are never removed.
 
@@ -118,6 +119,8 @@ def begin(out: Path, kind: str, settings: dict[str, Any], *, state: State, overw
         if state == "new" and overwrite and read_marker(out) is not None:
             shutil.rmtree(out)
         out.mkdir(parents=True, exist_ok=True)
+        for left in out.rglob(f"{UNFINISHED}*"):
+            left.unlink(missing_ok=True)
         if state == "new":
             _write(out, kind, settings, "started", None)
     except OSError as error:

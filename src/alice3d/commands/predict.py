@@ -139,10 +139,7 @@ def _predict(
     from alice3d.data.read import read_scan
     from alice3d.data.scan import ScanError
     from alice3d.geometry import Grid
-    from alice3d.outputs import UNFINISHED
 
-    for leftover in out.rglob(f"{UNFINISHED}*"):
-        leftover.unlink(missing_ok=True)
     written = []
     with console.progress("Predicting", len(wanted)) as bar:
         for name, source in wanted.items():

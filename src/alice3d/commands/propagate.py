@@ -167,11 +167,8 @@ def _carry(config: PropagateConfig, matcher: Matcher, rows: ScanRows, atlases: l
     """Label the scans that are missing; one that cannot be gets a reason."""
     from alice3d.matching.labelling import Labelling
     from alice3d.matching.scan_jobs import OpenMatcher, over_scans
-    from alice3d.outputs import UNFINISHED
 
     rows.tidy()
-    for leftover in config.out.glob(f"{UNFINISHED}*"):
-        leftover.unlink(missing_ok=True)
     work = Labelling(rows.scans, atlases, config.vote, config.out)
     opened = OpenMatcher(config.matcher, matcher.mode, device, config.threads or 1)
     with console.progress("Labelling", len(rows.scans.ids), len(rows.rows)) as bar:

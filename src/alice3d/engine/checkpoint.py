@@ -11,7 +11,7 @@ import torch
 
 from alice3d import console
 from alice3d.errors import WorkFailed
-from alice3d.outputs import UNFINISHED, replacing
+from alice3d.outputs import replacing
 
 KEPT = 2
 """Newest checkpoints that stay; the one before the last is the way out should a disk damage the last."""
@@ -48,8 +48,6 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     """The newest readable checkpoint, or None; a damaged one is named and passed over. Nothing is unpickled."""
-    for leftover in folder.glob(f"{UNFINISHED}*"):
-        leftover.unlink(missing_ok=True)
     for path in reversed(checkpoints(folder)):
         try:
             content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
