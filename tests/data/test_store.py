@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from alice3d.data.index import COLUMNS, INDEX, appending, clean, read_index, read_rows
 from alice3d.data.intensity import IntensityRule
-from alice3d.data.store import Case, Store, StoreSpec, voxels_checksum, write_spec
+from alice3d.data.store import Case, Store, StoreSpec, open_array, voxels_checksum, write_spec
 from alice3d.data.store_writing import MANIFEST, fold, locked, verify, write_array
 from alice3d.errors import UserError, WorkFailed
 from alice3d.geometry import Grid, diagonal_affine
@@ -73,6 +74,15 @@ def test_what_was_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
     assert store.label_names == {1: "liver", 3: "label_3"}
     assert [case.id for case in store.cases("train")] == ["a"]
     assert store.splits == ["train"]
+
+
+def test_large_arrays_are_packed_harder_and_read_back_to_the_bit(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 900, (144, 128, 128))
+    volume = ndimage.gaussian_filter(noise, 1.5).astype(np.int16)
+    for name, array in (("large", volume), ("half", volume[:72])):
+        write_array(tmp_path / f"{name}.b2nd", array, np.eye(4))
+        assert np.array_equal(open_array(tmp_path / f"{name}.b2nd")[:, :, :], array)
+    assert (tmp_path / "large.b2nd").stat().st_size < 1.95 * (tmp_path / "half.b2nd").stat().st_size
 
 
 def test_missing_things_are_named(tmp_path: Path) -> None:
