@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from alice3d.nn.base import Backbone
@@ -105,10 +105,6 @@ class TunedTask(nn.Module, Generic[N]):
         found = self.net.backbone
         assert isinstance(found, Backbone)
         return found
-
-    def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """The key `loss` is minimised."""
-        raise NotImplementedError
 
     def param_groups(self) -> list[dict[str, Any]]:
         """The trunk at its share of the rate, layer by layer where asked; the head at the full rate."""
