@@ -43,7 +43,7 @@ LARGE = 4 * 2**20
 def level_for(size: int) -> int:
     """zstd level for an array of so many bytes: a large one is written once and read a thousand times.
 
-    Level 5 makes large CT volumes a twelfth smaller than level 1, is read as fast and written at a sixth of the speed
+    Level 5 makes large CT volumes a twelfth smaller than level 1, is read as fast and written more slowly
     (benchmarks/results/store); small arrays take longer to open and to force to disk than to read.
     """
     return 5 if size >= LARGE else 1
