@@ -27,6 +27,7 @@ def test_the_second_round_learns_from_the_pairs_of_the_first(tiny_store: Path, t
     assert last["init"] is not None
     assert last["pairs"] is not None
     load_matcher(tmp_path / "m")
+    assert all("coarse" in (tmp_path / f"m/round-{number}/curves.html").read_text() for number in (1, 2))
     assert run(config(tiny_store, tmp_path / "m")) == result  # done, and not trained again
     with pytest.raises(UserError, match="rounds 2, this call has 3"):
         run(config(tiny_store, tmp_path / "m", rounds=3))

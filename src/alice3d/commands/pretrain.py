@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -53,10 +52,9 @@ class PretrainConfig(SelfSupervisedSettings):
 
 def run(config: PretrainConfig) -> dict[str, Any]:
     """Train, then write encoder.safetensors and its card."""
-    from alice3d.engine import parallel
     from alice3d.engine.selfsupervised import prepare_training, train
     from alice3d.nn.weights import save_weights
-    from alice3d.report.run_page import write_run_page
+    from alice3d.report.run_page import drawn_at_the_end
 
     partner = config.partner
     if partner == "auto":
@@ -75,12 +73,8 @@ def run(config: PretrainConfig) -> dict[str, Any]:
         console.say(f"{config.out}: already done")
         return outputs.earlier_result(config.out)
     probe = build_probe(config, job) if config.probe_every else None
-    try:
+    with drawn_at_the_end(config.out):
         result, card = train(job, state, probe=probe, probe_every=config.probe_every)
-    finally:  # a run that stops early is the one whose curves are looked at
-        with contextlib.suppress(OSError):  # a full disk has been told of already
-            if parallel.is_chief():
-                write_run_page(config.out)
     save_weights(config.out, "encoder", job.method.encoder().state_dict(), card)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
     outputs.finish(config.out, done)

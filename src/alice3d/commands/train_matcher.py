@@ -42,6 +42,7 @@ def run(config: TrainMatcherConfig) -> dict[str, Any]:
     from alice3d.engine.selfsupervised import prepare_training, train
     from alice3d.methods.sam import SAM
     from alice3d.nn.weights import save_weights
+    from alice3d.report.run_page import drawn_at_the_end
 
     partner: Literal["matched", "same"] = "matched" if config.pairs is not None else "same"
     job = prepare_training(config, "sam", config.options, partner=partner, hidden_share=0.0, block=1)
@@ -49,7 +50,8 @@ def run(config: TrainMatcherConfig) -> dict[str, Any]:
     if state == "done":
         console.say(f"{config.out}: already done")
         return outputs.earlier_result(config.out)
-    result, card = train(job, state)
+    with drawn_at_the_end(config.out):
+        result, card = train(job, state)
     method = job.method
     assert isinstance(method, SAM)
     card["matching"] = {
@@ -66,7 +68,10 @@ def run(config: TrainMatcherConfig) -> dict[str, Any]:
     save_weights(config.out, "matcher", method.averaged.state_dict(), card)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
     outputs.finish(config.out, done)
-    console.say(f"Matcher written to {config.out}. Next: alice pair {config.store} {config.out} PAIRS")
+    console.say(
+        f"Matcher written to {config.out}, its curves to curves.html. "
+        f"Next: alice pair {config.store} {config.out} PAIRS"
+    )
     return done
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from alice3d.engine import parallel
 from alice3d.engine.collapse import MIN_DEVIATION, MIN_INFORMATION, MIN_RANK
 from alice3d.engine.log import read_log, speed
 from alice3d.outputs import write_text
@@ -28,6 +31,17 @@ MEANINGS: dict[str, str] = {
     "probe_landmark_mm": "mean distance from landmarks found by the frozen features to the true ones",
 }
 """Key of the log to how to read it."""
+
+
+@contextlib.contextmanager
+def drawn_at_the_end(out: Path) -> Iterator[None]:
+    """Write the page when training ends, however it ends: those of a run that stops early are looked at first."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # a full disk has been told of already
+            if parallel.is_chief():
+                write_run_page(out)
 
 
 def write_run_page(out: Path) -> Path | None:
