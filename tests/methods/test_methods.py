@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from alice3d.errors import UserError
+from alice3d.losses.contrast import crop_contrast
 from alice3d.losses.distill import distillation_loss, sinkhorn, standardise
 from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.methods.alice import Alice, AliceConfig
@@ -133,6 +134,50 @@ def test_hidden_voxels_do_not_reach_the_online_branch() -> None:
         with torch.no_grad():
             before, after = method.forward(batch, 0), method.forward(changed, 0)
         torch.testing.assert_close(before["loss"], after["loss"])
+
+
+def test_dense_features_from_the_decoder() -> None:
+    """The dense contrast of the masked view written out; all of it learns, and no hidden voxel is seen."""
+    method, batch = alice("vit", dense_from="decoder"), batch_of()
+    out = method.forward(batch, 0)
+    assert method.dense is not None
+    assert method.dense_lift is not None
+    assert method.target_dense is not None
+    online, target = {}, {}
+    for name in "qk":
+        visible = batch[f"visible_{name}"]
+        cls, tokens = method.backbone.tokens(batch[name], visible)
+        features, _ = method.decoder(cls, tokens, visible, (2, 2, 2))
+        rows = method.dense_lift(features)
+        for row in range(len(rows)):
+            for seen, place in enumerate(visible[row].nonzero()[:, 0]):
+                rows[row, place] = rows[row, place] + tokens[row, seen]
+        online[name] = method.dense([rows.transpose(1, 2).reshape(2, 24, 2, 2, 2)])
+        target[name] = method.target_dense(method.target_backbone.pyramid(batch[f"{name}_target"]))
+    config = method.config
+    sides = [
+        crop_contrast(
+            online[query],
+            target[key],
+            batch,
+            query=query,
+            key=key,
+            temperature=config.dense_temperature,
+            ignore_mm=config.ignore_mm,
+        )
+        for query, key in ("qk", "kq")
+    ]
+    torch.testing.assert_close(out["dense"], torch.stack(sides).mean().detach(), rtol=1e-4, atol=1e-5)
+    out["loss"].backward()
+    silent = {key for key, p in method.named_parameters() if p.requires_grad and p.grad is None}
+    assert not {key for key in silent if "original0" not in key}
+    hidden = ~batch["visible_q"].view(2, 1, 2, 2, 2)
+    for axis in (2, 3, 4):
+        hidden = hidden.repeat_interleave(PATCH, axis)
+    changed = method.forward({**batch, "q": batch["q"].masked_fill(hidden, 7.0)}, 0)
+    torch.testing.assert_close(changed["loss"], out["loss"])
+    with pytest.raises(ValueError, match="for a ViT"):
+        alice("resunet", dense_from="decoder")
 
 
 def test_target_follows_along_the_momentum() -> None:

@@ -19,7 +19,7 @@ from alice3d.nn.base import Backbone
 from alice3d.nn.casa import CASA
 from alice3d.nn.decoder import TokenDecoder
 from alice3d.nn.ema import cosine_momentum, target_of, update_ema
-from alice3d.nn.fpn3d import dense_head
+from alice3d.nn.fpn3d import dense_head, has_pyramid
 from alice3d.nn.heads import PrototypeHead
 from alice3d.nn.layers import take_visible
 
@@ -60,6 +60,11 @@ class Alice(PretrainMethod):
         self.patch_predictor = _predictor(width, config.hidden) if config.predictor else nn.Identity()
         self.class_predictor = _predictor(width, config.hidden) if config.predictor else nn.Identity()
         self.dense = dense_head(backbone) if config.dense_weight else None
+        self.dense_lift = None
+        if self.dense is not None and config.dense_from == "decoder":
+            if has_pyramid(backbone):
+                raise ValueError("options.dense_from: decoder is for a ViT; this backbone has finer maps to read")
+            self.dense_lift = nn.Linear(config.decoder_width, width)
         self.target_dense = target_of(self.dense) if self.dense is not None else None
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -111,7 +116,8 @@ class Alice(PretrainMethod):
             parts["koleo"] = (koleo(online_class[: len(masked) // 2]) + koleo(online_class[len(masked) // 2 :])) / 2
             weights["koleo"] = config.koleo_weight
         if self.dense is not None:
-            parts["dense"] = self._dense_contrast(batch, target_pyramid)
+            lifted = self._lifted(decoded, online_patches, visible, grid)
+            parts["dense"] = self._dense_contrast(batch, lifted, target_pyramid)
             weights["dense"] = config.dense_weight
         loss = torch.stack([weights[name] * part for name, part in parts.items() if weights[name]]).sum()
         return {
@@ -166,15 +172,29 @@ class Alice(PretrainMethod):
             return (*self.target_backbone.tokens(whole), [])
         return self.target_backbone.whole(whole)
 
-    def _dense_contrast(self, batch: dict[str, Tensor], target_pyramid: list[Tensor]) -> Tensor:
+    def _lifted(
+        self, decoded: Tensor, patches: Tensor, visible: Tensor, grid: tuple[int, int, int]
+    ) -> list[Tensor] | None:
+        """A map of tokens from the masked view: H_u at all places, and V_u itself where the encoder saw the patch."""
+        if self.dense_lift is None:
+            return None
+        lifted: Tensor = self.dense_lift(decoded)
+        seen = torch.zeros_like(lifted)
+        seen[visible] = patches.flatten(0, 1).to(seen.dtype)
+        return [(lifted + seen).transpose(1, 2).reshape(len(lifted), -1, *grid)]
+
+    def _dense_contrast(
+        self, batch: dict[str, Tensor], lifted: list[Tensor] | None, target_pyramid: list[Tensor]
+    ) -> Tensor:
         """Past the paper: points of Q against their places in K, other places of K as negatives; and back.
 
-        Online features of the whole view against target features of the partner.
+        Online features of the whole view, or of the masked one, against target features of the partner.
         """
         assert self.dense is not None
         assert self.target_dense is not None
         b = len(batch["q"])
-        online = self.dense(self.backbone.pyramid(torch.cat([batch["q"], batch["k"]])))
+        maps = lifted if lifted is not None else self.backbone.pyramid(torch.cat([batch["q"], batch["k"]]))
+        online = self.dense(maps)
         with torch.no_grad():
             target = self.target_dense(target_pyramid)
         losses = [
