@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from calling import call, result
 
 import alice3d
 from alice3d.commands import compare_cells
+from alice3d.data.leakage import described
 from alice3d.data.pairs import PairRows, write_part, write_table
 from alice3d.data.store import Store
 from alice3d.nn.weights import read_state
@@ -157,6 +159,16 @@ def test_the_ablation_recipe_runs_at_tiny_size(capsys, tiny_store, tiny_scans, t
         ({"methods": ["alice"], "labels": [9]}, "9 labelled cases are asked for"),
         ({"methods": ["alice"], "reference": "mae"}, "no arm 'mae'"),
         ({"methods": ["alice"], "linear": {"views": 3}}, "linear: no setting 'views'"),
+        ({"methods": ["scratch"], "split": "train"}, "also what heads learn from (2 labels of 'train', seed 0"),
+        ({"methods": ["scratch"], "split": "train", "measures": ["finetune"]}, "also what heads learn from"),
+        ({"methods": ["alice"], "split": "tets"}, "--split: the store has no split 'tets'"),
+        ({"methods": ["alice"], "train_split": "trian"}, "--train-split: the store has no split 'trian'"),
+        ({"methods": ["alice"], "split": "pretrain"}, "--split: no case of split 'pretrain' has labels"),
+        ({"arms": {"a": {}, "theirs": {"encoder": "/nope"}}}, "arm theirs: "),
+        ({"methods": ["alice"], "labels": [0]}, "labels.0: Input should be greater than or equal to 1"),
+        ({"methods": ["scratch"], "seeds": [-1]}, "seeds.0: Input should be greater than or equal to 0"),
+        ({"methods": ["alice"], "finetune": {"stepz": 2}}, "finetune: no setting 'stepz'"),
+        ({"methods": ["alice"], "finetune": {"labels": 2}}, "finetune: labels follows from the comparison"),
     ],
 )
 def test_refusals_are_one_line_and_leave_nothing(capsys, tiny_store, tmp_path, changed, said):
@@ -165,6 +177,35 @@ def test_refusals_are_one_line_and_leave_nothing(capsys, tiny_store, tmp_path, c
     assert said in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_what_saw_the_scans_of_a_split_for_testing_is_refused_before_anything_is_trained(
+    capsys, tiny_store, tiny_matcher, tmp_path
+):
+    store, knowing = tmp_path / "store", tmp_path / "knowing"
+    shutil.copytree(tiny_store, store)
+    index = store / "index.csv"
+    index.write_text(index.read_text().replace(",test,", ",heldout,"))
+    shutil.copytree(tiny_matcher, knowing)
+    card = json.loads((knowing / "matcher.json").read_text())
+    card["cases"] = described(Store.open(store).cases("heldout"))
+    (knowing / "matcher.json").write_text(json.dumps(card))
+    words = ("compare", store, tmp_path / "out", "--config")
+    for changed in (
+        {"arms": {"alice": {}, "theirs": {"encoder": str(knowing)}}},
+        {"arms": {"start": {"method": "init"}}, "init": str(knowing)},
+        {"arms": {"alice": {}}, "init": str(knowing)},
+        {"arms": {"alice": {"split": "heldout"}}},
+    ):
+        code, _, err = call(capsys, *words, recipe(tmp_path, split="heldout", **changed))
+        assert code == 2, changed
+        assert "2 scans of the heldout split (arm" in err
+        assert "--allow-seen" in err
+        assert not (tmp_path / "out").exists()
+    config = recipe(tmp_path, split="heldout", arms={"theirs": {"encoder": str(knowing)}}, measures=["knn", "finetune"])
+    code, _, err = call(capsys, *words, config, "--allow-seen", "--threads", "1")
+    assert code == 0, err
+    assert "warning: 2 scans of the heldout split (arm theirs) were seen" in err
 
 
 def test_other_data_needs_another_folder_and_another_arm_does_not(capsys, tiny_store, tmp_path):

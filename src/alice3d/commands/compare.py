@@ -24,7 +24,7 @@ class CompareConfig(OutputConfig, ComputeConfig):
     positional: ClassVar[tuple[str, ...]] = ("store", "out")
     uncounted: ClassVar[frozenset[str]] = frozenset(
         {"store", "pairs", "landmarks", "init", "arms", "methods", "labels", "seeds", "measures", "finetune_arms"}
-        | {"reference", "finetune"}
+        | {"reference", "finetune", "allow_seen"}
     )
     store: Path
     """Store with labelled cases, made by `alice prepare --labels`."""
@@ -34,9 +34,9 @@ class CompareConfig(OutputConfig, ComputeConfig):
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """In a YAML: name of an arm to its `method` or `recipe` or `encoder` (one that exists), and any setting of
     `alice pretrain` in which it differs from the others."""
-    labels: list[int] = Field(default_factory=lambda: [5])
+    labels: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [5])
     """Numbers of labelled cases, comma separated; each seed draws others."""
-    seeds: list[int] = Field(default_factory=lambda: [0, 1, 2])
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0, 1, 2])
     """Seeds, comma separated: of first weights, crops and the draw of the labelled cases, the same for every arm."""
     measures: list[str] = Field(default_factory=lambda: ["linear"])
     """What is measured, comma separated: linear, knn, landmark (seconds each), finetune (minutes)."""
@@ -62,11 +62,14 @@ class CompareConfig(OutputConfig, ComputeConfig):
     """Nearest neighbours that vote, for the measure knn."""
     reference: str = ""
     """Arm that the others are tested against; left out, the first."""
+    allow_seen: bool = False
+    """Score cases that an encoder saw in pre-training, although they lie in a split for testing."""
 
 
 def run(config: CompareConfig) -> dict[str, Any]:
     """Run every cell that is not there yet, cheap measures first; then table, tests and plot."""
     from alice3d.commands.compare_cells import Cells
+    from alice3d.commands.compare_check import check
 
     arms = _arms(config)
     cells = Cells(config, arms)
@@ -77,7 +80,7 @@ def run(config: CompareConfig) -> dict[str, Any]:
     if state == "done" and outputs.earlier_result(config.out).get("asked") == asked:
         console.say(f"{config.out}: already done")
         return outputs.earlier_result(config.out)
-    cells.check()
+    check(cells)
     outputs.begin(config.out, "comparison", settings, state=state, overwrite=config.overwrite)
     quick = [name for name in config.measures if name != "finetune"]
     units: list[Unit] = []

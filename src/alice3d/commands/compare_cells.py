@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from alice3d.evaluation.comparison import Unit
     from alice3d.evaluation.probe import Probed
 
+FINETUNE_FIXED = ("store", "out", "encoder", "labels", "seed", "split", "device", "threads", "overwrite") + (
+    ("task", "classes", "backbone", "backbone_options", "windows")
+)
+"""Settings of `alice finetune` that the comparison gives: it fine-tunes segmenters."""
+
 
 class Cells:
     """Trains, probes and fine-tunes what is not there yet.
@@ -53,37 +58,25 @@ class Cells:
         init = sha256_of(read_card_of(self.config.init)[0]) if self.config.init is not None else None
         return {"store": self.store.checksum, "pairs": pairs, "init": init}
 
-    def check(self) -> None:
-        """Refuse before the first cell what would stop a later one."""
-        from alice3d.engine.selfsupervised import prepare_training
+    def labelled(self, field: str) -> list[Case]:
+        """Labelled cases of the split that the setting `split` or `train_split` names.
 
-        if "landmark" in self.config.measures:
-            if self.config.landmarks is None:
-                raise UserError("--measures: landmark needs --landmarks CSV")
-            assert self.landmarks is not None
-        LinearSettings.checked(self.config.linear, "linear")
-        for labels in self.config.labels:
-            self.drawn(labels, 0)
-        if "finetune" in self.config.measures:
-            self._finetune_config(self.config.out / "model", None, self.config.labels[0], 0)
-        for arm in self.arms.values():
-            if arm.pretrain is not None:
-                trained = self._pretrain_config(arm, 0)
-                prepare_training(
-                    trained,
-                    trained.method,
-                    trained.options,
-                    partner=_partner(trained),
-                    hidden_share=trained.hidden_share,
-                    block=trained.mask_block,
-                    regions=trained.mask_regions,
-                )
+        Raises:
+            UserError: no such split, or no labels in it.
+        """
+        from alice3d.tasks.segmentation import labelled_cases
+
+        try:
+            return labelled_cases(self.store, getattr(self.config, field))
+        except UserError as error:
+            text = str(error).removeprefix("split: ")
+            raise UserError(f"--{field.replace('_', '-')}: {text}") from None
 
     def drawn(self, labels: int, seed: int) -> list[Case]:
         """The labelled cases of a seed, as `alice finetune` draws them."""
-        from alice3d.tasks.segmentation import draw_cases, labelled_cases
+        from alice3d.tasks.segmentation import draw_cases
 
-        return draw_cases(labelled_cases(self.store, self.config.train_split), labels, seed)
+        return draw_cases(self.labelled("train_split"), labels, seed)
 
     @cached_property
     def landmarks(self) -> Landmarks | None:
@@ -102,12 +95,13 @@ class Cells:
         """The arm's encoder; trained now if need be, and then without its checkpoints. None: random weights."""
         if arm.pretrain is None:
             return arm.encoder
-        made = self._pretrain_config(arm, seed)
+        made = self.pretrain_config(arm, seed)
         run_pretrain(made)
         shutil.rmtree(made.out / "checkpoints", ignore_errors=True)
         return str(made.out)
 
-    def _pretrain_config(self, arm: Arm, seed: int) -> PretrainConfig:
+    def pretrain_config(self, arm: Arm, seed: int) -> PretrainConfig:
+        """Settings of one cell's pre-training."""
         assert arm.pretrain is not None
         config = self.config
         given: dict[str, Any] = {"store": config.store}
@@ -157,11 +151,9 @@ class Cells:
         return {**shared, **({"linear": config.linear} if name == "linear" else {"neighbours": config.neighbours})}
 
     def _measure(self, encoder: str | None, seed: int, labels: int, measures: list[str]) -> Probed:
-        from alice3d.data.leakage import guard
         from alice3d.engine.device import resolve_device
         from alice3d.evaluation.probe import probe_encoder
         from alice3d.evaluation.reading import read_encoder, untrained_encoder
-        from alice3d.tasks.segmentation import labelled_cases
 
         config = self.config
         device = resolve_device(config.device, config.threads)
@@ -169,8 +161,7 @@ class Cells:
             name, options, windows, crop = self._architecture()
             backbone, reading = untrained_encoder(self.store, name, options, windows, crop, device, seed)
         else:
-            backbone, reading, card = read_encoder(encoder, device)
-            guard(card, self.store.cases(config.split), what=f"{config.split} split", strict=config.split == "test")
+            backbone, reading, _ = read_encoder(encoder, device)
         labelled = [name for name in measures if name != "landmark"]
         marked = [case for case in self.store.cases(config.split) if "landmark" in measures]
         return probe_encoder(
@@ -178,7 +169,7 @@ class Cells:
             reading,
             self.store,
             train=self.drawn(labels, seed) if labelled else [],
-            cases=labelled_cases(self.store, config.split) if labelled else [],
+            cases=self.labelled("split") if labelled else [],
             marked=marked,
             landmarks=self.landmarks,
             measures=measures,
@@ -214,7 +205,12 @@ class Cells:
             scored = made.out / f"evaluation-{config.split}"
             run_evaluate(
                 EvaluateConfig(
-                    model=made.out, store=config.store, split=config.split, device=config.device, threads=config.threads
+                    model=made.out,
+                    store=config.store,
+                    split=config.split,
+                    allow_seen=config.allow_seen,
+                    device=config.device,
+                    threads=config.threads,
                 )
             )
             dice: dict[str, list[float]] = {}
@@ -222,6 +218,13 @@ class Cells:
                 dice.setdefault(row["case"], []).append(float(row["dice"]))
             units += [Unit(arm.name, labels, seed, "dice", case, "", sum(of) / len(of)) for case, of in dice.items()]
         return units
+
+    def check_finetune(self) -> None:
+        """Refuse settings of fine-tuning that are wrong, or that the comparison gives."""
+        for key in FINETUNE_FIXED:
+            if key in self.config.finetune:
+                raise UserError(f"finetune: {key} follows from the comparison and its arms; leave it out")
+        self._finetune_config(self.config.out / "model", None, self.config.labels[0], 0)
 
     def _finetune_config(self, out: Path, encoder: str | None, labels: int, seed: int) -> FinetuneConfig:
         config = self.config
@@ -233,7 +236,8 @@ class Cells:
         return FinetuneConfig.checked({**config.finetune, **given}, "finetune")
 
 
-def _partner(config: PretrainConfig) -> Any:
+def partner_of(config: PretrainConfig) -> Any:
+    """Where second crops come from, as `alice pretrain` resolves it."""
     if config.partner != "auto":
         return config.partner
     return "matched" if config.pairs is not None else "same"

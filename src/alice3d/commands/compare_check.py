@@ -1,0 +1,98 @@
+"""What is refused before a comparison claims its folder: all that would stop or flatter a later cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from alice3d.commands.compare_arms import Arm
+from alice3d.commands.compare_cells import Cells, partner_of
+from alice3d.commands.evaluate import NOT_FOR_TESTING
+from alice3d.errors import UserError
+from alice3d.tasks.settings import LinearSettings
+
+if TYPE_CHECKING:
+    from alice3d.data.store import Case
+
+LEARNING = ("linear", "knn", "finetune")
+"""Measures that learn from labelled cases."""
+
+
+def check(cells: Cells) -> None:
+    """Refuse before the first cell what would stop a later one.
+
+    Raises:
+        UserError: a split, a number of labels, landmarks, an encoder or a setting is wrong; heads would be scored on
+            what they learn from; an encoder has seen scans of a split for testing.
+    """
+    config = cells.config
+    LinearSettings.checked(config.linear, "linear")
+    cells.check_finetune()
+    if config.split not in cells.store.splits:
+        known = ", ".join(cells.store.splits) or "none"
+        raise UserError(f"--split: the store has no split {config.split!r}; it has {known}")
+    scored: list[Case] = []
+    if set(LEARNING) & set(config.measures):
+        scored = _scored(cells)
+    if "landmark" in config.measures:
+        scored = [*scored, *_marked(cells)]
+    judged = list({case.id: case for case in scored}.values())
+    for arm in cells.arms.values():
+        _check_arm(cells, arm, judged)
+
+
+def _scored(cells: Cells) -> list[Case]:
+    """The labelled cases that are scored: none of them may be drawn to learn from, with any seed."""
+    from alice3d.data.leakage import described, leaked
+
+    config = cells.config
+    scored = cells.labelled("split")
+    for labels in config.labels:
+        for seed in config.seeds:
+            both = leaked({"cases": described(cells.drawn(labels, seed))}, scored)
+            if both:
+                raise UserError(
+                    f"--split: {len(both)} of the {len(scored)} scored cases of {config.split!r} are also what heads "
+                    f"learn from ({labels} labels of {config.train_split!r}, seed {seed}: {both[0]}, ...); choose another"
+                )
+    return scored
+
+
+def _marked(cells: Cells) -> list[Case]:
+    """The cases whose landmarks are searched for."""
+    from alice3d.evaluation.matching import ordered_pairs
+
+    config = cells.config
+    if config.landmarks is None:
+        raise UserError("--measures: landmark needs --landmarks CSV")
+    assert cells.landmarks is not None
+    if not ordered_pairs(cells.landmarks):
+        raise UserError(f"{config.landmarks}: no two cases of split {config.split!r} share a structure")
+    return [case for case in cells.store.cases(config.split) if case.id in cells.landmarks.points_mm]
+
+
+def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
+    """Build what an arm trains, or read what it brings, and ask whether that has seen the scored cases."""
+    from alice3d.data.leakage import guard
+    from alice3d.engine.selfsupervised import prepare_training
+    from alice3d.nn.weights import load_encoder
+
+    config = cells.config
+    card: dict[str, Any] = {}
+    if arm.pretrain is not None:
+        trained = cells.pretrain_config(arm, 0)
+        card = prepare_training(
+            trained,
+            trained.method,
+            trained.options,
+            partner=partner_of(trained),
+            hidden_share=trained.hidden_share,
+            block=trained.mask_block,
+            regions=trained.mask_regions,
+        ).card
+    elif arm.encoder is not None:
+        try:
+            card = load_encoder(arm.encoder)[1]
+        except UserError as error:
+            raise UserError(f"arm {arm.name}: {error}") from None
+    strict = config.split not in NOT_FOR_TESTING
+    guard(card, judged, what=f"{config.split} split (arm {arm.name})", strict=strict, force=config.allow_seen)
