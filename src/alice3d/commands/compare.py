@@ -1,4 +1,4 @@
-"""Compare pre-trainings under equal conditions: same first weights, same crops, same steps, same probes and draws."""
+"""Compare pre-trainings under equal conditions: same probes, same draws, and what else is not alike is named."""
 
 from __future__ import annotations
 
@@ -70,6 +70,8 @@ def run(config: CompareConfig) -> dict[str, Any]:
     """Run every cell that is not there yet, cheap measures first; then table, tests and plot."""
     from alice3d.commands.compare_cells import Cells
     from alice3d.commands.compare_check import check
+    from alice3d.commands.compare_conditions import described, differences
+    from alice3d.commands.compare_finetune import finetuned
 
     arms = _arms(config)
     cells = Cells(config, arms)
@@ -82,6 +84,11 @@ def run(config: CompareConfig) -> dict[str, Any]:
         return outputs.earlier_result(config.out)
     check(cells)
     outputs.begin(config.out, "comparison", settings, state=state, overwrite=config.overwrite)
+    differing = differences(cells.conditions, reference)
+    if differing:
+        said = (f"{name} ({', '.join(key for key, *_ in its)})" for name, its in differing.items())
+        console.say(f"Arms under other conditions than {reference}, as compare.md says: {', '.join(said)}")
+    conditions = described(cells.conditions, reference)
     quick = [name for name in config.measures if name != "finetune"]
     units: list[Unit] = []
     for seed in config.seeds:
@@ -90,15 +97,15 @@ def run(config: CompareConfig) -> dict[str, Any]:
             units += cells.probe(arm, seed, quick)
             _write_table(config, units)
         if seed != config.seeds[-1] or "finetune" in config.measures:
-            _write(config, units, reference)
+            _write(config, units, reference, conditions)
     if "finetune" in config.measures:
         for seed in config.seeds:
             for arm in arms.values():
                 if not config.finetune_arms or arm.name in config.finetune_arms:
                     console.say(f"{arm.name}, seed {seed}, fine-tuning")
-                    units += cells.finetune(arm, seed)
+                    units += finetuned(cells, arm, seed)
                     _write_table(config, units)
-    result = {**_write(config, units, reference), "asked": asked, "out": str(config.out)}
+    result = {**_write(config, units, reference, conditions), "asked": asked, "out": str(config.out)}
     outputs.finish(config.out, result)
     _say(result, reference)
     console.say(f"Comparison written to {config.out}: compare.md, compare.csv, compare.png")
@@ -139,7 +146,7 @@ def _write_table(config: CompareConfig, units: list[Unit]) -> None:
     outputs.write_text(config.out / "compare.csv", table_csv(table(units)))
 
 
-def _write(config: CompareConfig, units: list[Unit], reference: str) -> dict[str, Any]:
+def _write(config: CompareConfig, units: list[Unit], reference: str, conditions: list[str]) -> dict[str, Any]:
     """compare.csv, compare.md and compare.png of what is there; returns `table`, `best` and `tests`."""
     import alice3d
     from alice3d.engine.selfsupervised import source_commit
@@ -149,13 +156,12 @@ def _write(config: CompareConfig, units: list[Unit], reference: str) -> dict[str
     rows = table(units)
     tested = paired_tests(units, reference, seed=config.seed)
     _write_table(config, units)
-    steps = config.pretrain.get("steps", "the default number of")
     seeds = ", ".join(map(str, sorted({unit.seed for unit in units})))
     about = [
         f"Scored on the {len({unit.case for unit in units})} cases of split `{config.split}`; "
-        f"seeds {seeds}; {steps} steps of pre-training; warm start: "
-        f"{Path(config.init).name if config.init else 'none'}. Every arm has the same first weights and the same "
-        "crops for a seed, and the same draw of labelled cases.",
+        f"seeds {seeds}; warm start: {Path(config.init).name if config.init else 'none'}.",
+        "",
+        *conditions,
         "",
         f"alice3d {alice3d.__version__}, commit {source_commit() or 'unknown'}.",
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 import alice3d
+from alice3d.commands.pretrain import PretrainConfig
 from alice3d.config import nearest
 from alice3d.errors import UserError
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 RECIPES = Path(alice3d.__file__).parent / "configs"
 FIXED = ("store", "out", "seed", "pairs", "init", "threads", "device", "overwrite")
 """Settings of `alice pretrain` that the comparison gives."""
+OF_SCRATCH = ("backbone", "backbone_options", "windows", "crop")
+"""Settings of `alice pretrain` that say which random weights, and how they read scans."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,18 @@ class Arm:
         name: of the arm and of its folder.
         pretrain: settings of its training; None where nothing is trained.
         encoder: one that exists; None for random weights, or where one is trained.
+        scratch: of random weights, those of `OF_SCRATCH` that are given; the others follow from the other arms.
     """
 
     name: str
     pretrain: dict[str, Any] | None
     encoder: str | None
+    scratch: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def random(self) -> bool:
+        """Random weights: neither trained nor read."""
+        return self.pretrain is None and self.encoder is None
 
 
 def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm:
@@ -47,19 +57,43 @@ def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm
     encoder, recipe = settings.pop("encoder", None), settings.pop("recipe", None)
     method = settings.get("method")
     if encoder is not None or method in ("scratch", "init"):
-        if set(settings) - {"method"} or (encoder is not None and method is not None):
-            raise UserError(f"arm {name}: nothing is trained, so no other setting can be given")
+        own = {key: value for key, value in settings.items() if key != "method"}
+        may = set(OF_SCRATCH) if method == "scratch" else set()
+        if set(own) - may or recipe is not None or (encoder is not None and method is not None):
+            but = f" but {', '.join(OF_SCRATCH)}" if may else ""
+            raise UserError(f"arm {name}: nothing is trained, so no other setting{but} can be given")
         if method == "init" and config.init is None:
             raise UserError(f"arm {name}: method init needs --init, the shared warm start")
-        return Arm(name, None, config.init if method == "init" else encoder)
+        if method == "scratch":
+            known_good = PretrainConfig.checked({**own, "store": "", "out": ""}, f"arm {name}")
+            own = {key: getattr(known_good, key) for key in own}
+        return Arm(name, None, config.init if method == "init" else encoder, own)
+    common = dict(config.pretrain)
     known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     if recipe is None and method in known and method not in ("alice", "mae"):  # `--methods alice-paper`
         recipe = settings.pop("method")
     if recipe is not None:
         if recipe not in known:
             raise UserError(f"arm {name}: no recipe {recipe!r}; {nearest(recipe, known)}")
-        settings = {**yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8")), **settings}
+        common = _over(yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8")), config.pretrain)
     for key in FIXED:
-        if key in settings or key in config.pretrain:
+        if key in settings or key in common:
             raise UserError(f"arm {name}: {key} is the same for all arms; give it to `alice compare` itself")
-    return Arm(name, {"on_collapse": "warn", **config.pretrain, **settings}, None)
+    return Arm(name, {"on_collapse": "warn", **common, **settings}, None)
+
+
+def _over(recipe: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A recipe under the settings that all arms share; it keeps its method, and of its groups what is not given."""
+    merged = {**recipe, **given}
+    if "method" in recipe:
+        merged["method"] = recipe["method"]
+    groups = ["options"]
+    network = recipe.get("backbone", PretrainConfig.model_fields["backbone"].default)
+    if given.get("backbone", network) == network:
+        groups.append("backbone_options")
+    elif "backbone_options" not in given:
+        merged.pop("backbone_options", None)  # they are of the recipe's network
+    for group in groups:
+        if group in recipe and group in given:
+            merged[group] = {**recipe[group], **given[group]}
+    return merged

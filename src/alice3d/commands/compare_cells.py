@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alice3d import console, outputs
 from alice3d.commands.compare_arms import Arm
-from alice3d.commands.evaluate import EvaluateConfig
-from alice3d.commands.evaluate import run as run_evaluate
-from alice3d.commands.finetune import FinetuneConfig
-from alice3d.commands.finetune import run as run_finetune
+from alice3d.commands.compare_conditions import Conditions, fair_scratch, of_card, of_training
 from alice3d.commands.pretrain import PretrainConfig
 from alice3d.commands.pretrain import run as run_pretrain
 from alice3d.errors import UserError
@@ -25,11 +22,6 @@ if TYPE_CHECKING:
     from alice3d.data.store import Case, Store
     from alice3d.evaluation.comparison import Unit
     from alice3d.evaluation.probe import Probed
-
-FINETUNE_FIXED = ("store", "out", "encoder", "labels", "seed", "split", "device", "threads", "overwrite") + (
-    ("task", "classes", "backbone", "backbone_options", "windows")
-)
-"""Settings of `alice finetune` that the comparison gives: it fine-tunes segmenters."""
 
 
 class Cells:
@@ -71,6 +63,31 @@ class Cells:
         except UserError as error:
             text = str(error).removeprefix("split: ")
             raise UserError(f"--{field.replace('_', '-')}: {text}") from None
+
+    @cached_property
+    def conditions(self) -> dict[str, Conditions]:
+        """Of each arm; those of random weights follow from the other arms.
+
+        Raises:
+            UserError: the other arms differ, so that no random weights are equal to them all.
+        """
+        from alice3d.engine.selfsupervised import read_card_of
+
+        warm = read_card_of(self.config.init)[1] if self.config.init is not None else None
+        found: dict[str, Conditions] = {}
+        for arm in self.arms.values():
+            if arm.pretrain is not None:
+                trained = self.pretrain_config(arm, 0)
+                found[arm.name] = of_training(trained, partner_of(trained), self.store, warm)
+            elif arm.encoder is not None:
+                start = "warm start" if arm.encoder == self.config.init else "its own"
+                found[arm.name] = of_card(read_card_of(arm.encoder)[1], start)
+        given = PretrainConfig.checked({**self.config.pretrain, "store": "", "out": ""}, "pretrain")
+        usual = of_training(given, partner_of(given), self.store, warm)
+        if warm is not None and not found:
+            usual = of_card(warm, "warm start")
+        fair = {arm.name: fair_scratch(arm, found, usual, self.store) for arm in self.arms.values() if arm.random}
+        return {name: {**found, **fair}[name] for name in self.arms}
 
     def drawn(self, labels: int, seed: int) -> list[Case]:
         """The labelled cases of a seed, as `alice finetune` draws them."""
@@ -117,7 +134,10 @@ class Cells:
         if not measures:
             return []
         encoder = self.encoder(arm, seed)
-        known = sha256_of(read_card_of(encoder)[0]) if encoder is not None else None
+        if encoder is not None:
+            known: Any = sha256_of(read_card_of(encoder)[0])
+        else:
+            known = {"random": self.conditions[arm.name].shown()}
         units: list[Unit] = []
         for labels in self.config.labels:
             wanted = [name for name in measures if name != "landmark" or labels == self.config.labels[0]]
@@ -128,7 +148,7 @@ class Cells:
             settings = {name: self._probe_settings(name, labels, seed, known) for name in wanted}
             missing = [name for name in wanted if _read(paths[name], settings[name]) is None]
             if missing:
-                probed = self._measure(encoder, seed, labels, missing)
+                probed = self._measure(arm, encoder, seed, labels, missing)
                 for name in missing:
                     content = {"settings": settings[name], "scores": _scores(probed, name)}
                     outputs.write_text(paths[name], json.dumps(content) + "\n")
@@ -139,7 +159,7 @@ class Cells:
                 units += [Unit(arm.name, of, seed, title, case, key, value) for case, key, value in scores]
         return units
 
-    def _probe_settings(self, name: str, labels: int, seed: int, encoder: str | None) -> dict[str, Any]:
+    def _probe_settings(self, name: str, labels: int, seed: int, encoder: Any) -> dict[str, Any]:
         config = self.config
         shared = {"encoder": encoder, "store": self.store.checksum, "split": config.split, "seed": seed}
         if name == "landmark":
@@ -150,7 +170,7 @@ class Cells:
         shared |= {"labels": labels, "train_split": config.train_split}
         return {**shared, **({"linear": config.linear} if name == "linear" else {"neighbours": config.neighbours})}
 
-    def _measure(self, encoder: str | None, seed: int, labels: int, measures: list[str]) -> Probed:
+    def _measure(self, arm: Arm, encoder: str | None, seed: int, labels: int, measures: list[str]) -> Probed:
         from alice3d.engine.device import resolve_device
         from alice3d.evaluation.probe import probe_encoder
         from alice3d.evaluation.reading import read_encoder, untrained_encoder
@@ -158,8 +178,10 @@ class Cells:
         config = self.config
         device = resolve_device(config.device, config.threads)
         if encoder is None:
-            name, options, windows, crop = self._architecture()
-            backbone, reading = untrained_encoder(self.store, name, options, windows, crop, device, seed)
+            one = self.conditions[arm.name]
+            backbone, reading = untrained_encoder(
+                one.backbone, one.options, one.rule, one.spacing_mm, one.crop, device, seed
+            )
         else:
             backbone, reading, _ = read_encoder(encoder, device)
         labelled = [name for name in measures if name != "landmark"]
@@ -177,63 +199,6 @@ class Cells:
             neighbours=config.neighbours,
             seed=seed,
         )
-
-    def _architecture(self) -> tuple[str, dict[str, Any], str, int]:
-        """Backbone, its options, windows and crop of random weights: those of the warm start or of the other arms."""
-        given = PretrainConfig.checked({**self.config.pretrain, "store": "", "out": ""}, "pretrain")
-        name, options = given.backbone, dict(given.backbone_options)
-        if self.config.init is not None:
-            from alice3d.engine.selfsupervised import read_card_of
-
-            described = read_card_of(self.config.init)[1]["backbone"]
-            name, options = described["name"], dict(described.get("options", {}))
-        return name, options, given.windows, given.crop
-
-    def finetune(self, arm: Arm, seed: int) -> list[Unit]:
-        """Dice of each case after fine-tuning, for each number of labels."""
-        import csv
-
-        from alice3d.evaluation.comparison import Unit
-
-        config = self.config
-        encoder = self.encoder(arm, seed)
-        units: list[Unit] = []
-        for labels in config.labels:
-            made = self._finetune_config(self.folder(arm, seed) / f"model-{labels}", encoder, labels, seed)
-            run_finetune(made)
-            shutil.rmtree(made.out / "checkpoints", ignore_errors=True)
-            scored = made.out / f"evaluation-{config.split}"
-            run_evaluate(
-                EvaluateConfig(
-                    model=made.out,
-                    store=config.store,
-                    split=config.split,
-                    allow_seen=config.allow_seen,
-                    device=config.device,
-                    threads=config.threads,
-                )
-            )
-            dice: dict[str, list[float]] = {}
-            for row in csv.DictReader((scored / "metrics.csv").read_text(encoding="utf-8").splitlines()):
-                dice.setdefault(row["case"], []).append(float(row["dice"]))
-            units += [Unit(arm.name, labels, seed, "dice", case, "", sum(of) / len(of)) for case, of in dice.items()]
-        return units
-
-    def check_finetune(self) -> None:
-        """Refuse settings of fine-tuning that are wrong, or that the comparison gives."""
-        for key in FINETUNE_FIXED:
-            if key in self.config.finetune:
-                raise UserError(f"finetune: {key} follows from the comparison and its arms; leave it out")
-        self._finetune_config(self.config.out / "model", None, self.config.labels[0], 0)
-
-    def _finetune_config(self, out: Path, encoder: str | None, labels: int, seed: int) -> FinetuneConfig:
-        config = self.config
-        given: dict[str, Any] = {"store": config.store, "out": out, "encoder": encoder, "labels": labels, "seed": seed}
-        given |= {"split": config.train_split, "device": config.device, "threads": config.threads}
-        if encoder is None:
-            name, options, windows, _ = self._architecture()
-            given |= {"backbone": name, "backbone_options": options, "windows": windows}
-        return FinetuneConfig.checked({**config.finetune, **given}, "finetune")
 
 
 def partner_of(config: PretrainConfig) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from alice3d.commands.compare_arms import Arm
 from alice3d.commands.compare_cells import Cells, partner_of
+from alice3d.commands.compare_finetune import check_finetune
 from alice3d.commands.evaluate import NOT_FOR_TESTING
 from alice3d.errors import UserError
 from alice3d.tasks.settings import LinearSettings
@@ -26,7 +27,6 @@ def check(cells: Cells) -> None:
     """
     config = cells.config
     LinearSettings.checked(config.linear, "linear")
-    cells.check_finetune()
     if config.split not in cells.store.splits:
         known = ", ".join(cells.store.splits) or "none"
         raise UserError(f"--split: the store has no split {config.split!r}; it has {known}")
@@ -38,6 +38,10 @@ def check(cells: Cells) -> None:
     judged = list({case.id: case for case in scored}.values())
     for arm in cells.arms.values():
         _check_arm(cells, arm, judged)
+    for arm in cells.arms.values():
+        if arm.random:
+            _check_random(cells, arm)
+    check_finetune(cells)
 
 
 def _scored(cells: Cells) -> list[Case]:
@@ -51,8 +55,8 @@ def _scored(cells: Cells) -> list[Case]:
             both = leaked({"cases": described(cells.drawn(labels, seed))}, scored)
             if both:
                 raise UserError(
-                    f"--split: {len(both)} of the {len(scored)} scored cases of {config.split!r} are also what heads "
-                    f"learn from ({labels} labels of {config.train_split!r}, seed {seed}: {both[0]}, ...); choose another"
+                    f"--split: {len(both)} of {len(scored)} scored cases of {config.split!r} are also what heads learn "
+                    f"from ({labels} labels of {config.train_split!r}, seed {seed}: {both[0]}, ...); choose another"
                 )
     return scored
 
@@ -96,3 +100,19 @@ def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
             raise UserError(f"arm {arm.name}: {error}") from None
     strict = config.split not in NOT_FOR_TESTING
     guard(card, judged, what=f"{config.split} split (arm {arm.name})", strict=strict, force=config.allow_seen)
+
+
+def _check_random(cells: Cells, arm: Arm) -> None:
+    """Build the network of random weights; a scratch arm may have named its own."""
+    import torch
+
+    from alice3d.nn.backbone import build_backbone
+
+    one = cells.conditions[arm.name]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            stride = build_backbone(one.backbone, one.rule.channels, one.options).stride
+    except UserError as error:
+        raise UserError(f"arm {arm.name}: {error}") from None
+    if one.crop % stride:
+        raise UserError(f"arm {arm.name}: crop {one.crop} is no multiple of the backbone's stride {stride}")

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 
 from alice3d.data.intensity import IntensityRule
-from alice3d.data.store import Store
-from alice3d.engine.selfsupervised import intensity_rule
 from alice3d.nn.backbone import build_backbone
 from alice3d.nn.base import Backbone
 from alice3d.nn.weights import load_encoder
@@ -48,19 +46,22 @@ def read_encoder(name_or_path: str, device: torch.device) -> tuple[Backbone, Rea
 
 
 def untrained_encoder(
-    store: Store, name: str, options: dict[str, Any], windows: str, crop: int, device: torch.device, seed: int
+    name: str,
+    options: dict[str, Any],
+    rule: IntensityRule,
+    spacing_mm: tuple[float, float, float],
+    crop: int,
+    device: torch.device,
+    seed: int,
 ) -> tuple[Backbone, Reading]:
     """A backbone with the random weights that training with this seed begins with; no draw is left behind.
 
     Args:
-        store: gives modality and spacing.
         name, options: of the backbone.
-        windows: as `alice pretrain --windows`.
-        crop: voxels a side.
+        rule, spacing_mm, crop, device: see `Reading`.
         seed: of the weights.
     """
-    rule = intensity_rule(store, windows)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(name, rule.channels, options)
-    return backbone.eval(), Reading(rule, store.spec.spacing_mm, crop, device)
+    return backbone.eval(), Reading(rule, spacing_mm, crop, device)

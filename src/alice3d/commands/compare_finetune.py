@@ -1,0 +1,127 @@
+"""The measure `finetune` of a comparison: every arm fine-tuned alike, on crops of the same size, then scored."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alice3d.commands.compare_arms import Arm
+from alice3d.commands.compare_conditions import windows_of
+from alice3d.commands.evaluate import EvaluateConfig
+from alice3d.commands.evaluate import run as run_evaluate
+from alice3d.commands.finetune import FinetuneConfig
+from alice3d.commands.finetune import run as run_finetune
+from alice3d.errors import UserError
+
+if TYPE_CHECKING:
+    from alice3d.commands.compare_cells import Cells
+    from alice3d.evaluation.comparison import Unit
+
+FIXED = (
+    *("store", "out", "encoder", "labels", "seed", "split", "device", "threads", "overwrite"),
+    *("task", "classes", "backbone", "backbone_options", "windows"),
+)
+"""Settings of `alice finetune` that the comparison gives: it fine-tunes segmenters."""
+
+
+def check_finetune(cells: Cells) -> None:
+    """Refuse wrong settings of fine-tuning and, where it is measured, arms that it would not treat alike.
+
+    Raises:
+        UserError: a setting is wrong or follows from the comparison; arms would learn on crops of other sizes; a net
+            from scratch cannot be read as the other arms are.
+    """
+    config = cells.config
+    for key in FIXED:
+        if key in config.finetune:
+            raise UserError(f"finetune: {key} follows from the comparison and its arms; leave it out")
+    FinetuneConfig.checked({**config.finetune, "store": config.store, "out": config.out}, "finetune")
+    if "finetune" not in config.measures:
+        return
+    arms = [arm for arm in cells.arms.values() if not config.finetune_arms or arm.name in config.finetune_arms]
+    crops = {arm.name: _crop(cells, arm)[0] for arm in arms}
+    if len(set(crops.values())) > 1:
+        shown = ", ".join(f"{name} {crop}" for name, crop in crops.items())
+        raise UserError(f"finetune: arms would learn on crops of other sizes ({shown}); give --finetune.crop")
+    stored_mm = cells.store.spec.spacing_mm
+    for arm in arms:
+        read_mm = cells.conditions[arm.name].spacing_mm
+        if arm.random and any(abs(a - b) > 1e-3 * b for a, b in zip(read_mm, stored_mm, strict=True)):
+            shown = " x ".join(f"{mm:g}" for mm in read_mm)
+            raise UserError(
+                f"arm {arm.name}: the other arms read scans at {shown} mm, a fresh net is fine-tuned at the store's "
+                f"spacing; prepare a store at theirs"
+            )
+
+
+def finetune_config(cells: Cells, arm: Arm, encoder: str | None, labels: int, seed: int) -> FinetuneConfig:
+    """Settings of one fine-tuning.
+
+    Args:
+        cells: of the comparison.
+        arm: whose encoder it is.
+        encoder: None for random weights.
+        labels, seed: of the draw.
+    """
+    config = cells.config
+    out: Path = cells.folder(arm, seed) / f"model-{labels}"
+    given: dict[str, Any] = {"store": config.store, "out": out, "encoder": encoder, "labels": labels, "seed": seed}
+    given |= {"split": config.train_split, "device": config.device, "threads": config.threads}
+    if encoder is None:
+        one = cells.conditions[arm.name]
+        given |= {"backbone": one.backbone, "backbone_options": one.options}
+        if one.rule.modality == "ct":
+            given["windows"] = windows_of(one.rule)
+        wanted, unasked = _crop(cells, arm)
+        if wanted != unasked:
+            given["crop"] = wanted
+    return FinetuneConfig.checked({**config.finetune, **given}, "finetune")
+
+
+def _crop(cells: Cells, arm: Arm) -> tuple[int, int]:
+    """Voxels a side of an arm's crops in fine-tuning: of pre-trained weights, and of a fresh net by itself."""
+    import torch
+
+    from alice3d.engine.starting import crop_side
+    from alice3d.nn.backbone import build_backbone
+
+    one, config = cells.conditions[arm.name], cells.config
+    made = FinetuneConfig.checked({**config.finetune, "store": config.store, "out": config.out}, "finetune")
+    with torch.random.fork_rng(devices=[]):
+        backbone = build_backbone(one.backbone, one.rule.channels, one.options)
+    try:
+        return crop_side(made, backbone, {"crop": one.crop}), crop_side(made, backbone, None)
+    except UserError as error:
+        raise UserError(f"arm {arm.name}, finetune: {error}") from None
+
+
+def finetuned(cells: Cells, arm: Arm, seed: int) -> list[Unit]:
+    """Dice of each case after fine-tuning, for each number of labels."""
+    import csv
+
+    from alice3d.evaluation.comparison import Unit
+
+    config = cells.config
+    encoder = cells.encoder(arm, seed)
+    units: list[Unit] = []
+    for labels in config.labels:
+        made = finetune_config(cells, arm, encoder, labels, seed)
+        run_finetune(made)
+        shutil.rmtree(made.out / "checkpoints", ignore_errors=True)
+        scored = made.out / f"evaluation-{config.split}"
+        run_evaluate(
+            EvaluateConfig(
+                model=made.out,
+                store=config.store,
+                split=config.split,
+                allow_seen=config.allow_seen,
+                device=config.device,
+                threads=config.threads,
+            )
+        )
+        dice: dict[str, list[float]] = {}
+        for row in csv.DictReader((scored / "metrics.csv").read_text(encoding="utf-8").splitlines()):
+            dice.setdefault(row["case"], []).append(float(row["dice"]))
+        units += [Unit(arm.name, labels, seed, "dice", case, "", sum(of) / len(of)) for case, of in dice.items()]
+    return units
