@@ -123,10 +123,10 @@ def test_scratch_reads_as_the_warm_start_does(cells, other_matcher):
 def test_scratch_follows_the_arms_and_is_refused_where_they_disagree(cells):
     assert cells(arms={"v": VIT, "s": {"method": "scratch"}}).conditions["s"].backbone == "vit"
     both = {"r": {}, "v": VIT}
-    with pytest.raises(UserError, match="arm s: r and v have other backbone, so no scratch is equal to both"):
+    with pytest.raises(UserError, match="arm s: r and v differ in backbone, so no scratch is equal to both"):
         cells(arms={**both, "s": {"method": "scratch"}}).conditions  # noqa: B018
     windows = {"a": {}, "b": {"windows": "-125:225"}}
-    with pytest.raises(UserError, match="have other windows"):
+    with pytest.raises(UserError, match="a and b differ in windows"):
         cells(arms={**windows, "s": {"method": "scratch"}}).conditions  # noqa: B018
     found = cells(arms={**both, "s": {"method": "scratch", **VIT}, "t": {"method": "scratch", "backbone": "resunet"}})
     assert (found.conditions["s"].backbone, found.conditions["t"].backbone) == ("vit", "resunet")

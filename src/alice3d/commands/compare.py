@@ -29,11 +29,11 @@ class CompareConfig(OutputConfig, ComputeConfig):
     store: Path
     """Store with labelled cases, made by `alice prepare --labels`."""
     methods: list[str] = Field(default_factory=list)
-    """Arms by their method: alice, mae, package.module of your own, a recipe's name, scratch (random weights), or init
-    (the shared warm start as it is)."""
+    """Arms by their method: alice, mae, package.module of your own, a recipe's name, scratch (random weights, else like
+    the other arms), or init (the shared warm start as it is)."""
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """In a YAML: name of an arm to its `method` or `recipe` or `encoder` (one that exists), and any setting of
-    `alice pretrain` in which it differs from the others."""
+    `alice pretrain` in which it differs from the others; of scratch backbone, backbone_options, windows and crop."""
     labels: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [5])
     """Numbers of labelled cases, comma separated; each seed draws others."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0, 1, 2])
@@ -53,7 +53,7 @@ class CompareConfig(OutputConfig, ComputeConfig):
     train_split: str = "train"
     """Split that labelled cases are drawn from."""
     pretrain: dict[str, Any] = Field(default_factory=dict)
-    """Settings of `alice pretrain` for every arm, as `--pretrain.steps 200`."""
+    """Settings of `alice pretrain` for every arm, as `--pretrain.steps 200`; they win over those of a recipe."""
     finetune: dict[str, Any] = Field(default_factory=dict)
     """Settings of `alice finetune` for every arm, as `--finetune.steps 400`."""
     linear: dict[str, Any] = Field(default_factory=dict)

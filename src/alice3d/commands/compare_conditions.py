@@ -147,7 +147,7 @@ def _agreed(arm: Arm, others: Mapping[str, Conditions], setting: str, value: Cal
     for name, other in rest:
         if value(other) != value(one):
             raise UserError(
-                f"arm {arm.name}: {first} and {name} have other {setting}, so no scratch is equal to both; "
+                f"arm {arm.name}: {first} and {name} differ in {setting}, so no scratch is equal to both; "
                 f"give it `{setting}` under `arms` in a YAML, or compare them apart"
             )
     return value(one)
