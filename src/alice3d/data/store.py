@@ -9,45 +9,22 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import blosc2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alice3d.config import nearest
 from alice3d.data.index import Row, integers, joined, numbers, read_index, stats_text
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.store_spec import SPEC, StoreSpec, read_spec, write_spec
 from alice3d.errors import UserError, WorkFailed
 from alice3d.geometry import Grid
-from alice3d.outputs import write_text
 
-SPEC = "store.json"
-FORMAT = "alice-store"
-VERSION = 1
+__all__ = ["SPEC", "Case", "Store", "StoreSpec", "open_array", "read_spec", "voxels_checksum", "write_spec"]
+
 OPEN_ARRAYS = 256
 """Array handles that one process keeps."""
-
-
-class StoreSpec(BaseModel):
-    """What store.json says: how every scan of the store was prepared."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: Literal["alice-store"] = "alice-store"
-    version: int = VERSION
-    made_by: str = ""
-    axes: Literal["RAS"] = "RAS"
-    spacing_mm: tuple[float, float, float]
-    modality: Literal["ct", "mr"]
-    intensity: IntensityRule
-    """The rule that a model reads the stored numbers by unless told otherwise; the arrays do not depend on it."""
-    crop: Literal["body", "none"] = "body"
-    label_names: dict[int, str] = {}
-    """Value to name, as declared; empty where nothing was declared."""
-    seed: int = 0
-    """Of the default split."""
 
 
 @dataclass(frozen=True)
@@ -240,34 +217,6 @@ class Store:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _handles=OrderedDict(), _lock=threading.Lock(), _process=os.getpid())
-
-
-def read_spec(folder: Path) -> StoreSpec | None:
-    """store.json of a folder; None where there is none.
-
-    Raises:
-        UserError: unreadable, or of a format version that this release does not know.
-    """
-    path = folder / SPEC
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format") != FORMAT:
-            raise UserError(f"{path}: is not a store of alice (format {content.get('format')!r})")
-        if content.get("version") != VERSION:
-            raise UserError(
-                f"{path}: format version {content.get('version')!r}, this release reads {VERSION}; "
-                "update alice3d or prepare the scans again"
-            )
-        return StoreSpec(**content)
-    except (OSError, ValueError, AttributeError, TypeError, ValidationError) as error:
-        raise UserError(f"{path}: is damaged ({type(error).__name__}); prepare again with --overwrite") from None
-
-
-def write_spec(folder: Path, spec: StoreSpec) -> None:
-    """Write store.json, atomically."""
-    write_text(folder / SPEC, json.dumps(spec.model_dump(mode="json"), indent=1) + "\n")
 
 
 def open_array(path: Path) -> Any:
