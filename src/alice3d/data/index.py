@@ -16,6 +16,8 @@ from alice3d.errors import UserError
 from alice3d.outputs import write_text
 
 INDEX = "index.csv"
+PARTS = "index.*-of-*.csv"
+"""The indices that the shards of a job array write."""
 SYNC_SECONDS = 1.0
 """Rows are forced to disk this often, many at once: one by one would cost more than a small scan's work."""
 COLUMNS = (
@@ -121,7 +123,7 @@ def read_index(folder: Path) -> list[Row]:
     """
     taken: dict[str, Row] = {}
     refused: dict[str, Row] = {}
-    for path in [folder / INDEX, *sorted(folder.glob("index.*-of-*.csv"))]:
+    for path in [folder / INDEX, *sorted(folder.glob(PARTS))]:
         if not path.exists():
             continue
         for row in read_rows(path):

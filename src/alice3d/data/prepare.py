@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,9 @@ from alice3d.data.prepare_report import SHOWN, dry_run, result_of
 from alice3d.data.prepared import Prepared, prepare_array
 from alice3d.data.sources import Found, Source
 from alice3d.data.splits import SPLITS, default_splits, read_splits, write_splits
-from alice3d.data.store import SPEC, Store, StoreSpec, read_spec, write_spec
-from alice3d.data.store_writing import FOLDERS, MANIFEST, fold, locked, sweep, sync_folders
+from alice3d.data.store import Store, StoreSpec, read_spec, write_spec
+from alice3d.data.store_folder import check_apart, claim, is_fresh
+from alice3d.data.store_writing import fold, locked, sweep, sync_folders
 from alice3d.data.store_writing import verify as verify_files
 from alice3d.errors import UserError, WorkFailed
 
@@ -49,7 +49,10 @@ def prepare(
     split_file = read_splits(options.splits) if options.splits is not None else None
     for warning in found.warnings:
         console.warn(warning)
-    fresh = _is_fresh(store, options)
+    check_apart(store, scans, options.labels, found)
+    if options.overwrite and options.shard is not None:
+        raise UserError("overwrite: not with --shard, whose calls share one store; remove the store first")
+    fresh = is_fresh(store, overwrite=options.overwrite)
     names = dict(options.label_names or found.label_names)
     spec = None if fresh else read_spec(store)
     if spec is None:
@@ -59,7 +62,7 @@ def prepare(
     if options.dry_run:
         return dry_run(found, options, spec)
     _tell_left_out(found, spec)
-    _claim(store, fresh and options.overwrite)
+    claim(store, clear=options.overwrite)
     with locked(store, options.shard):
         if options.shard is None:
             sweep(store)
@@ -68,45 +71,6 @@ def prepare(
             return _fill(store, spec, found, split_file, options, executor)
         except OSError as error:  # of the index or the manifest; what a scan raises became its row
             raise WorkFailed(cannot_write(store, error)) from None
-
-
-def _is_fresh(store: Path, options: PrepareOptions) -> bool:
-    """Nothing is there that counts; a folder with something else is refused."""
-    if store.exists() and not store.is_dir():
-        raise UserError(f"{store}: is a file; an output folder is needed")
-    if options.overwrite and options.shard is not None:
-        raise UserError("overwrite: not with --shard, whose calls share one store; remove the store first")
-    if options.overwrite:
-        return True
-    if (store / SPEC).exists():
-        return False
-    if store.exists() and not all(_is_ours(path) for path in store.iterdir()):
-        raise UserError(f"{store}: holds something else; choose another folder or give --overwrite")
-    return True
-
-
-def _is_ours(path: Path) -> bool:
-    """What a call leaves that stopped before store.json was there, or another shard has just begun."""
-    if path.name in FOLDERS and path.is_dir():
-        return all(inner.suffix == ".b2nd" for inner in path.iterdir())
-    return path.name.startswith(".lock") or path.name in (SPEC, SPLITS) or path.name.startswith(f".{SPEC}")
-
-
-def _claim(store: Path, clear: bool) -> None:
-    """Make the folder; take away the store that is to be overwritten, and nothing else."""
-    try:
-        if clear and store.exists():
-            with locked(store):
-                for name in (SPEC, INDEX, MANIFEST, SPLITS):
-                    (store / name).unlink(missing_ok=True)
-                for part in store.glob("index.*-of-*.csv"):
-                    part.unlink()
-                for name in FOLDERS:
-                    shutil.rmtree(store / name, ignore_errors=True)
-        for name in FOLDERS:
-            (store / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{store}: cannot be written ({error.strerror})") from None
 
 
 def _tell_left_out(found: Found, spec: StoreSpec) -> None:

@@ -13,7 +13,7 @@ import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.index import INDEX, Row, read_index, write_rows
+from alice3d.data.index import INDEX, PARTS, Row, read_index, write_rows
 from alice3d.data.store import SPEC
 from alice3d.errors import UserError
 from alice3d.outputs import UNFINISHED, replacing, write_text
@@ -137,8 +137,8 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
 
 def sweep(folder: Path) -> None:
     """Remove what interrupted calls left unfinished; only under the lock of a sole writer."""
-    for name in FOLDERS:
-        for path in (folder / name).glob(f"{UNFINISHED}*"):
+    for place in (folder, *(folder / name for name in FOLDERS)):
+        for path in place.glob(f"{UNFINISHED}*"):
             path.unlink(missing_ok=True)
 
 
@@ -154,7 +154,7 @@ def fold(folder: Path, rows: list[Row] | None = None) -> list[Row]:
     """
     rows = read_index(folder) if rows is None else rows
     write_rows(folder / INDEX, rows)
-    for part in folder.glob("index.*-of-*.csv"):
+    for part in folder.glob(PARTS):
         part.unlink()
     known = {f"images/{row['id']}.b2nd" for row in rows if row["status"] == "taken"}
     known |= {row["label"] for row in rows if row["label"]}
