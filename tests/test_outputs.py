@@ -48,6 +48,35 @@ def test_foreign_files_are_refused_and_never_removed(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_overwriting_twice_removes_only_what_the_command_made(tmp_path: Path, ended: bool) -> None:
+    mine = {"thesis.txt": "mine", "scans/a.nii.gz": "mine", "scans/empty/": ""}
+    for name, text in mine.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.write_text(text)
+    for settings in ({"steps": 1}, {"steps": 2}):
+        outputs.begin(tmp_path, "encoder", settings, state="new", overwrite=True)
+        assert {path.name for path in tmp_path.iterdir()} == {"thesis.txt", "scans", outputs.MARKER}
+        outputs.write_text(tmp_path / "checkpoints" / "last.pt", "old")
+        if ended:
+            outputs.finish(tmp_path, {})
+    assert (tmp_path / "scans" / "a.nii.gz").read_text() == (tmp_path / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / "scans" / "empty").is_dir()
+
+
+def test_what_came_into_a_finished_folder_stays(tmp_path: Path) -> None:
+    outputs.begin(tmp_path, "encoder", SETTINGS, state="new")
+    outputs.write_text(tmp_path / "checkpoints" / "last.pt", "old")
+    outputs.finish(tmp_path, {})
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "checkpoints" / "kept.pt").write_text("mine")
+    outputs.begin(tmp_path / "inner", "model", SETTINGS, state="new")
+    outputs.begin(tmp_path, "encoder", {"steps": 3}, state="new", overwrite=True)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"notes.txt", "checkpoints/kept.pt", "inner/status.json", "status.json"}
+
+
 def test_overwriting_clears_the_earlier_run(tmp_path: Path) -> None:
     outputs.begin(tmp_path, "encoder", SETTINGS, state="new")
     (tmp_path / "log.jsonl").write_text("old")

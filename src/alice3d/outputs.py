@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,10 @@ import alice3d
 from alice3d.errors import UserError
 
 MARKER = "status.json"
-"""{kind, version, settings, state: started | done, result}; written first, and again last."""
+"""{kind, version, settings, state: started | done, result, foreign, files}; written first, and again last.
+
+`foreign` names what was in the folder before; `files`, once done, names what the command made.
+"""
 UNFINISHED = ".unfinished-"
 """How the names of files begin that are still being written."""
 State = Literal["new", "started", "done"]
@@ -110,19 +112,20 @@ def begin(out: Path, kind: str, settings: dict[str, Any], *, state: State, overw
     """Claim the folder, once the inputs are known to be good; clears what an overwritten earlier run left, and files
     that a killed one was writing.
 
-    Files that no command of ours made are never removed.
+    What was in the folder before a command of ours is never removed, nor what came into it after that was done.
 
     Raises:
         UserError: it cannot be written.
     """
     try:
-        if state == "new" and overwrite and read_marker(out) is not None:
-            shutil.rmtree(out)
+        if state == "new" and overwrite:
+            _clear(out)
         out.mkdir(parents=True, exist_ok=True)
         for left in out.rglob(f"{UNFINISHED}*"):
             left.unlink(missing_ok=True)
         if state == "new":
-            _write(out, kind, settings, "started", None)
+            foreign = sorted(path.name for path in out.iterdir() if path.name != MARKER)
+            _write(out, {"kind": kind, "state": "started", "settings": settings, "result": None, "foreign": foreign})
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from None
 
@@ -131,7 +134,7 @@ def finish(out: Path, result: dict[str, Any]) -> None:
     """Mark the work in the folder as whole; `result` is what `--json` prints, now and when the call is repeated."""
     marker = read_marker(out)
     assert marker is not None, "begin() comes before finish()"
-    _write(out, marker["kind"], marker["settings"], "done", result)
+    _write(out, {**marker, "state": "done", "result": result, "files": _made(out, marker)})
 
 
 def earlier_result(out: Path) -> dict[str, Any]:
@@ -141,6 +144,32 @@ def earlier_result(out: Path) -> dict[str, Any]:
     return dict(marker["result"] or {})
 
 
-def _write(out: Path, kind: str, settings: dict[str, Any], state: str, result: dict[str, Any] | None) -> None:
-    content = {"kind": kind, "version": alice3d.__version__, "state": state, "settings": settings, "result": result}
-    write_text(out / MARKER, json.dumps(content, indent=1))
+def _write(out: Path, content: dict[str, Any]) -> None:
+    write_text(out / MARKER, json.dumps({**content, "version": alice3d.__version__}, indent=1))
+
+
+def _made(out: Path, marker: dict[str, Any]) -> list[str]:
+    """Files in the folder but those that were there before, relative to it; the marker is not named."""
+    foreign = {MARKER, *marker.get("foreign", ())}
+    names = [path.relative_to(out) for path in out.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return sorted(name.as_posix() for name in names if name.parts[0] not in foreign)
+
+
+def _clear(out: Path) -> None:
+    """Remove what the folder's earlier call made, and the folders inside that are then empty.
+
+    Of a call that did not end it is not known what it made: all that came after it began is taken for that.
+    """
+    marker = read_marker(out)
+    if marker is None:
+        return
+    present = _made(out, marker)
+    made = set(marker.get("files", present) if marker["state"] == "done" else present)
+    folders: set[Path] = set()
+    for name in (name for name in present if name in made):
+        (out / name).unlink()
+        folders.update((out / name).relative_to(out).parents)
+    for folder in sorted(folders - {Path()}, reverse=True):  # those inside before those that hold them
+        with suppress(OSError):  # it holds something else
+            (out / folder).rmdir()
+    (out / MARKER).unlink()
