@@ -20,6 +20,8 @@ PARTS = "index.*-of-*.csv"
 """The indices that the shards of a job array write."""
 SYNC_SECONDS = 1.0
 """Rows are forced to disk this often, many at once: one by one would cost more than a small scan's work."""
+MENDED = "the index is damaged; alice prepare mends it, called as it was to fill the store, without --shard"
+"""What helps, for messages."""
 COLUMNS = (
     "id",  # file name without extension
     "split",  # "" = in none
@@ -99,20 +101,23 @@ def read_rows(path: Path) -> list[Row]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({type(error).__name__})") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: holds bytes that are not UTF-8; {MENDED}") from None
     text = text[: text.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(text))
-    missing = set(COLUMNS) - set(reader.fieldnames or ())
-    if missing:
-        raise UserError(f"{path}: no column {sorted(missing)[0]!r}; the index is damaged, run alice prepare again")
     rows = []
-    for row in reader:
-        if None in row or any(row[name] is None for name in COLUMNS):
-            raise UserError(
-                f"{path}: row {reader.line_num} is not whole; the index is damaged, run alice prepare again"
-            )
-        rows.append({name: row[name] for name in COLUMNS})
+    try:
+        missing = set(COLUMNS) - set(reader.fieldnames or ())
+        if missing:
+            raise UserError(f"{path}: no column {sorted(missing)[0]!r}; {MENDED}")
+        for row in reader:
+            if None in row or any(row[name] is None for name in COLUMNS):
+                raise UserError(f"{path}: row {reader.line_num} is not whole; {MENDED}")
+            rows.append({name: row[name] for name in COLUMNS})
+    except csv.Error:
+        raise UserError(f"{path}: row {reader.line_num + 1} is no CSV; {MENDED}") from None
     return rows
 
 

@@ -11,15 +11,16 @@ from alice3d import console
 from alice3d.data.batch import run_batch
 from alice3d.data.case_work import Task, cannot_write, refused_row, stamp, work
 from alice3d.data.index import INDEX, Row, appending, part_name, read_index, write_rows
+from alice3d.data.index_mending import mend_index
 from alice3d.data.layouts import find_sources
 from alice3d.data.options import PrepareOptions, check_settings, new_spec
 from alice3d.data.prepare_report import SHOWN, dry_run, result_of
 from alice3d.data.prepared import Prepared, prepare_array
 from alice3d.data.sources import Found, Source
 from alice3d.data.splits import SPLITS, default_splits, read_splits, write_splits
-from alice3d.data.store import Store, StoreSpec, read_spec, write_spec
+from alice3d.data.store import SPEC, Store, StoreSpec, read_spec, write_spec
 from alice3d.data.store_folder import check_apart, claim, is_fresh
-from alice3d.data.store_writing import fold, locked, sweep, sync_folders
+from alice3d.data.store_writing import fold, locked, sweep, sync_folders, unseal
 from alice3d.data.store_writing import verify as verify_files
 from alice3d.errors import UserError, WorkFailed
 
@@ -64,12 +65,14 @@ def prepare(
     _tell_left_out(found, spec)
     claim(store, clear=options.overwrite)
     with locked(store, options.shard):
-        if options.shard is None:
-            sweep(store)
-        spec = _settle(store, spec, options, found)
         try:
+            if options.shard is None:
+                sweep(store)
+                mend_index(store)
+            unseal(store)
+            spec = _settle(store, spec, options, found)
             return _fill(store, spec, found, split_file, options, executor)
-        except OSError as error:  # of the index or the manifest; what a scan raises became its row
+        except OSError as error:  # of the index, the spec or the manifest; what a scan raises became its row
             raise WorkFailed(cannot_write(store, error)) from None
 
 
@@ -113,6 +116,7 @@ def _fill(
         position, count = options.shard
         mine = {source.name for source in found.sources[position - 1 :: count]}
         todo = [source for source in todo if source.name in mine]
+    _tell_changed(todo, taken)
     tasks = (
         Task(
             source=source if executor is None else _absolute(source),
@@ -166,13 +170,29 @@ def verify(store: Path) -> dict[str, Any]:
     for name, fault in faults[:SHOWN]:
         console.say(f"  {name} {fault}")
     if faults:
+        arrays = [name for name, _ in faults if name not in (INDEX, SPEC)]
+        advice = (
+            "delete the damaged arrays and run the call of alice prepare that filled the store again"
+            if len(arrays) == len(faults)
+            else f"take {INDEX} and {SPEC} from a copy, or prepare the scans into a new store"
+        )
         raise WorkFailed(
-            f"{store}: {len(faults)} files are damaged, the first: {faults[0][0]} {faults[0][1]}; "
-            "delete them and run the same command without --verify"
+            f"{store}: {len(faults)} files are damaged, the first: {faults[0][0]} {faults[0][1]}; {advice}"
         )
     count = sum(1 + bool(row["label"]) for row in opened.rows.values())
     console.say(f"{store}: {count} arrays are as they were written")
     return {"files": count, "store": str(store)}
+
+
+def _tell_changed(todo: list[Source], taken: dict[str, Row]) -> None:
+    """Cases that are about to be replaced: a scan of the same name from another folder looks like a changed one."""
+    changed = [source.id for source in todo if source.id in taken and _has_changed(source, taken[source.id])]
+    if changed:
+        some = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        console.warn(
+            f"{len(changed)} cases of the same name are prepared again from other files than before ({some}); "
+            "if these are other scans, prepare them into another store, or rename them"
+        )
 
 
 def _absolute(source: Source) -> Source:
@@ -195,6 +215,12 @@ def _is_done(store: Path, source: Source, row: Row | None) -> bool:
     return now == then[: len(now)] and (source.label is None or len(now) == len(then))
 
 
+def _has_changed(source: Source, row: Row) -> bool:
+    """The case was prepared from other files than the given ones; a label more or less is no change."""
+    seen = zip(stamp(source).split(), row["stamp"].split(), strict=False)
+    return row["source"] != source.name or any(now != then for now, then in seen)
+
+
 def _splits(
     store: Path, found: Found, split_file: dict[str, str] | None, spec: StoreSpec, rows: list[Row]
 ) -> dict[str, str]:
@@ -215,9 +241,16 @@ def _splits(
 
 
 def _finish_index(store: Path, found: Found, split_of: dict[str, str]) -> None:
-    """One index of all: parts of shards merged, splits as they are now, refusals of files that are gone dropped."""
+    """One index of all: parts of shards merged, splits as they are now, refusals of files that are gone dropped.
+
+    Where the store holds scans that are not among the given ones, their folder was another: all refusals are kept.
+    """
     names = {source.name for source in found.sources}
-    rows = [row for row in read_index(store) if row["status"] == "taken" or row["source"] in names]
+    rows = read_index(store)
+    strange = [row for row in rows if row["source"] not in names]
+    if strange and all(row["status"] != "taken" for row in strange):
+        console.warn(f"{len(strange)} scans that were refused before are not among the given ones and leave the index")
+        rows = [row for row in rows if row["source"] in names]
     for row in rows:
         row["split"] = split_of.get(row["id"], "")
     fold(store, rows)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.config import nearest
-from alice3d.data.index import Row, integers, joined, numbers, read_index, stats_text
+from alice3d.data.index import MENDED, Row, integers, joined, numbers, read_index, stats_text
 from alice3d.data.store_spec import SPEC, StoreSpec, read_spec, write_spec
 from alice3d.errors import UserError, WorkFailed
 from alice3d.geometry import Grid
@@ -144,7 +144,7 @@ class Store:
         try:
             return cls(folder, spec, read_index(folder))
         except (ValueError, IndexError, TypeError):
-            raise UserError(f"{folder}: index.csv is damaged; run alice prepare with --overwrite") from None
+            raise UserError(f"{folder}: {MENDED}") from None
 
     def cases(self, split: str | None = None) -> list[Case]:
         """The taken cases, sorted by id; of one split where it is named."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from alice3d.data.index import INDEX, PARTS
+from alice3d.data.index_mending import SET_ASIDE
 from alice3d.data.sources import Found
 from alice3d.data.splits import SPLITS
 from alice3d.data.store_spec import SPEC, spec_content
@@ -89,7 +90,7 @@ def claim(store: Path, *, clear: bool) -> None:
 def _clear(store: Path) -> None:
     """Remove what a store has; store.json last, so that a call that is stopped here leaves a store."""
     mine = [store / name for name in (INDEX, MANIFEST, SPLITS)]
-    mine += [*store.glob(PARTS), *store.glob(f"{UNFINISHED}*")]
+    mine += [*store.glob(PARTS), *store.glob(f"{SET_ASIDE}index*.csv"), *store.glob(f"{UNFINISHED}*")]
     for name in FOLDERS:
         mine += [*(store / name).glob("*.b2nd"), *(store / name).glob(f"{UNFINISHED}*")]
     for path in [*mine, store / SPEC]:

@@ -115,13 +115,18 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
     """Hold the store for writing: one writer, or the shards of one job array, each once.
 
     Raises:
-        UserError: somebody else is writing to it.
+        UserError: somebody else is writing to it, or it cannot be written.
     """
     names = [(".lock", shard is None), *([(f".lock-{shard[0]}-of-{shard[1]}", True)] if shard else [])]
     held: list[int] = []
     try:
         for name, alone in names if fcntl is not None else ():
-            handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError as error:
+                raise UserError(
+                    f"{folder / name}: cannot be opened for writing ({error.strerror}); make the store writable for you"
+                ) from None
             held.append(handle)
             try:
                 fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
@@ -178,8 +183,19 @@ def write_manifest(folder: Path, rows: list[Row]) -> None:
     write_text(folder / MANIFEST, "\n".join(lines) + "\n")
 
 
+def unseal(folder: Path) -> None:
+    """Take the index and the spec out of the manifest before they change; `fold` puts them back."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line for line in lines if line.partition("  ")[2] not in (INDEX, SPEC)]
+    if len(kept) < len(lines):
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
+
 def verify(folder: Path, rows: list[Row]) -> list[tuple[str, str]]:
-    """Compare every file with its checksum.
+    """Compare every file with its checksum; the index and the spec only where no call is under way or was stopped.
 
     Returns:
         (file, what is wrong) of each damaged one.
@@ -188,7 +204,7 @@ def verify(folder: Path, rows: list[Row]) -> list[tuple[str, str]]:
     wanted += [(row["label"], row["label_sha256"]) for row in rows if row["label"]]
     manifest = folder / MANIFEST
     if manifest.exists():
-        lines = [line.partition("  ") for line in manifest.read_text(encoding="utf-8").splitlines()]
+        lines = [line.partition("  ") for line in manifest.read_text(encoding="utf-8", errors="replace").splitlines()]
         wanted += [(name, checksum) for checksum, _, name in lines if name in (INDEX, SPEC)]
     faults = []
     for name, checksum in wanted:
