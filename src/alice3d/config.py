@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
@@ -75,6 +75,16 @@ class CommandConfig(Config):
 
     positional: ClassVar[tuple[str, ...]] = ()
     uncounted: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def by_place(cls, words: list[str], options: Mapping[str, Any]) -> list[str]:
+        """The words given by place, as `positional` takes them; for a command where an option makes one needless.
+
+        Args:
+            words: as they stand on the line.
+            options: field to value, of the line and the file of settings.
+        """
+        return words
 
     def settings(self, **inputs: Any) -> dict[str, Any]:
         """What the result depends on, as plain values: the counted fields, and the checksums of the inputs.

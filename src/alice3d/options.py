@@ -45,7 +45,7 @@ def parse(command: str, what: str, kind: type[CommandConfig], words: list[str]) 
     if flags["help"]:
         return describe(command, what, kind)
     values = _from_file(flags["config"], kind) if flags["config"] else {}
-    values |= _by_place(command, kind, places, values)
+    values |= _by_place(command, kind, kind.by_place(places, {**values, **given}), values)
     for name, value in given.items():
         values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
     return Call(kind.checked(values, command), bool(flags["json"]))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from alice3d.cli import main
 from alice3d.commands.prepare import PrepareConfig, run
 from alice3d.data.batch import run_batch
 from alice3d.data.intensity import parse_windows
@@ -150,8 +151,11 @@ def test_damage_is_found_and_mended(scans: Scans, tmp_path: Path) -> None:
     values = {"scans": str(folder), "store": str(tmp_path / "s"), "verify": True}
     with pytest.raises(WorkFailed, match=r"images/a\.b2nd has changed"):
         run(PrepareConfig.checked(values, "prepare"))
+    assert main(["prepare", "--verify", str(tmp_path / "s")]) == 1
     path.unlink()
     assert prepare(folder, tmp_path / "s", OPTIONS)["added"] == 1
+    assert main(["prepare", str(tmp_path / "s"), "--verify"]) == 0
+    assert main(["prepare", str(tmp_path / "s")]) == 2
     assert verify(tmp_path / "s") == {"files": 2, "store": str(tmp_path / "s")}
     assert Store.open(tmp_path / "s").checksum == before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from alice3d.config import CommandConfig
 
 
 class PrepareConfig(CommandConfig):
-    """`alice prepare SCANS STORE [--labels DIR] [--splits FILE]`."""
+    """`alice prepare SCANS STORE [--labels DIR] [--splits FILE]`, or `alice prepare --verify STORE`."""
 
     positional: ClassVar[tuple[str, ...]] = ("scans", "store")
     scans: Path
@@ -53,9 +54,14 @@ class PrepareConfig(CommandConfig):
     overwrite: bool = False
     """Replace a store that was made with other settings."""
     verify: bool = False
-    """Compare every file of the store with its checksum, and do nothing else."""
+    """Compare every file of the store with its checksum, and do nothing else; SCANS may be left out."""
     dry_run: bool = False
     """Look at the headers, say what would be taken, write nothing."""
+
+    @classmethod
+    def by_place(cls, words: list[str], options: Mapping[str, Any]) -> list[str]:
+        """SCANS STORE; of a store that is verified the scans are not looked at, STORE alone will do."""
+        return words * 2 if options.get("verify") is True and len(words) == 1 else words
 
     @field_validator("spacing")
     @classmethod
