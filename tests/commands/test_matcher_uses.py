@@ -1,4 +1,4 @@
-"""landmarks, propagate and view by command: tables, label maps, restart, later scans, and what is refused."""
+"""landmarks, propagate and view by command, and a matcher that saw the test scans: results, restart, refusals."""
 
 from __future__ import annotations
 
@@ -224,3 +224,32 @@ def test_view_serves_two_files(tiny_scans, tiny_matcher, capsys):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_evaluate_matcher_guards_scans_that_training_saw(capsys, tiny_store, tiny_matcher, tiny_scans, tmp_path):
+    from alice3d.data.leakage import described
+
+    folder = tmp_path / "matcher"
+    shutil.copytree(tiny_matcher, folder)
+    card = json.loads((folder / "matcher.json").read_text())
+    store = Store.open(tiny_store)
+
+    def evaluate(seen: str, split: str, *more: str) -> tuple[int, str]:
+        cases = {"cases": described(store.cases(seen))}  # seen in the training that this one started from
+        (folder / "matcher.json").write_text(json.dumps({**card, "start": cases}))
+        words = ("--landmarks", tiny_scans.landmarks, "--split", split, "--no-baselines", "--max-pairs", 1)
+        code, _, err = call(capsys, "evaluate-matcher", folder, tiny_store, *words, *more)
+        return code, err
+
+    code, err = evaluate("test", "test")
+    assert code == 2
+    assert "scans of the test split were seen in pre-training" in err
+    assert "--allow-seen" in err
+    assert evaluate("test", "")[0] == 2
+    code, err = evaluate("test", "test", "--allow-seen")
+    assert code == 0
+    assert "scans of the test split were seen" in err
+    code, err = evaluate("train", "")
+    assert code == 0
+    assert "scans of the train split were seen" in err
+    assert evaluate("train", "test") == (0, "")

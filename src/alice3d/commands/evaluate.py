@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from alice3d.evaluation.segmentation import StructureScore
     from alice3d.inference import SegmentationModel
 
-NOT_FOR_TESTING = ("pretrain", "train", "val")
-"""Splits whose scans pre-training may have seen; of any other this is refused."""
-
 
 class EvaluateConfig(ComputeConfig):
     """`alice evaluate MODEL STORE --split test`."""
@@ -104,7 +101,7 @@ def _same_names(model: SegmentationModel, store: Store) -> dict[int, str]:
 
 def guard_scores(card: dict[str, Any], cases: list[Case], config: EvaluateConfig) -> None:
     """Tell of scored cases that training saw; refuse those that lie in a split for testing."""
-    from alice3d.data.leakage import guard, leaked
+    from alice3d.data.leakage import NOT_FOR_TESTING, guard, leaked
 
     trained = leaked({"cases": card["cases"]}, cases)
     if trained:

@@ -43,6 +43,8 @@ class EvaluateMatcherConfig(ComputeConfig):
     """Folder that keeps embeddings for later calls; by default they are thrown away."""
     embeddings: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Precision of the embeddings on disk; fp32 takes twice the space."""
+    allow_seen: bool = False
+    """Measure cases that the matcher saw in training, although they lie in a split for testing."""
     out: Path | None = None
     """Write the result as JSON to this file, too."""
 
@@ -52,6 +54,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     import json
     import tempfile
 
+    from alice3d.data import leakage
     from alice3d.data.landmarks import check_convention, read_landmarks
     from alice3d.data.store import Store
     from alice3d.engine.device import resolve_device
@@ -70,6 +73,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         cache = EmbeddingCache(config.cache or Path(scratch), config.embeddings)
         matcher = Matcher.load(config.matcher, device=device, cache=cache)
+        leakage.guard_by_split(matcher.card, map(store.case, sorted(landmarks.points_mm)), force=config.allow_seen)
         if config.mode != "card":
             matcher.mode = config.mode  # type: ignore[assignment]
         note = matcher.reading_note(store)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from alice3d.data.store import Case, Store
 
 MEASURES = ("linear", "knn", "landmark")
-NOT_FOR_TESTING = ("pretrain", "train", "val")
-"""Splits whose scans pre-training may have seen; of any other this is refused."""
 
 
 class ProbeConfig(ComputeConfig, LinearSettings):
@@ -53,7 +51,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     """Measure; returns the keys of `--json`."""
     import json
 
-    from alice3d.data.leakage import guard
+    from alice3d.data.leakage import NOT_FOR_TESTING, guard
     from alice3d.data.store import Store
     from alice3d.engine.device import resolve_device
     from alice3d.evaluation.probe import probe_encoder

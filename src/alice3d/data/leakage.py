@@ -10,6 +10,8 @@ from alice3d.data.store import Case
 from alice3d.errors import UserError
 
 SHOWN = 3
+NOT_FOR_TESTING = ("pretrain", "train", "val")
+"""Splits whose scans training may have seen; of any other this is refused."""
 
 
 def described(cases: Iterable[Case]) -> list[dict[str, str]]:
@@ -60,3 +62,19 @@ def guard(card: Mapping[str, Any], cases: Iterable[Case], *, what: str, strict: 
         raise UserError(f"{message}; the score would be flattered: choose other scans or give --allow-seen")
     console.warn(message)
     return names
+
+
+def guard_by_split(card: Mapping[str, Any], cases: Iterable[Case], *, force: bool = False) -> list[str]:
+    """`guard` for scored cases of several splits, strict for those that lie in a split for testing.
+
+    Raises:
+        UserError: not forced, and some case in a split for testing was seen.
+    """
+    by_split: dict[str, list[Case]] = {}
+    for case in cases:
+        by_split.setdefault(case.split, []).append(case)
+    names = []
+    for split, mine in sorted(by_split.items()):
+        what = f"{split} split" if split else "part in no split"
+        names += guard(card, mine, what=what, strict=split not in ("", *NOT_FOR_TESTING), force=force)
+    return sorted(names)
