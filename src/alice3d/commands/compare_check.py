@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from alice3d.commands.compare_arms import Arm
 from alice3d.commands.compare_cells import Cells, partner_of
 from alice3d.commands.compare_finetune import check_finetune
-from alice3d.commands.evaluate import NOT_FOR_TESTING
+from alice3d.data.leakage import NOT_FOR_TESTING
 from alice3d.errors import UserError
 from alice3d.tasks.settings import LinearSettings
 
