@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args, get_type_hints
 
+from alice3d.config import nearest
 from alice3d.errors import UserError
 from alice3d.nn.base import Backbone
 from alice3d.nn.resunet import ResUNet
 from alice3d.nn.swin3d import Swin3D
 from alice3d.nn.vit3d import ViT3D
 
-__all__ = ["BACKBONES", "Backbone", "build_backbone"]
+__all__ = ["BACKBONES", "Backbone", "build_backbone", "check_options", "default_options"]
 
 BACKBONES: dict[str, type[Backbone]] = {"resunet": ResUNet, "vit": ViT3D, "swin": Swin3D}
 
@@ -25,13 +28,57 @@ def build_backbone(name: str, in_channels: int, options: dict[str, Any] | None =
         options: keyword arguments of the backbone's class.
 
     Raises:
-        UserError: unknown name or option.
+        UserError: unknown name or option, or a value of another type or out of range.
+    """
+    check_options(name, options or {})
+    try:
+        return BACKBONES[name](in_channels=in_channels, **(options or {}))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"backbone {name}: {error}") from error
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """Options of a backbone and their defaults: the keywords of its class, but for the channels of its input.
+
+    Raises:
+        UserError: unknown name.
     """
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(BACKBONES)}"
         raise UserError(f"backbone: {name!r} is unknown; {hint}")
-    try:
-        return BACKBONES[name](in_channels=in_channels, **(options or {}))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"backbone {name}: {error}") from error
+    keywords = inspect.signature(BACKBONES[name]).parameters
+    return {key: keyword.default for key, keyword in keywords.items() if key != "in_channels"}
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse what the keywords of a backbone's class do not take.
+
+    A number must be 1 or more, or 0 where that is the default.
+
+    Raises:
+        UserError: unknown name or option, or a value of another type or too small; one line.
+    """
+    known = default_options(name)
+    kinds = get_type_hints(BACKBONES[name].__init__)
+    for key, value in options.items():
+        if key not in known:
+            raise UserError(f"backbone_options: {name} has no option {key!r}; {nearest(key, known)}")
+        lowest = 0 if known[key] == 0 and known[key] is not False else 1
+        one_of = get_args(kinds[key]) or (kinds[key],)
+        if not any(_fits(value, kind, lowest) for kind in one_of):
+            wanted = " or ".join(dict.fromkeys(_said(kind, lowest) for kind in one_of if kind is not type(None)))
+            raise UserError(f"backbone_options.{key}: {wanted} is needed, got {value!r}")
+
+
+def _fits(value: Any, kind: Any, lowest: int) -> bool:
+    if kind == Sequence[int]:
+        return isinstance(value, (list, tuple)) and all(_fits(each, int, lowest) for each in value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
+    return isinstance(value, kind)
+
+
+def _said(kind: Any, lowest: int) -> str:
+    known = {bool: "true or false", int: f"a whole number from {lowest}", str: "a word"}
+    return known.get(kind, f"a list of whole numbers from {lowest}")
