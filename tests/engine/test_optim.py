@@ -10,6 +10,8 @@ from torch import nn
 
 from alice3d.engine.optim import build_optimiser, learning_rate, set_rates
 from alice3d.engine.settings import LoopSettings
+from alice3d.methods.alice import Alice, AliceConfig
+from alice3d.nn.backbone import build_backbone
 
 LOOP = LoopSettings(steps=100, warmup=0.1, learning_rate=1.0, final_rate=0.0, weight_decay=0.04, weight_decay_end=0.4)
 
@@ -59,3 +61,18 @@ def test_decay_rises_along_a_cosine_on_matrices_that_follow_the_loop() -> None:
     assert matrix == sorted(matrix)
     assert set(vector) == {0.0}
     assert set(own) == {0.1}
+
+
+@pytest.mark.parametrize("name", ["resunet", "vit", "swin"])
+def test_tokens_and_tables_of_offsets_do_not_decay(name: str) -> None:
+    options = {"vit": {"registers": 3, "width": 24, "depth": 1, "heads": 2}}.get(name, {})
+    method = Alice(build_backbone(name, 1, options), AliceConfig(), crop=16, total_steps=10)
+    groups = build_optimiser(method.param_groups(), LOOP, method.named_parameters()).param_groups
+    names = {weight: name for name, weight in method.named_parameters()}
+    decays = {names[weight] for group in groups for weight in group["params"] if group["weight_decay"]}
+    still = {names[weight] for group in groups for weight in group["params"]} - decays
+    assert "decoder.mask_token" in still
+    own = {"resunet": set(), "vit": {"class_token", "registers"}, "swin": {"mask_token", "stages.0.0.attention.bias"}}
+    assert {f"backbone.{each}" for each in own[name]} <= still
+    assert all(each.endswith(("weight", "weight.original1")) for each in decays)
+    assert all(method.get_parameter(each).ndim == 1 for each in still if each.endswith("weight"))

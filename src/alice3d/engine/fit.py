@@ -23,7 +23,7 @@ from alice3d.engine.feed import Samples, batches
 from alice3d.engine.log import UNKNOWN_SPEED, Log, Speed, final_loss, speed
 from alice3d.engine.optim import build_optimiser, set_rates
 from alice3d.engine.settings import TrainingConfig
-from alice3d.errors import WorkFailed
+from alice3d.errors import UserError, WorkFailed
 from alice3d.methods.base import Method
 
 
@@ -63,17 +63,19 @@ def fit(
         guard: called next, with all numbers of the step as well; what it returns, if not empty, is why to stop.
 
     Raises:
+        UserError: the batch cannot be shared equally, or the checkpoint is of another method or version.
         WorkFailed: the loss is not finite, the disk is full, the guard says stop, or the run was told to (SIGTERM);
             what the last checkpoint holds is kept.
     """
     assert isinstance(method, nn.Module)
+    parallel.share_size(config.batch, config.accumulate, parallel.announced())  # refuses before anything is claimed
     device = parallel.start(device, config.seed)
     chief = parallel.is_chief()
     folder = config.out / "checkpoints"
     layout = torch.contiguous_format if config.shard_weights else torch.channels_last_3d  # FSDP knows no other
     module = method.to(device, memory_format=layout)  # type: ignore[call-overload]
     model = parallel.Spread(module, device, sharded=config.shard_weights)
-    optimiser = build_optimiser(method.param_groups(), config)
+    optimiser = build_optimiser(method.param_groups(), config, module.named_parameters())
     trained = [p for group in optimiser.param_groups for p in group["params"]]
     if chief:
         claim()  # before checkpoints are looked for: those of a run that is replaced are gone by then
@@ -183,8 +185,14 @@ def _restore(
     kept = load_checkpoint(folder) if folder.is_dir() else None
     if kept is None:
         return 0, 0.0
-    sharding.load_whole(module, kept["method"])
-    sharding.load_whole_optimiser(optimiser, kept["optimiser"])
+    try:
+        sharding.load_whole(module, kept["method"])
+        sharding.load_whole_optimiser(optimiser, kept["optimiser"])
+    except (RuntimeError, ValueError, KeyError):
+        raise UserError(
+            f"{folder}: the checkpoint of step {kept['step']} does not fit the method; if another version of the "
+            "program or of the method wrote it, train anew with --overwrite"
+        ) from None
     parallel.set_random_state(kept["random"], device)
     console.say(f"Going on from step {kept['step']}.")
     return int(kept["step"]), float(kept["seconds"])

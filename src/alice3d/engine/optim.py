@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from alice3d.engine.settings import LoopSettings
 
@@ -39,23 +41,35 @@ def weight_decay(step: int, settings: LoopSettings) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
 
 
-def build_optimiser(groups: list[dict[str, Any]], settings: LoopSettings) -> torch.optim.AdamW:
-    """AdamW over a method's groups; each is split into what decays (matrices) and what does not (vectors, tokens).
+def decays(name: str, weight: Tensor) -> bool:
+    """Whether weight decay is meant for a weight: for matrices and kernels, for nothing that is added or stands alone.
+
+    Vectors do not decay, nor biases of any shape (Swin's tables of offsets), nor tokens, which have a first axis of 1
+    for the batch: (1, tokens, width).
+    """
+    token = weight.ndim == 3 and len(weight) == 1
+    return weight.ndim >= 2 and not token and name.rpartition(".")[2] != "bias"
+
+
+def build_optimiser(
+    groups: list[dict[str, Any]], settings: LoopSettings, named: Iterable[tuple[str, Tensor]] = ()
+) -> torch.optim.AdamW:
+    """AdamW over a method's groups; each is split into what decays and what does not (`decays`).
 
     Args:
         groups: `params`, and where they differ from the loop's: `lr_scale` (1), `starts_at` (share of the run before
             which the group stands still, 0) and `weight_decay` (then constant).
         settings: of the loop.
+        named: the method's weights by name; one that is not among them is judged by its shape alone.
     """
+    names = {weight: name for name, weight in named}
     split = []
     for group in groups:
         decay = float(group.get("weight_decay", settings.weight_decay))
         shared = {"lr_scale": float(group.get("lr_scale", 1.0)), "starts_at": float(group.get("starts_at", 0.0))}
         params = list(group["params"])
-        for chosen, its_decay in (
-            ([p for p in params if p.ndim >= 2], decay),
-            ([p for p in params if p.ndim < 2], 0.0),
-        ):
+        for wanted, its_decay in ((True, decay), (False, 0.0)):
+            chosen = [p for p in params if decays(names.get(p, ""), p) is wanted]
             if chosen:
                 follows = "weight_decay" not in group and its_decay == decay
                 split.append({"params": chosen, **shared, "weight_decay": its_decay, "decay_follows": follows})

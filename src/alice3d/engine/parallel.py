@@ -82,6 +82,19 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def share_size(batch: int, parts: int, processes: int) -> int:
+    """Samples that a process computes at a time.
+
+    Raises:
+        UserError: the batch cannot be shared equally.
+    """
+    if batch % (processes * parts):
+        several = "1 process" if processes == 1 else f"{processes} processes"
+        among = several if parts == 1 else f"{several} in {parts} parts (--accumulate)"
+        raise UserError(f"--batch: {batch} samples cannot be shared equally by {among}")
+    return batch // (processes * parts)
+
+
 def my_share(numbers: list[int], parts: int = 1) -> list[list[int]]:
     """This process's samples of a batch, for each of the parts that follow one another.
 
@@ -89,10 +102,7 @@ def my_share(numbers: list[int], parts: int = 1) -> list[list[int]]:
         UserError: the batch cannot be shared equally.
     """
     world = world_size()
-    if len(numbers) % (world * parts):
-        among = f"{world} processes" if parts == 1 else f"{world} processes in {parts} parts (--accumulate)"
-        raise UserError(f"--batch: {len(numbers)} samples cannot be shared equally by {among}")
-    size = len(numbers) // (world * parts)
+    size = share_size(len(numbers), parts, world)
     firsts = [(turn * world + rank()) * size for turn in range(parts)]
     return [numbers[first : first + size] for first in firsts]
 

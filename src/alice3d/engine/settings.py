@@ -24,7 +24,7 @@ class LoopSettings(Config):
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.04
-    """Weight decay of AdamW, on matrices only."""
+    """Weight decay of AdamW, on matrices only: neither vectors nor tokens."""
     weight_decay_end: Annotated[float, Field(ge=0)] | None = None
     """Weight decay at the last step, reached along a cosine; left out, it stays as it is."""
     clip: Annotated[float, Field(gt=0)] = 3.0

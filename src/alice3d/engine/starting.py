@@ -8,6 +8,7 @@ from alice3d import console
 from alice3d.data import leakage
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
+from alice3d.engine import parallel
 from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.engine.selfsupervised import intensity_rule, sha256_of
 from alice3d.errors import UserError
@@ -26,8 +27,11 @@ def starting_backbone(
     """Backbone, intensity rule, spacing, and what the card says of them; from the encoder, or fresh.
 
     Raises:
-        UserError: the encoder is missing, damaged, or of another modality; an option is wrong.
+        UserError: the encoder is missing, damaged, or of another modality; an option is wrong; the batch cannot be
+            shared equally.
     """
+    if config.head != "linear":
+        parallel.share_size(config.batch, config.accumulate, parallel.announced())
     stored_mm = store.spec.spacing_mm
     if config.encoder is None:
         rule = intensity_rule(store, config.windows)
