@@ -226,7 +226,7 @@ def test_local_views_are_aligned_with_the_partner() -> None:
     """Class answers of the whole crops and of the local ones, one after the other, against the same crossed target."""
     method, batch = alice(dense_weight=0.0, local_views=2), batch_of()
     out, again = method.forward(batch, 3), method.forward(batch, 3)
-    assert torch.equal(out["class"], again["class"])  # places depend on the step alone
+    assert torch.equal(out["class"], again["class"])  # places depend on the step and the run's seed
     assert not torch.equal(out["class"], method.forward(batch, 4)["class"])
     views = torch.cat([batch["q"], batch["k"]])
     visible = torch.cat([batch["visible_q"], batch["visible_k"]])
@@ -241,6 +241,28 @@ def test_local_views_are_aligned_with_the_partner() -> None:
         method.class_head(torch.cat(classes)), teacher, student_temperature=config.student_temperature
     )
     torch.testing.assert_close(out["class"], loss.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_local_views_lie_elsewhere_under_another_seed_and_in_the_same_places_when_a_run_goes_on() -> None:
+    """Views that hold one value at each place, and a backbone whose class token is their mean, show where crops lie."""
+
+    def places(seed: int, kept: dict[str, Tensor] | None = None) -> list[float]:
+        method = alice(dense_weight=0.0, local_views=4)
+        torch.manual_seed(seed)
+        name, options = BACKBONES["resunet"]
+        method = Alice(build_backbone(name, 1, options), method.config, crop=32, total_steps=10)
+        method.load_state_dict(kept or method.state_dict())
+        states.append(method.state_dict())
+        method.backbone.tokens = lambda views, visible=None: (views.mean(dim=(2, 3, 4)), views)  # type: ignore
+        views = torch.arange(32.0**3).view(1, 1, 32, 32, 32)
+        return [float(token) for step in range(3) for token in method._local_classes(views, step)]
+
+    states: list[dict[str, Tensor]] = []
+    first, again, other = places(0), places(0), places(1)
+    assert first == again
+    assert len(set(first)) > 6
+    assert first != other
+    assert places(1, states[0]) == first
 
 
 def _train(method: Any, steps: int) -> tuple[float, float]:
@@ -288,13 +310,30 @@ def test_methods_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sys.modules.pop("own_methods.quiet")
     with pytest.raises(UserError, match="did you mean 'alice'"):
         find_method("alcie")
-    with pytest.raises(UserError, match="cannot be imported"):
-        find_method("own_methods.loud")
+    for name, text, said in (
+        ("loud", None, "ModuleNotFoundError: No module named"),
+        ("broken", "def f(:\n", r"SyntaxError: .*broken\.py, line 1"),
+        ("wishful", "from alice3d.methods.base import Nope\n", "ImportError: cannot import name 'Nope'"),
+        ("hasty", "1 / 0\n", "ZeroDivisionError: division by zero"),
+    ):
+        if text is not None:
+            (tmp_path / "own_methods" / f"{name}.py").write_text(text)
+        with pytest.raises(UserError, match=f"'own_methods.{name}' cannot be imported .{said}") as caught:
+            find_method(f"own_methods.{name}")
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"dense_wieght": 1}, "did you mean 'dense_weight'"), ({"dense_weight": -1}, r"options\.dense_weight.*-1")],
+    [
+        ({"dense_wieght": 1}, "did you mean 'dense_weight'"),
+        ({"dense_weight": -1}, r"options\.dense_weight.*-1"),
+        ({"teacher_temperature": "0,0"}, r"options\.teacher_temperature\.0: .*greater than 0"),
+        (
+            {f"{name}_weight": 0 for name in ("class", "patch", "reconstruction", "dense")},
+            "^options: class_weight, .* koleo_weight are all 0: nothing is left to learn; give one of them a weight$",
+        ),
+    ],
 )
 def test_wrong_options_name_the_nearest(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):

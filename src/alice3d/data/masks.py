@@ -6,6 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def hidden_patches(count: int, hidden_share: float) -> int:
+    """How many of `count` patches a mask hides: round(hidden_share · count), but never all."""
+    return min(round(hidden_share * count), count - 1)
+
+
 def draw_visible(
     grid: tuple[int, int, int], hidden_share: float, block: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
@@ -21,7 +26,7 @@ def draw_visible(
         (n,) bool in x-major order, True = visible.
     """
     n = int(np.prod(grid))
-    hidden = min(round(hidden_share * n), n - 1)
+    hidden = hidden_patches(n, hidden_share)
     offset = rng.integers(0, block, size=3)
     axes = [(np.arange(side) + shift) // block for side, shift in zip(grid, offset, strict=True)]
     counts = [int(axis[-1]) + 1 for axis in axes]
@@ -66,5 +71,5 @@ def draw_visible_regions(
     turn = rng.permutation(len(seeds))[group]
     order = np.lexsort((rng.random(n), turn))
     visible = np.ones(n, bool)
-    visible[order[: min(round(hidden_share * n), n - 1)]] = False
+    visible[order[: hidden_patches(n, hidden_share)]] = False
     return visible

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed import ReduceOp
@@ -32,6 +33,7 @@ class Alice(PretrainMethod):
     """
 
     Config: ClassVar[type[Config]] = AliceConfig
+    places_seed: Tensor
 
     def __init__(self, backbone: Backbone, config: AliceConfig, *, crop: int, total_steps: int) -> None:
         super().__init__(backbone, config, crop=crop, total_steps=total_steps)
@@ -66,6 +68,18 @@ class Alice(PretrainMethod):
                 raise ValueError("options.dense_from: decoder is for a ViT; this backbone has finer maps to read")
             self.dense_lift = nn.Linear(config.decoder_width, width)
         self.target_dense = target_of(self.dense) if self.dense is not None else None
+        if config.local_views:  # the loop tells a method no seed: one is drawn as the weights are, and kept with them
+            self.register_buffer("places_seed", torch.randint(2**62, ()))
+
+    @property
+    def needs_hidden(self) -> bool:
+        """Only the reconstruction of hidden patches does."""
+        return bool(self.config.hidden_only and self.config.reconstruction_weight)
+
+    @property
+    def fewest_pairs(self) -> int:
+        """KoLeo spreads crops apart, so it needs two."""
+        return 2 if self.config.koleo_weight else 1
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """All losses of one batch of crop pairs; Q and K go through the networks as one stack, Q first."""
@@ -153,12 +167,14 @@ class Alice(PretrainMethod):
         }
 
     def _local_classes(self, views: Tensor, step: int) -> list[Tensor]:
-        """Class tokens of crops of half the side, at places drawn from the number of the step."""
+        """Class tokens of crops of half the side, at places drawn from the run's seed and the number of the step."""
+        if not self.config.local_views:
+            return []
         side = views.shape[2] // 2 // self.backbone.stride * self.backbone.stride
-        generator = torch.Generator().manual_seed(step)
+        rng = np.random.default_rng([int(self.places_seed), step])
         tokens = []
         for _ in range(self.config.local_views):
-            x, y, z = torch.randint(views.shape[2] - side + 1, (3,), generator=generator).tolist()
+            x, y, z = rng.integers(views.shape[2] - side + 1, size=3)
             tokens.append(self.backbone.tokens(views[:, :, x : x + side, y : y + side, z : z + side])[0])
         return tokens
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from alice3d.config import Config
 
 Weight = Annotated[float, Field(ge=0)]
+Temperature = Annotated[float, Field(gt=0)]
 
 
 class AliceConfig(Config):
@@ -42,9 +43,9 @@ class AliceConfig(Config):
     """Hidden width of the heads."""
     bottleneck: Annotated[int, Field(ge=2)] = 128
     """Width in which the heads' vectors are brought to unit length."""
-    student_temperature: Annotated[float, Field(gt=0)] = 0.1
+    student_temperature: Temperature = 0.1
     """Temperature of the online heads."""
-    teacher_temperature: tuple[float, float] = (0.04, 0.07)
+    teacher_temperature: tuple[Temperature, Temperature] = (0.04, 0.07)
     """Temperature of the target heads at the first step and after `teacher_warmup` of the run."""
     teacher_warmup: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Share of the run in which the teacher's temperature rises."""
@@ -57,7 +58,7 @@ class AliceConfig(Config):
     """Momentum of the target at the first step; it rises to 1 along a cosine. The paper's 0.996 is for long runs."""
     momentum_end: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Momentum at the last step."""
-    dense_temperature: Annotated[float, Field(gt=0)] = 0.1
+    dense_temperature: Temperature = 0.1
     """Temperature of the dense contrast."""
     dense_from: Literal["encoder", "decoder"] = "encoder"
     """What the online side of the dense contrast reads: the encoder, which sees both crops whole once more, or the
@@ -65,10 +66,18 @@ class AliceConfig(Config):
     ignore_mm: Annotated[float, Field(ge=0)] = 16.0
     """Places nearer than this to the true one, in mm, are no negatives of the dense contrast."""
     koleo_weight: Weight = 0.0
-    """Weight of KoLeo on the online class tokens, which spreads those of a batch apart; past the paper."""
+    """Weight of KoLeo on the online class tokens, which spreads those of a batch apart; past the paper. Each process
+    needs two pairs at a time."""
     predictor: bool = False
     """A further MLP on the online side alone, between CASA and the heads, as in BYOL; past the paper."""
     local_views: Annotated[int, Field(ge=0)] = 0
     """Crops of half the side, cut from Q and K, whose class tokens are aligned as well (multi-crop); past the paper."""
     downstream: Literal["online", "target"] = "online"
     """Which encoder is exported: E_s, as in the paper, or its moving average E_t."""
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        weights = [name for name in type(self).model_fields if name.endswith("_weight")]
+        if not any(getattr(self, name) for name in weights):
+            raise ValueError(f"{', '.join(weights)} are all 0: nothing is left to learn; give one of them a weight")
+        return self

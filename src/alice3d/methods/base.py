@@ -50,6 +50,16 @@ class PretrainMethod(nn.Module):
         self.crop = crop
         self.total_steps = total_steps
 
+    @property
+    def needs_hidden(self) -> bool:
+        """Whether the loss is none where a mask hides nothing."""
+        return self.needs_masks
+
+    @property
+    def fewest_pairs(self) -> int:
+        """Pairs of crops that `forward` must see at a time, in each process."""
+        return 1
+
     def param_groups(self) -> list[dict[str, Any]]:
         """All that learns, at one rate."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
@@ -91,8 +101,9 @@ def find_method(name: str) -> type[PretrainMethod]:
         raise UserError(f"method: {name!r} is unknown; {hint}")
     try:
         module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        raise UserError(f"method: {name!r} cannot be imported ({error})") from None
+    except Exception as error:  # whatever the user's own module does when it is imported
+        said = " ".join(str(error).split())
+        raise UserError(f"method: {name!r} cannot be imported ({type(error).__name__}: {said})") from error
     found = [
         item
         for item in vars(module).values()
@@ -121,5 +132,8 @@ def method_config(method: type[PretrainMethod], options: dict[str, Any]) -> Any:
         return method.Config(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "options"
-        raise UserError(f"options.{field}: {first['msg']}, got {first['input']!r}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise UserError(f"options: {said}") from None
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"options.{field}: {said}, got {first['input']!r}") from None

@@ -45,6 +45,11 @@ class MAE(PretrainMethod):
             heads=config.decoder_heads,
         )
 
+    @property
+    def needs_hidden(self) -> bool:
+        """Not where all patches are counted."""
+        return bool(self.config.hidden_only)
+
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Mean squared error over the hidden patches of Q and K."""
         volumes = torch.cat([batch["q"], batch["k"]])
