@@ -1,4 +1,5 @@
-"""`alice pretrain` given again says that it is done, and other settings are refused; `test_kills` cuts it short."""
+"""`alice pretrain` given again says that it is done; what cannot be trained is refused before anything is claimed;
+`test_kills` cuts it short."""
 
 from __future__ import annotations
 
@@ -6,8 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from in_processes import SMALL, pretrain
+
+from alice3d.errors import UserError
+from alice3d.outputs import read_marker
 
 OPTIONS = (
     "--steps 24 --batch 2 --crop 16 --checkpoint-every 5 --threads 1 --points 16 --candidates 32 "
@@ -38,3 +44,72 @@ def test_done_is_said_and_other_settings_are_refused(tiny_store: Path, tmp_path:
     assert done.returncode == 2
     assert "seed 0, this call has 1" in done.stderr
     assert done.stdout == ""
+
+
+MAE = {"method": "mae", "options": {"decoder_width": 12, "decoder_heads": 2}}
+SAM = {"method": "sam", "options": {"fine_width": 4, "coarse_width": 4}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hidden_share": 0}, r"--hidden-share: 0 of a crop's patches \(8\) hides none"),
+        ({"hidden_share": 0.01}, "take a larger --hidden-share or --crop"),
+        ({"hidden_share": 0, **MAE}, "hides none"),
+        ({"crop": 8}, r"--hidden-share: 0.75 of a crop's patches \(1\) hides none.*take a larger --crop"),
+        ({"accumulate": 2, "batch": 3}, r"--batch: 3 samples cannot be shared equally by 1 process in 2 parts"),
+        ({"options": {**SMALL["options"], "koleo_weight": 0.1}, "batch": 1}, "need 2 pairs at a time"),
+        ({"options": {**SMALL["options"], "koleo_weight": 0.1}, "accumulate": 2}, "need 2 pairs at a time"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused_before_the_folder_is_claimed(
+    tiny_store: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        pretrain(tiny_store, tmp_path / "run", changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_torchrun_refuses_an_uneven_batch_before_the_folder_is_claimed(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match="--batch: 4 samples cannot be shared equally by 3 processes"):
+        pretrain(tiny_store, tmp_path / "run", {"batch": 4})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"options": {**SMALL["options"], "reconstruction_weight": 0}},
+        {**MAE, "options": {**MAE["options"], "hidden_only": False}},  # type: ignore[dict-item]
+        SAM,
+    ],
+)
+def test_nothing_need_be_hidden_where_hidden_patches_do_not_count(
+    tiny_store: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """And the same call again knows its own folder."""
+    for _ in range(2):
+        pretrain(tiny_store, tmp_path / "run", {**changes, "hidden_share": 0, "steps": 1, "monitor_every": 0})
+    marker = read_marker(tmp_path / "run")
+    assert marker is not None
+    assert (marker["kind"], marker["state"]) == ("encoder", "done")
+
+
+def test_a_checkpoint_that_does_not_fit_is_said_so(tiny_store: Path, tmp_path: Path) -> None:
+    import torch
+
+    few = {"steps": 2, "monitor_every": 0, "checkpoint_every": 1}
+    pretrain(tiny_store, tmp_path / "run", few)
+    (tmp_path / "run" / "status.json").write_text(
+        (tmp_path / "run" / "status.json").read_text().replace('"done"', '"started"')
+    )
+    (tmp_path / "run" / "checkpoints" / "step-2.pt").unlink()
+    kept = torch.load(tmp_path / "run" / "checkpoints" / "step-1.pt", weights_only=True)
+    one, other = kept["optimiser"]["param_groups"]
+    other["params"] = [*other["params"], one["params"].pop()]  # other weights decay
+    torch.save(kept, tmp_path / "run" / "checkpoints" / "step-1.pt")
+    with pytest.raises(UserError, match=r"checkpoint of step 1 does not fit the method; .* --overwrite"):
+        pretrain(tiny_store, tmp_path / "run", few)

@@ -38,3 +38,14 @@ def test_rounds_take_no_table(tiny_store: Path, tmp_path: Path, capsys: pytest.C
     assert cli.main(words) == 2
     assert "--rounds makes its own pairs tables" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"accumulate": 4}, "in 4 parts"), ({"crop": 20}, "no multiple"), ({"init": "no"}, "shipped")]
+)
+def test_a_wrong_call_is_refused_before_the_folder_is_claimed(
+    tiny_store: Path, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        run(config(tiny_store, tmp_path / "m", **changes))
+    assert not (tmp_path / "m").exists()

@@ -51,7 +51,7 @@ def run(config: TrainMatcherConfig) -> dict[str, Any]:
         console.say(f"{config.out}: already done")
         return outputs.earlier_result(config.out)
     with drawn_at_the_end(config.out):
-        result, card = train(job, state)
+        result, card = train(job, state, "matcher")
     method = job.method
     assert isinstance(method, SAM)
     card["matching"] = {
@@ -79,6 +79,7 @@ def _rounds(config: TrainMatcherConfig) -> dict[str, Any]:
     """Train, match, train on the matches, and so on; each part is a folder of its own under OUT, and is restartable."""
     from alice3d.commands import pair
     from alice3d.data.store import Store
+    from alice3d.engine.selfsupervised import prepare_training
 
     if config.pairs is not None:
         raise UserError("--rounds makes its own pairs tables; leave --pairs out, or take --rounds 1")
@@ -87,6 +88,7 @@ def _rounds(config: TrainMatcherConfig) -> dict[str, Any]:
     if state == "done":
         console.say(f"{config.out}: already done")
         return outputs.earlier_result(config.out)
+    prepare_training(config, "sam", config.options, partner="same", hidden_share=0.0, block=1)  # refuses a wrong call
     outputs.begin(config.out, "matcher", settings, state=state, overwrite=config.overwrite)
     rate = config.learning_rate
     results: list[dict[str, Any]] = []

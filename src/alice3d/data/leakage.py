@@ -21,14 +21,22 @@ def described(cases: Iterable[Case]) -> list[dict[str, str]]:
 
 def seen(card: Mapping[str, Any]) -> set[str]:
     """Checksums of all scans that the model of a card has seen, those of the cards inside it included."""
-    found: set[str] = set()
+    return {str(entry[name]) for entry in cases_of(card) for name in ("checksum", "content") if entry.get(name)}
+
+
+def cases_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every entry of `cases` of a card and of the cards inside it, each scan once."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
     for key, value in card.items():
+        entries: list[Any] = []
         if key == "cases" and isinstance(value, list):
-            entries = [entry for entry in value if isinstance(entry, dict)]
-            found.update(str(entry[name]) for entry in entries for name in ("checksum", "content") if entry.get(name))
+            entries = value
         elif isinstance(value, Mapping):
-            found |= seen(value)
-    return found
+            entries = cases_of(value)
+        for entry in entries:
+            if isinstance(entry, dict):
+                found.setdefault(tuple(str(entry.get(name)) for name in ("id", "checksum", "content")), entry)
+    return list(found.values())
 
 
 def leaked(card: Mapping[str, Any], cases: Iterable[Case]) -> list[str]:

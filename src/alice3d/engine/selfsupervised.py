@@ -14,14 +14,17 @@ import yaml
 from alice3d import outputs
 from alice3d.data.intensity import IntensityRule, parse_windows
 from alice3d.data.leakage import described
+from alice3d.data.masks import hidden_patches
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Case, Store
 from alice3d.data.views import PairSamples, Partner, ViewSettings
+from alice3d.engine import parallel
 from alice3d.engine.collapse import CollapseGuard, idle_heads
 from alice3d.engine.device import resolve_device
 from alice3d.engine.fit import FitResult, fit
 from alice3d.engine.monitors import Monitors, Probe
 from alice3d.engine.settings import SelfSupervisedSettings
+from alice3d.engine.warm_start import described_start, follow_card, tell_of_spacing
 from alice3d.errors import UserError
 from alice3d.methods.base import PretrainMethod, find_method, method_config
 from alice3d.nn.backbone import build_backbone
@@ -105,7 +108,7 @@ class Job:
     """Everything that training needs, checked; nothing is written yet.
 
     Attributes:
-        config: as given.
+        config: as given; where training starts from weights, with their backbone, its options and their windows.
         method: freshly built, started from `init` where asked.
         samples: pairs of crops by number.
         settings: what the result depends on, inputs by checksum.
@@ -145,13 +148,14 @@ def prepare_training(
     kind = find_method(method_name)
     settings = method_config(kind, options)
     rule = intensity_rule(store, config.windows)
-    name, backbone_options = config.backbone, dict(config.backbone_options)
     initial: Path | None = None
-    card: dict[str, Any] = {}
-    if config.init is not None:  # the weights say which network they are of
+    start: dict[str, Any] | None = None
+    if config.init is not None:  # the weights say which network they are of, and how it reads scans
         initial, card = read_card_of(config.init)
+        config = follow_card(config, card, rule.modality)
         rule = IntensityRule(**card["intensity"])
-        name, backbone_options = card["backbone"]["name"], card["backbone"].get("options", {})
+        start = described_start(card, sha256_of(initial))
+    name, backbone_options = config.backbone, dict(config.backbone_options)
     if config.scale_low > config.scale_high:
         raise UserError(f"--scale-low {config.scale_low:g} is above --scale-high {config.scale_high:g}")
     torch.manual_seed(config.seed)  # initial weights
@@ -162,6 +166,7 @@ def prepare_training(
         method = kind(backbone, settings, crop=config.crop, total_steps=config.steps)
     except ValueError as error:  # sizes that do not fit one another: heads and widths, strides
         raise UserError(f"method {method_name} with backbone {name}: {error}") from None
+    _refuse_unfit(method, config, hidden_share if kind.needs_masks else None)
     if initial is not None:
         load_matching(method, initial)
     spacing = tuple(float(value) for value in store.spec.spacing_mm)
@@ -187,7 +192,6 @@ def prepare_training(
         patch=backbone.stride,
         seed=config.seed,
     )
-    start = _start_of(initial, card) if initial is not None else None
     about: dict[str, Any] = {
         "backbone": {"name": name, "options": backbone_options, "in_channels": rule.channels},
         "spacing_mm": list(spacing),
@@ -208,21 +212,38 @@ def prepare_training(
     return Job(config, method, samples, config.settings(**inputs), about)
 
 
+def _refuse_unfit(method: PretrainMethod, config: SelfSupervisedSettings, hidden_share: float | None) -> None:
+    """Refuse a batch or masks from which the method cannot learn."""
+    pairs = parallel.share_size(config.batch, config.accumulate, parallel.announced())
+    if pairs < method.fewest_pairs:
+        raise UserError(
+            f"--batch: these options need {method.fewest_pairs} pairs at a time in each process, there would be "
+            f"{pairs}; take a larger --batch, or a smaller --accumulate"
+        )
+    patches = (config.crop // method.backbone.stride) ** 3
+    if hidden_share is not None and method.needs_hidden and not hidden_patches(patches, hidden_share):
+        advice = "a larger --crop" if patches == 1 else "a larger --hidden-share or --crop"
+        raise UserError(
+            f"--hidden-share: {hidden_share:g} of a crop's patches ({patches}) hides none, and hidden ones are what "
+            f"the method learns from; take {advice}"
+        )
+
+
 def train(
-    job: Job, state: outputs.State, *, probe: Probe | None = None, probe_every: int = 0
+    job: Job, state: outputs.State, kind: str = "encoder", *, probe: Probe | None = None, probe_every: int = 0
 ) -> tuple[FitResult, dict[str, Any]]:
     """Run the loop; the output folder is claimed just before the first write.
 
     Args:
         job: what `prepare_training` made.
         state: what `outputs.check` said of the folder.
+        kind: what it was asked for: `encoder` or `matcher`.
         probe, probe_every: see `Monitors`.
 
     Returns:
         what the loop says of the run, and the card.
     """
     config = job.config
-    kind = "matcher" if job.card["method"]["name"] == "sam" else "encoder"
 
     def claim() -> None:
         outputs.begin(config.out, kind, job.settings, state=state, overwrite=config.overwrite)
@@ -231,6 +252,8 @@ def train(
     device = resolve_device(config.device, config.threads)
     watch = Monitors(job.method, job.samples, config, probe=probe, probe_every=probe_every)
     guard = CollapseGuard(config.steps, config.on_collapse, idle=idle_heads(job.method.config))
+    if job.card["init"] is not None and parallel.is_chief():
+        tell_of_spacing(job.card["init"], job.card["spacing_mm"])
     result = fit(job.method, job.samples, config, device=device, claim=claim, watch=watch, guard=guard)
     return result, {**job.card, "loss": result.loss}
 
@@ -241,11 +264,6 @@ def read_card_of(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
     card = read_card(path, "matcher" if path.name.startswith("matcher") else "encoder")
     backbone_of(card)  # refuses a backbone that this program does not know
     return path, card
-
-
-def _start_of(path: Path, card: dict[str, Any]) -> dict[str, Any]:
-    """What a card keeps of the weights that training started from: which they are, and what they had seen."""
-    return {"checksum": sha256_of(path), "method": card.get("method", {}).get("name"), "cases": card["cases"]}
 
 
 def sha256_of(path: Path) -> str:

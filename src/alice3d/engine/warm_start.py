@@ -1,0 +1,90 @@
+"""Weights that self-supervised training starts from: what they settle, and what a card keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from alice3d import console
+from alice3d.data import leakage
+from alice3d.data.intensity import IntensityRule, parse_windows
+from alice3d.engine.settings import SelfSupervisedSettings
+from alice3d.errors import UserError
+from alice3d.nn.backbone import check_options, default_options
+
+C = TypeVar("C", bound=SelfSupervisedSettings)
+FREE = ("checkpoint",)
+"""Options of a backbone that change no weight: they may differ from the card's."""
+
+
+def follow_card(config: C, card: Mapping[str, Any], modality: str) -> C:
+    """The settings of a run that starts from weights: backbone, its options and windows are those of the card.
+
+    Args:
+        config: of the command.
+        card: of the weights that `--init` names.
+        modality: of the store.
+
+    Raises:
+        UserError: the weights are of another modality, or a setting that was given contradicts the card.
+    """
+    rule = IntensityRule(**card["intensity"])
+    if rule.modality != modality:
+        raise UserError(
+            f"--init: the weights learnt from {rule.modality.upper()}, the store holds {modality.upper()}; leave it "
+            f"out or give weights of {modality.upper()}"
+        )
+    name, options = card["backbone"]["name"], dict(card["backbone"].get("options", {}))
+    if "backbone" in config.model_fields_set and config.backbone != name:
+        raise UserError(f"--backbone {config.backbone}: the weights of --init are of {name}; leave one out")
+    check_options(name, config.backbone_options)
+    known = {**default_options(name), **options}
+    for key, value in config.backbone_options.items():
+        if key in FREE:
+            options[key] = value
+        elif _plain(value) != _plain(known[key]):
+            raise UserError(f"--backbone-options.{key} {value}: the weights of --init have {known[key]}; leave one out")
+    windows = config.windows
+    if rule.modality == "ct":
+        windows = ",".join(f"{low:.12g}:{high:.12g}" for low, high in rule.windows)
+        if "windows" in config.model_fields_set and parse_windows(config.windows) != rule.windows:
+            raise UserError(f"--windows {config.windows}: the weights of --init read {windows}; leave one out")
+    return config.model_copy(update={"backbone": name, "backbone_options": options, "windows": windows})
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def described_start(card: Mapping[str, Any], checksum: str) -> dict[str, Any]:
+    """What a card keeps of the weights that training started from: which they are, what they themselves started from,
+    and all scans that any of them had seen.
+
+    Args:
+        card: of those weights.
+        checksum: of their file.
+    """
+    return {**_named(card), "checksum": checksum, "cases": leakage.cases_of(card)}
+
+
+def _named(card: Mapping[str, Any]) -> dict[str, Any]:
+    method, before = card.get("method"), card.get("init")
+    return {
+        "checksum": card.get("checksum"),
+        "method": method.get("name") if isinstance(method, Mapping) else method,
+        "spacing_mm": card.get("spacing_mm"),
+        "init": _named(before) if isinstance(before, Mapping) else before,
+    }
+
+
+def tell_of_spacing(start: Mapping[str, Any], stored_mm: list[float]) -> None:
+    """Say where the weights learnt at another spacing than the store's.
+
+    Args:
+        start: as `described_start` gives it.
+        stored_mm: spacing of the store along x, y, z.
+    """
+    theirs = start["spacing_mm"]
+    if any(abs(a - b) > 1e-3 * b for a, b in zip(theirs, stored_mm, strict=True)):
+        shown = [" x ".join(f"{mm:g}" for mm in spacing) for spacing in (stored_mm, theirs)]
+        console.say(f"Reading at the store's spacing of {shown[0]} mm; the weights of --init learnt at {shown[1]} mm.")
