@@ -89,6 +89,12 @@ def test_crop_must_fit_the_backbone(tiny_store, tmp_path):
         finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", crop=20))
 
 
+def test_a_batch_that_has_no_equal_parts_writes_nothing(tiny_store, tmp_path):
+    with pytest.raises(UserError, match="--batch: 4 samples cannot be shared equally by 1 process in 3 parts"):
+        finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", labels=1, batch=4, accumulate=3))
+    assert not (tmp_path / "model").exists()
+
+
 def test_other_settings_are_refused(model, tiny_store):
     with pytest.raises(UserError, match="was made with"):
         finetune.run(FinetuneConfig(store=tiny_store, out=model, labels=1))
