@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -176,11 +177,13 @@ def load_matcher(name_or_path: str | Path) -> tuple[FPN3D, dict[str, Any]]:
     path = find_weights(name_or_path, "matcher")
     card = read_card(path, "matcher")
     matching = card.get("matching", {})
-    matcher = FPN3D(
-        backbone_of(card),
-        fine_width=int(matching.get("fine_width", 32)),
-        coarse_width=int(matching.get("coarse_width", 64)),
-        trunk=bool(matching.get("trunk", False)),
-    )
+    backbone = backbone_of(card)
+    with torch.random.fork_rng(devices=[]):  # what is drawn after it is the same whether or not there was a head here
+        matcher = FPN3D(
+            backbone,
+            fine_width=int(matching.get("fine_width", 32)),
+            coarse_width=int(matching.get("coarse_width", 64)),
+            trunk=bool(matching.get("trunk", False)),
+        )
     fill_module(matcher, read_state(path), path.name)
     return matcher.eval(), card
