@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from calling import same_weights, stopped_after
 from safetensors.torch import load_file
+from test_segmentation_commands import INTENSITY, write_encoder
 
 from alice3d.commands import evaluate, finetune
 from alice3d.commands.evaluate import EvaluateConfig
 from alice3d.commands.finetune import FinetuneConfig
+from alice3d.data.store import Store
 from alice3d.engine.log import read_log
+from alice3d.engine.supervised import prepare_finetuning
 from alice3d.errors import UserError
+from alice3d.nn.backbone import build_backbone
+from alice3d.nn.fpn3d import FPN3D
+from alice3d.nn.weights import save_weights
 from alice3d.tasks.segmentation import SegmentationTask
 
 SMALL = {
@@ -89,3 +96,42 @@ def test_head_both_goes_on_as_if_uninterrupted(tiny_store, tmp_path, monkeypatch
         finetune.run(stopped)
     finetune.run(stopped)
     assert same_weights(tmp_path / "whole", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_head_both_is_solved_again_where_every_checkpoint_is_damaged(tiny_store, tmp_path, capsys, task):
+    """Else training would start from a random layer."""
+    cases = [case.id for case in Store.open(tiny_store).cases("train")]
+    (tmp_path / "classes.csv").write_text("case,class\n" + "".join(f"{id},{i % 2}\n" for i, id in enumerate(cases)))
+    about = {"task": task, "classes": tmp_path / "classes.csv"} if task == "classification" else {}
+    settings = {**SMALL, **about, "labels": None}
+    config = FinetuneConfig(store=tiny_store, out=tmp_path / "model", head="both", steps=2, **settings)
+    finetune.run(config)
+    first = load_file(tmp_path / "model" / "model.safetensors")
+    for path in (tmp_path / "model" / "checkpoints").iterdir():
+        path.write_bytes(b"damaged")
+    (tmp_path / "model" / "model.json").unlink()
+    marker = tmp_path / "model" / "status.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "state": "started"}))
+    finetune.run(config)
+    assert "step-2.pt is damaged; starting afresh" in capsys.readouterr().err
+    again = load_file(tmp_path / "model" / "model.safetensors")
+    assert all((first[key] == again[key]).all() for key in first)
+
+
+def test_the_head_drawn_does_not_depend_on_where_the_trunk_comes_from(tiny_store, tmp_path):
+    """Scratch, an encoder and a matcher, which has a head of its own, begin with the same decoder."""
+    options = {"widths": [4, 8, 8, 8], "blocks": [1, 1, 1]}
+    described = {"name": "resunet", "options": options, "in_channels": 2}
+    write_encoder(tmp_path / "encoder", described)
+    network = FPN3D(build_backbone("resunet", 2, options))
+    card = {"backbone": described, "spacing_mm": [8.0] * 3, "intensity": INTENSITY, "cases": []}
+    save_weights(tmp_path / "matcher", "matcher", network.state_dict(), card)
+    drawn = []
+    for name in (None, "encoder", "matcher"):
+        encoder = str(tmp_path / name) if name else None
+        config = FinetuneConfig(
+            store=tiny_store, out=tmp_path, encoder=encoder, **SMALL | {"backbone_options": options}
+        )
+        drawn.append(prepare_finetuning(config).net.decoder.state_dict())
+    assert all(torch.equal(drawn[0][key], other[key]) for other in drawn[1:] for key in other)

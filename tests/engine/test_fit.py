@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alice3d.engine.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from alice3d.engine.checkpoint import checkpoints, has_checkpoint, load_checkpoint, save_checkpoint
 from alice3d.engine.feed import batches
 from alice3d.engine.fit import fit
 from alice3d.engine.log import Log, final_loss, read_log, speed
@@ -129,7 +129,22 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.Capt
     kept = load_checkpoint(tmp_path)
     assert kept is not None
     assert kept["step"] == 2
-    assert "step-3.pt is damaged" in capsys.readouterr().err
+    assert "step-3.pt is damaged; going on from an earlier checkpoint" in capsys.readouterr().err
+
+
+def test_damage_within_a_checkpoint_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One bit of the numbers, or zeros over them: torch itself reads both without a word."""
+    whole = save_checkpoint(tmp_path, 3, {"step": 3, "weights": torch.arange(1000.0)}).read_bytes()
+    at = whole.index(torch.arange(100.0, 200.0).numpy().tobytes())
+    flipped = bytes([whole[at] ^ 1])
+    for damage in (flipped, bytes(64)):
+        (tmp_path / "step-3.pt").write_bytes(whole[:at] + damage + whole[at + len(damage) :])
+        assert torch.load(tmp_path / "step-3.pt", weights_only=True)["step"] == 3
+        assert load_checkpoint(tmp_path) is None
+        assert not has_checkpoint(tmp_path)
+        assert capsys.readouterr().err == "warning: step-3.pt is damaged; starting afresh\n"
+    (tmp_path / "step-3.pt").write_bytes(whole)
+    assert has_checkpoint(tmp_path)
 
 
 def test_disk_full_keeps_the_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

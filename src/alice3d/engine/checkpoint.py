@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,13 @@ from alice3d import console
 from alice3d.errors import WorkFailed
 from alice3d.outputs import replacing
 
+UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What reading a damaged file raises."""
+DIRECTORY = 0x10
+"""The bit by which a zip's list of parts calls one a folder; torch would then take it for empty."""
 KEPT = 2
 """Newest checkpoints that stay; the one before the last is the way out should a disk damage the last."""
 
@@ -47,12 +57,32 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest readable checkpoint, or None; a damaged one is named and passed over. Nothing is unpickled."""
+    """The newest readable checkpoint, or None; damaged ones are named and passed over. Nothing is unpickled."""
+    damaged = []
+    content: dict[str, Any] | None = None
     for path in reversed(checkpoints(folder)):
-        try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
-            console.warn(f"{path.name} is damaged; going on from an earlier checkpoint")
-            continue
-        return content
-    return None
+        content = _read(path)
+        if content is not None:
+            break
+        damaged.append(path.name)
+    if damaged:
+        then = "going on from an earlier checkpoint" if content is not None else "starting afresh"
+        console.warn(f"{', '.join(damaged)} {'is' if len(damaged) == 1 else 'are'} damaged; {then}")
+    return content
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether `load_checkpoint` will find one; says nothing."""
+    return any(_read(path) is not None for path in reversed(checkpoints(folder)))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a checkpoint holds, or None where any part of it is damaged: torch keeps a CRC-32 of each but checks none."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            if parts.testzip() is not None or any(part.external_attr & DIRECTORY for part in parts.infolist()):
+                return None
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE:
+        return None
+    return content

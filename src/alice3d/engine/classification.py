@@ -14,7 +14,7 @@ from alice3d.data import leakage
 from alice3d.data.class_table import Example, examples_of, read_class_table
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
-from alice3d.engine.checkpoint import checkpoints
+from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.device import resolve_device
 from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.engine.fit import FitResult, fit
@@ -191,7 +191,7 @@ def learn_classes(
     options: dict[str, Any] = {}
     if config.head != "unet":
         options |= plain(config, ("ridge", "linear_views", "linear_iterations"))
-        if not checkpoints(config.out / "checkpoints"):  # a run that goes on has moved on from the solution
+        if not has_checkpoint(config.out / "checkpoints"):  # a run that goes on has moved on from the solution
             result = _solve(job, samples, device)
     if config.head != "linear":
         task = ClassificationTask(net, config, total_steps=config.steps, pretrained=config.encoder is not None)

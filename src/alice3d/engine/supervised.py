@@ -17,7 +17,7 @@ from alice3d.data import leakage
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.engine import parallel
-from alice3d.engine.checkpoint import checkpoints
+from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.device import resolve_device
 from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.engine.fit import FitResult, fit
@@ -142,7 +142,7 @@ def finetune(
         samples = _samples(job)
         if not isinstance(job.net, JointSegmentationNet):
             start_from_frequencies(job.net, samples)
-        elif not checkpoints(config.out / "checkpoints"):  # a run that goes on has moved on from the solution
+        elif not has_checkpoint(config.out / "checkpoints"):  # a run that goes on has moved on from the solution
             probe = LinearSegmentationNet(job.net.backbone, job.net.classes)
             _solve_linear(job, probe, device)
             job.net.linear.load_state_dict(probe.linear.state_dict())
