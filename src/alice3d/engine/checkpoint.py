@@ -77,7 +77,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a checkpoint holds, or None where any part of it is damaged: torch keeps a CRC-32 of each but checks none."""
+    """What a checkpoint holds, or None where a part of it is damaged: torch keeps a CRC-32 of each but checks none."""
     try:
         with zipfile.ZipFile(path) as parts:
             if parts.testzip() is not None or any(part.external_attr & DIRECTORY for part in parts.infolist()):

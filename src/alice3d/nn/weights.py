@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +18,36 @@ from torch import Tensor, nn
 import alice3d
 from alice3d.errors import UserError
 from alice3d.nn.backbone import Backbone, build_backbone
+from alice3d.nn.cards import check_card
 from alice3d.nn.fpn3d import FPN3D
 from alice3d.outputs import replacing, write_text
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Weights that come with the package: <name>/<kind>.safetensors and its card."""
-NEEDED = ("backbone", "spacing_mm", "intensity", "cases")
+NO_SPACE = re.compile("no space left|quota exceeded", re.IGNORECASE)
 
 
 def save_weights(folder: Path, kind: str, state: dict[str, Tensor], card: dict[str, Any]) -> Path:
-    """Write `<kind>.safetensors`, then its card `<kind>.json`; each appears whole or not at all.
+    """Write `<kind>.safetensors`, then its card `<kind>.json` with the SHA-256 of the former.
+
+    Each appears whole or not at all, and an earlier card is gone before the weights are replaced: a card never stands
+    beside other weights than its own.
 
     Args:
         folder: where; made if missing.
         kind: encoder, matcher or model.
         state: the module's state dict.
-        card: what the design lists; format version, kind, axes and program version are filled in.
+        card: what the design lists; format version, kind, axes, program version and checksum are filled in.
 
     Returns:
         path of the safetensors file.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
     """
     path = folder / f"{kind}.safetensors"
+    card_path = path.with_suffix(".json")
     full = {
         "format_version": FORMAT_VERSION,
         "kind": kind,
@@ -47,9 +59,22 @@ def save_weights(folder: Path, kind: str, state: dict[str, Tensor], card: dict[s
     # safetensors wants contiguous tensors that share no memory
     plain = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     with replacing(path) as temporary:
-        save_file(plain, temporary)
-    write_text(path.with_suffix(".json"), json.dumps(full, indent=1))
+        try:
+            save_file(plain, temporary)
+        except SafetensorError as error:
+            if NO_SPACE.search(str(error)):  # it knows no OSError
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise
+        full["sha256"] = checksum_of(temporary)
+        card_path.unlink(missing_ok=True)
+    write_text(card_path, json.dumps(full, indent=1))
     return path
+
+
+def checksum_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shipped_names(kind: str) -> list[str]:
@@ -78,7 +103,7 @@ def read_card(weights: Path, kind: str) -> dict[str, Any]:
     """The card beside a safetensors file.
 
     Raises:
-        UserError: missing, not JSON, of another kind or of a newer format.
+        UserError: missing, not JSON, of another kind or of a newer format, or a field is missing or wrong.
     """
     path = weights.with_suffix(".json")
     try:
@@ -97,9 +122,7 @@ def read_card(weights: Path, kind: str) -> dict[str, Any]:
             f"{path.name}: format_version {card.get('format_version')!r} is unknown to alice3d {alice3d.__version__} "
             f"(knows {FORMAT_VERSION}); update the program"
         )
-    missing = [key for key in NEEDED if key not in card]
-    if missing:
-        raise UserError(f"{path.name}: the card lacks {', '.join(missing)}")
+    check_card(card, kind, path.name)
     return card
 
 
@@ -120,13 +143,29 @@ def read_state(weights: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, on the CPU.
 
     Raises:
-        UserError: truncated or not a safetensors file.
+        UserError: truncated, not a safetensors file, or not the one whose checksum the card beside it holds (cards of
+            early versions hold none).
     """
     try:
+        kept = _kept_checksum(weights.with_suffix(".json"))
+        if kept and checksum_of(weights) != kept:
+            raise UserError(
+                f"{weights.name}: damaged, or not the file that its card was written for (the SHA-256 differs); copy "
+                "both again, or make them anew"
+            )
         state: dict[str, Tensor] = load_file(weights)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{weights.name}: not a readable safetensors file ({error})") from None
     return state
+
+
+def _kept_checksum(card: Path) -> str | None:
+    """The checksum that a card holds; None without a card, or in one of an early version."""
+    try:
+        content = json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # `read_card` has its say on those
+    return content.get("sha256") if isinstance(content, dict) else None
 
 
 def fill_module(module: nn.Module, state: dict[str, Tensor], where: str) -> None:

@@ -1,0 +1,169 @@
+"""What a card must say, checked before anything is built from it. Cards grow: keys that are not named here are fine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from alice3d.errors import UserError
+from alice3d.nn.classhead import Pool
+
+SHOWN = 40
+"""Characters of a wrong value that a message repeats."""
+Count = Annotated[int, Field(ge=1)]
+Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Spacing = tuple[Millimetres, Millimetres, Millimetres]
+
+
+class Part(BaseModel):
+    """Of a card."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Trunk(Part):
+    """`backbone`."""
+
+    name: str
+    in_channels: Count
+    options: dict[str, Any] | None = None
+
+
+class Intensity(BaseModel):
+    """`intensity`, as `data.intensity.IntensityRule` writes it and will read it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    modality: Literal["ct", "mr"] = "ct"
+    windows: list[tuple[float, float]] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.modality == "ct" and self.windows == []:
+            raise ValueError("at least one window (low, high) is needed for CT")
+        if any(not low < high for low, high in self.windows or []):
+            raise ValueError("the low end of a window must lie below its high end")
+        return self
+
+
+class SeenCase(Part):
+    """One of `cases`; a scan without either checksum would pass every guard against scoring scans that training saw."""
+
+    checksum: str = ""
+    content: str = ""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if not (self.checksum or self.content):
+            raise ValueError("checksum or content of the scan is needed")
+        return self
+
+
+class Source(Part):
+    """`init` or `encoder`: what the weights began from, and what that had seen."""
+
+    cases: list[SeenCase] = []
+
+
+class Card(Part):
+    """Of any kind of weights."""
+
+    backbone: Trunk
+    spacing_mm: Spacing
+    intensity: Intensity
+    cases: list[SeenCase]
+    crop: Count = 1
+    method: dict[str, Any] = {}
+    init: Annotated[Source | None, BeforeValidator(lambda value: None if isinstance(value, str) else value)] = None
+    """Cards of early versions hold a name alone."""
+    encoder: Source | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _channels(self) -> Self:
+        windows, wanted = self.intensity.windows, self.backbone.in_channels
+        given = 1 if self.intensity.modality == "mr" else wanted if windows is None else len(windows)
+        if given != wanted:
+            raise ValueError(f"backbone.in_channels is {wanted}, but intensity gives {given} channels")
+        return self
+
+
+class Matching(Part):
+    """`matching`."""
+
+    mode: str = "robust"
+    fine_width: Count = 1
+    coarse_width: Count = 1
+    trunk: bool = False
+    acceptance: dict[str, float] = {}
+
+
+class MatcherCard(Card):
+    """Of a matcher."""
+
+    matching: Matching = Matching()
+
+
+class SegmenterCard(Card):
+    """Of a model with `task: segmentation`."""
+
+    crop: Count
+    head: Literal["unet", "linear", "both"]
+    labels: Annotated[dict[Count, str], Field(min_length=1)]
+    single_piece: list[int] = []
+
+    @model_validator(mode="after")
+    def _known_pieces(self) -> Self:
+        if not set(self.single_piece) <= set(self.labels):
+            raise ValueError("single_piece names a value that is not among the labels")
+        return self
+
+
+class ClassifierCard(Card):
+    """Of a model with `task: classification`."""
+
+    crop: Count
+    classes: Annotated[list[str], Field(min_length=2)]
+    pool: Pool
+    points: bool
+    voxel_mm: Spacing
+
+
+TASKS: dict[Any, type[Card]] = {"segmentation": SegmenterCard, "classification": ClassifierCard}
+
+
+def check_card(card: dict[str, Any], kind: str, where: str) -> None:
+    """Hold a card against what its kind and task need.
+
+    Args:
+        card: as read.
+        kind: encoder, matcher or model.
+        where: named in the message: the file.
+
+    Raises:
+        UserError: something is missing or wrong; one line that names the field.
+    """
+    task = card.get("task")
+    of_model = TASKS.get(task, Card) if isinstance(task, str) else Card
+    wanted = {"matcher": MatcherCard, "model": of_model}.get(kind, Card)
+    try:
+        wanted.model_validate(card)
+    except ValidationError as error:
+        errors = error.errors()
+        names = [".".join(str(part) for part in one["loc"] if part != "[key]") for one in errors]
+        lacking = [
+            name
+            for name, one in zip(names, errors, strict=True)
+            if one["type"] == "missing" and isinstance(one["loc"][-1], str)
+        ]
+        if lacking:
+            raise UserError(f"{where}: the card lacks {', '.join(lacking)}") from None
+        message = (
+            "too few numbers" if errors[0]["type"] == "missing" else errors[0]["msg"].removeprefix("Value error, ")
+        )
+        given = errors[0]["input"]
+        # The whole of a list or mapping says nothing, and what stands under `cases` may name a patient.
+        shown = names[0].startswith("cases") or isinstance(given, dict | list) or errors[0]["type"] == "missing"
+        got = "" if shown else f", got {repr(given)[:SHOWN]}"
+        raise UserError(f"{where}: {names[0] or 'card'}: {message}{got}") from None
