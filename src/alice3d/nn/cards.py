@@ -130,7 +130,7 @@ class ClassifierCard(Card):
     voxel_mm: Spacing
 
 
-TASKS: dict[Any, type[Card]] = {"segmentation": SegmenterCard, "classification": ClassifierCard}
+TASKS: dict[str, type[Card]] = {"segmentation": SegmenterCard, "classification": ClassifierCard}
 
 
 def check_card(card: dict[str, Any], kind: str, where: str) -> None:
@@ -145,8 +145,9 @@ def check_card(card: dict[str, Any], kind: str, where: str) -> None:
         UserError: something is missing or wrong; one line that names the field.
     """
     task = card.get("task")
-    of_model = TASKS.get(task, Card) if isinstance(task, str) else Card
-    wanted = {"matcher": MatcherCard, "model": of_model}.get(kind, Card)
+    wanted: type[Card] = MatcherCard if kind == "matcher" else Card
+    if kind == "model" and isinstance(task, str):
+        wanted = TASKS.get(task, Card)
     try:
         wanted.model_validate(card)
     except ValidationError as error:
