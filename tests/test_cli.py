@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +170,18 @@ def test_errors_are_one_line_and_a_code(
     assert err.count("\n") == 1
     with pytest.raises(type(error)):
         cli.main(["toy", "m", "s", "o", "--debug"])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_internal_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def run(config: ToyConfig) -> dict[str, Any]:
+        raise OSError(number, os.strerror(number))
+
+    fake(monkeypatch, run)
+    assert cli.main(["toy", "m", "s", "o"]) == 1
+    assert capsys.readouterr().err == "alice: the disk is full; make room and give the same command again\n"
 
 
 def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import json
 import sys
@@ -97,6 +98,10 @@ def _run(name: str, words: list[str]) -> int:
     console.configure(json_only=call.json)
     try:
         result: dict[str, Any] = module.run(call.config)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise WorkFailed("the disk is full; make room and give the same command again") from error
     finally:
         console.configure(json_only=False)
     if call.json:
