@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 RESAMPLES = 10_000
+SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 
 
 def mean_interval(
@@ -77,8 +79,9 @@ def pair_interval(
         total = weight.sum()
         if not total:
             continue  # no pair was drawn whole
-        if median:
-            found.append(given[np.searchsorted(np.cumsum(weight), total / 2)])
+        if median:  # as np.median of the values repeated: the mean of the two in the middle where their number is even
+            middle = [np.searchsorted(np.cumsum(weight), total / 2, side) for side in SIDES]
+            found.append(given[middle].mean())
         else:
             found.append((given * weight).sum() / total)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]) if found else (float("nan"),) * 2
