@@ -21,6 +21,7 @@ from alice3d.tasks.classification import (
     frozen_features,
     solve_linear,
 )
+from alice3d.tasks.classifier import Classifier
 from alice3d.tasks.segmentation import draw_cases
 from alice3d.tasks.settings import LinearSettings, TrunkSettings
 
@@ -133,3 +134,23 @@ def test_a_small_draw_lacks_no_class(tiny_store):
     for seed in range(6):
         drawn = draw_cases(cases, 2, seed, shows=lambda case: shown[case.id])
         assert "rare" in set().union(*(shown[case.id] for case in drawn))
+
+
+def test_scores_leave_a_device_without_float64_in_float32(tiny_store):
+    """Apple's MPS knows no float64: `double` may be called on the CPU alone."""
+
+    class OnMps(torch.Tensor):
+        def double(self):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    class Net(torch.nn.Module):
+        def forward(self, volume):
+            return torch.zeros(len(volume), 2).as_subclass(OnMps)
+
+    store, field = Store.open(tiny_store), FieldOfView(16, (16.0, 16.0, 16.0))
+    model = Classifier(Net(), {}, IntensityRule(), (8.0, 8.0, 8.0), ("a", "b"), True, field)
+    case = store.cases()[0]
+    assert model.scores(store, case, np.mean(case.body_box_mm, axis=0)[None]).tolist() == [[0.5, 0.5]]

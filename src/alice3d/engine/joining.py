@@ -53,7 +53,7 @@ def join_trunk(
             for piece, pyramid in read_pyramids(network.backbone, scan.image, window, whole_voxels, device):
                 own = ((index >= piece.own_low) & (index < piece.own_high)).all(axis=1)
                 at = torch.from_numpy(index[own] - piece.low).float().to(device)
-                features = features_at(pyramid, piece.side, at).double().cpu()
+                features = features_at(pyramid, piece.side, at).cpu().double()  # MPS knows no float64
                 sums += features.sum(dim=0)
                 squares += features.square().sum(dim=0)
                 count += len(features)

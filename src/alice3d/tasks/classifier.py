@@ -56,7 +56,7 @@ class Classifier:
                 read_grid(store, case, self.field.grid(centre), self.rule) for centre in centres_mm[first:][:BATCH]
             ]
             scores_nk = net(torch.from_numpy(np.stack(views)).to(device))
-            found.append(scores_nk.double().softmax(dim=1).cpu().numpy())
+            found.append(scores_nk.cpu().double().softmax(dim=1).numpy())  # MPS knows no float64
         return np.concatenate(found) if found else np.zeros((0, len(self.classes)))
 
     def scores_of_scan(
