@@ -123,6 +123,15 @@ def test_evaluation_files(model, tiny_store, tmp_path):
     assert set(result["by_structure"]["liver"]) >= {"dice", "nsd", "hd95_mm"}
 
 
+def test_a_store_of_another_modality_leaves_no_folder(model, tiny_store, tmp_path):
+    other = shutil.copytree(tiny_store, tmp_path / "mr")
+    spec = json.loads((other / "store.json").read_text())
+    (other / "store.json").write_text(json.dumps({**spec, "modality": "mr"}))
+    with pytest.raises(UserError, match="holds MR scans; the model reads CT"):
+        evaluate.run(EvaluateConfig(model=model, store=other, out=tmp_path / "scores"))
+    assert not (tmp_path / "scores").exists()
+
+
 def test_scored_cases_that_were_trained_on(model, tiny_store, tmp_path, capsys):
     evaluate.run(EvaluateConfig(model=model, store=tiny_store, split="train", out=tmp_path / "a"))
     assert "these scores say nothing about new scans" in capsys.readouterr().err

@@ -66,6 +66,9 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         raise UserError("--classes: the model segments; it is scored on the store's labels")
     model = load_model(weights)
     store = Store.open(config.store)
+    if model.rule.modality != store.spec.modality:
+        held, read = (one.upper() for one in (store.spec.modality, model.rule.modality))
+        raise UserError(f"{store.path}: holds {held} scans; the model reads {read}")
     cases = labelled_cases(store, config.split)
     names = _same_names(model, store)
     guard_scores(model.card, cases, config)
