@@ -7,7 +7,9 @@ import errno
 import importlib
 import json
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import alice3d
@@ -71,8 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        where = "" if debug else "; run it again with --debug to see where, and tell us"
-        return _fail(f"internal error: {type(error).__name__}: {error}{where}", 1, debug)
+        return _fail(f"internal error: {_place_of(error)}; run it again with --debug to see why, and tell us", 1, debug)
+
+
+def _place_of(error: Exception) -> str:
+    """Type of an error and the last place of this package that it came through; its words may hold a patient's name."""
+    package = Path(alice3d.__file__).parent
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in Path(frame.filename).parents]
+    place = f" in {Path(frames[-1].filename).relative_to(package)}, line {frames[-1].lineno}" if frames else ""
+    return type(error).__name__ + place
 
 
 def _fail(message: str, code: int, debug: bool) -> int:
