@@ -27,6 +27,9 @@ TAGS = [
     "PixelRepresentation", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 """All that is ever looked at: no name, no date, no identifier but those that group files."""
+COLOURS = {"MONOCHROME1", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
+GE_BIG_ENDIAN = "1.2.840.113619.5.2"
+"""GE's own: implicit little endian with big-endian pixels; files that claim it do not agree on the order of bytes."""
 
 
 @contextmanager
@@ -104,10 +107,15 @@ def _check_kind(dataset: Any, name: str) -> None:
         raise ScanError(name, "no image: a DICOM object without pixels")
     colours = _text(dataset, "PhotometricInterpretation")
     if int(dataset.get("SamplesPerPixel") or 1) != 1 or colours not in ("MONOCHROME2", ""):
-        raise ScanError(
-            name, f"unsupported voxel type: {colours or 'colours'}; one number a voxel (MONOCHROME2) is needed"
-        )
+        kind = colours if colours in COLOURS else "colours"  # a damaged tag may hold anything
+        raise ScanError(name, f"unsupported voxel type: {kind}; one number a voxel (MONOCHROME2) is needed")
     syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+    if syntax == GE_BIG_ENDIAN:
+        raise ScanError(
+            name, "unsupported transfer syntax: GE private, big endian; convert it, for example by gdcmconv --raw"
+        )
+    if syntax is not None and (syntax.is_private or not syntax.is_transfer_syntax):
+        raise ScanError(name, "unsupported transfer syntax: private or unknown; convert it, or copy it again")
     if syntax is not None and syntax.is_compressed and syntax.is_encapsulated:
         try:
             available = get_decoder(syntax).is_available
@@ -121,7 +129,7 @@ def _text(dataset: Any, tag: str) -> str:
     return str(dataset.get(tag) or "").strip()
 
 
-def _numbers(dataset: Any, tag: str, count: int) -> tuple[float, ...] | None:
+def numbers_of(dataset: Any, tag: str, count: int) -> tuple[float, ...] | None:
     """Finite numbers of a tag; None where it is missing or damaged."""
     try:
         values = tuple(float(value) for value in dataset.get(tag) or ())
@@ -147,14 +155,16 @@ def slices_of(dataset: Any, file: Path, name: str) -> list[Slice]:
     frames = int(_number(dataset, "NumberOfFrames", 1))
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     single = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    if frames < 1:
+        raise ScanError(name, f"bad header: NumberOfFrames is {frames}")
     if frames > 1 and len(single) != frames:
         raise ScanError(name, f"no place in space: {frames} frames without positions of their own")
     found = []
     for frame in range(frames):
         groups = [single[frame] if single else None, shared]
-        position = _numbers(_group(groups, "PlanePositionSequence", dataset), "ImagePositionPatient", 3)
-        axes = _numbers(_group(groups, "PlaneOrientationSequence", dataset), "ImageOrientationPatient", 6)
-        spacing = _numbers(_group(groups, "PixelMeasuresSequence", dataset), "PixelSpacing", 2)
+        position = numbers_of(_group(groups, "PlanePositionSequence", dataset), "ImagePositionPatient", 3)
+        axes = numbers_of(_group(groups, "PlaneOrientationSequence", dataset), "ImageOrientationPatient", 6)
+        spacing = numbers_of(_group(groups, "PixelMeasuresSequence", dataset), "PixelSpacing", 2)
         for value, tag in (
             (position, "ImagePositionPatient"),
             (axes, "ImageOrientationPatient"),

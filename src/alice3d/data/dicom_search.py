@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydicom.uid import UID
 
-from alice3d.data.dicom import open_dataset, silent
+from alice3d.data.dicom import numbers_of, open_dataset, silent
 from alice3d.data.dicom_labels import RTSTRUCT, SEG, LabelObject, read_object
+from alice3d.data.index import clean
 from alice3d.data.scan import ScanError
+from alice3d.data.scan import damaged as damaged_reason
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 NOT_IMAGES = {"SR", "PR", "KO", "REG", "RTPLAN", "RTSTRUCT", "RTDOSE", "RTRECORD", "SEG", "DOC", "ECG", "AU", "FID"}
@@ -33,6 +37,7 @@ class Series:
         modality: such as CT.
         uid, frame: identifiers of the series and of its coordinate system, to find its labels; never shown.
         fault: why it is no scan; "" where it is one.
+        part: "localiser" for the overview pictures of a series that is a scan, else "".
     """
 
     files: list[Path] = field(default_factory=list)
@@ -41,11 +46,28 @@ class Series:
     uid: str = ""
     frame: str = ""
     fault: str = ""
+    part: str = ""
 
     @property
     def folder(self) -> Path:
         """Of its first file."""
         return min(self.files).parent
+
+
+class Damaged(NamedTuple):
+    """A file that cannot be sorted.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it.
+        series: identifier of the series that it names, "" where that cannot be told; never shown.
+        slice_like: it may be a slice of a scan.
+    """
+
+    path: Path
+    reason: str
+    series: str = ""
+    slice_like: bool = True
 
 
 class Grouped(NamedTuple):
@@ -65,52 +87,96 @@ class Grouped(NamedTuple):
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its magic, or by its name where the magic is left out."""
+    """Whether a file is DICOM by its magic, or by its name where the magic is left out.
+
+    A file that cannot be read may be one: what cannot be looked at is told, never passed over.
+    """
+    named = path.name.lower().endswith(ENDINGS)
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            return False
         with path.open("rb") as file:
             file.seek(128)
             magic = file.read(4)
+    except FileNotFoundError:  # a link to nowhere
+        return named
     except OSError:
-        return False
-    return magic == b"DICM" or path.name.lower().endswith(ENDINGS)
+        return True
+    return magic == b"DICM" or named
 
 
 @silent()
 def group(files: Iterable[Path]) -> Grouped:
-    """Sort DICOM files by series."""
-    series: dict[str, Series] = {}
-    damaged: list[tuple[Path, str]] = []
+    """Sort DICOM files by series; a series that a damaged file may belong to gets a fault."""
+    series: dict[tuple[str, bool], Series] = {}
+    damaged: list[Damaged] = []
     others: Counter[str] = Counter()
     labels: list[LabelObject] = []
     for path in files:
+        dataset: Any = None
         try:
             dataset = open_dataset(path, force=True)
-            label = read_object(path) if dataset.get("SOPClassUID") in (*SEG, RTSTRUCT) else None
+            kind = str(dataset.get("SOPClassUID") or "")
+            modality = str(dataset.get("Modality") or "")
+            if kind in (*SEG, RTSTRUCT):
+                label = read_object(path)
+                if label is not None:
+                    labels.append(label)
+            elif not kind:
+                empty = path.stat().st_size == 0
+                reason = "empty file" if empty else "wrong magic: not a DICOM file"
+                damaged.append(Damaged(path, reason, *_of_slice(dataset)))
+            elif modality not in NOT_IMAGES and not dataset.get("Rows") and UID(kind).name.endswith("Image Storage"):
+                damaged.append(Damaged(path, "damaged file: an image without rows", *_of_slice(dataset)))
+            elif kind != DIRECTORY and (modality in NOT_IMAGES or not dataset.get("Rows")):
+                others[modality if modality in NOT_IMAGES else "other"] += 1  # a damaged tag may hold anything
+            elif kind != DIRECTORY:
+                _add(series, dataset, path, kind, modality)
         except ScanError as error:
-            damaged.append((path, error.reason))
-            continue
+            damaged.append(Damaged(path, error.reason, *_of_slice(dataset)))
         except OSError as error:
-            damaged.append((path, f"cannot be read: {error.strerror or type(error).__name__}"))
-            continue
+            damaged.append(Damaged(path, f"cannot be read: {error.strerror or type(error).__name__}"))
+        except Exception as error:  # a damaged tag raises nearly anything, with words that may hold its value
+            damaged.append(Damaged(path, damaged_reason(error), *_of_slice(dataset)))
+    _tell_lost(series.values(), damaged)
+    ordered = sorted(series.values(), key=lambda s: (s.folder, s.number.zfill(8), s.part, min(s.files)))
+    return Grouped(ordered, [(file.path, file.reason) for file in damaged], others, labels)
+
+
+def _add(series: dict[tuple[str, bool], Series], dataset: Any, path: Path, kind: str, modality: str) -> None:
+    """Put an image to its series; overview pictures among the slices of a scan are kept apart."""
+    uid, frame = str(dataset.get("SeriesInstanceUID") or ""), str(dataset.get("FrameOfReferenceUID") or "")
+    number, fault = str(dataset.get("SeriesNumber") or "").strip(), _fault(dataset, kind)
+    overview = fault.startswith("localiser")
+    key = uid or str(path.parent)
+    one = series.setdefault((key, overview), Series())
+    one.files.append(path)
+    one.number, one.modality = one.number or number, one.modality or modality
+    one.uid, one.frame, one.fault = one.uid or uid, one.frame or frame, one.fault or fault
+    if (key, not overview) in series:
+        series[key, True].part = "localiser"
+
+
+def _tell_lost(series: Iterable[Series], damaged: list[Damaged]) -> None:
+    """A fault for each series that may lack a damaged file: one that the file names, or else lies beside."""
+    of_series = {file.series: file for file in damaged if file.slice_like and file.series}
+    beside = {file.path.parent: file for file in damaged if file.slice_like and not file.series}
+    for one in series:
+        near = (beside[folder] for folder in {file.parent for file in one.files} if folder in beside)
+        lost = of_series.get(one.uid) or next(near, None)
+        if lost is not None and not one.fault:
+            one.fault = f"damaged slice: {clean(lost.path.name)} ({lost.reason}); mend it, or take it out of the folder"
+
+
+def _of_slice(dataset: Any) -> tuple[str, bool]:
+    """Series of a damaged file, "" where it cannot be told, and whether it may be a slice of a scan."""
+    uid, slice_like = "", True
+    with contextlib.suppress(Exception):
+        uid = str(dataset.get("SeriesInstanceUID") or "")
+    with contextlib.suppress(Exception):
         kind, modality = str(dataset.get("SOPClassUID") or ""), str(dataset.get("Modality") or "")
-        if label is not None:
-            labels.append(label)
-        elif not kind and path.stat().st_size == 0:
-            damaged.append((path, "empty file"))
-        elif not kind:
-            damaged.append((path, "wrong magic: not a DICOM file"))
-        elif kind != DIRECTORY and (modality in NOT_IMAGES or not dataset.get("Rows")):
-            others[modality if modality in NOT_IMAGES else "other"] += 1  # a damaged tag may hold anything
-        elif kind != DIRECTORY:
-            one = series.setdefault(str(dataset.get("SeriesInstanceUID") or path.parent), Series())
-            one.files.append(path)
-            one.number = one.number or str(dataset.get("SeriesNumber") or "").strip()
-            one.modality = one.modality or modality
-            one.uid = one.uid or str(dataset.get("SeriesInstanceUID") or "")
-            one.frame = one.frame or str(dataset.get("FrameOfReferenceUID") or "")
-            one.fault = one.fault or _fault(dataset, kind)
-    ordered = sorted(series.values(), key=lambda s: (s.folder, s.number.zfill(8), min(s.files)))
-    return Grouped(ordered, damaged, others, labels)
+        slice_like = kind not in (*SEG, RTSTRUCT, DIRECTORY) and modality not in NOT_IMAGES
+    return uid, slice_like
 
 
 def _fault(dataset: Any, kind: str) -> str:
@@ -120,9 +186,9 @@ def _fault(dataset: Any, kind: str) -> str:
         return "secondary capture: a picture of a screen or a report, not a scan"
     if any("LOCALIZER" in word or "SCOUT" in word or "TOPOGRAM" in word for word in words):
         return "localiser: an overview picture, not a scan"
-    axes = dataset.get("ImageOrientationPatient")
-    if words[:1] == ["DERIVED"] and axes is not None and len(axes) == 6:
-        normal = np.cross([float(v) for v in axes[:3]], [float(v) for v in axes[3:]])
+    axes = numbers_of(dataset, "ImageOrientationPatient", 6)
+    if words[:1] == ["DERIVED"] and axes is not None:
+        normal = np.cross(axes[:3], axes[3:])
         reformatted = str(dataset.get("Modality")) == "CT" or not REFORMATS.isdisjoint(words)
         if reformatted and abs(normal[2]) < AXIAL:
             return "derived reformat: not axial, its original series is the scan"

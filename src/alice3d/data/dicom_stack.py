@@ -51,9 +51,9 @@ def stacked(slices: list[Slice], name: str) -> tuple[list[Slice], Affine, list[s
     Raises:
         ScanError: slices missing, doubled, at unequal gaps, of different kinds, or off a straight line.
     """
-    first = slices[0]
     if len(slices) < 2:
-        raise ScanError(name, "too thin: 1 slice is not a volume")
+        raise ScanError(name, f"too thin: {len(slices)} slice is not a volume")
+    first = slices[0]
     for other in slices:
         if other.shape != first.shape:
             raise ScanError(name, "slices of different sizes in one series")

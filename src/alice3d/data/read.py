@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from alice3d.data import dicom, metaimage, nifti, nrrd
 from alice3d.data.dicom_search import group, is_dicom
-from alice3d.data.scan import Header, ScanError, Unoriented, Volume, check_voxels
+from alice3d.data.scan import Header, ScanError, Unoriented, Volume, check_voxels, damaged
 from alice3d.data.walk import walk
+from alice3d.errors import UserError
 
 ENDINGS: dict[str, Any] = {
     **dict.fromkeys((".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"), nifti),
@@ -62,6 +63,10 @@ def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unorie
         raise ScanError(path.name, "no such file") from None
     except OSError as error:
         raise ScanError(path.name, f"cannot be read: {error.strerror or type(error).__name__}") from None
+    except UserError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        raise ScanError(path.name, damaged(error)) from None
     return header
 
 
@@ -93,6 +98,10 @@ def read_voxels(header: Header) -> NDArray[Any]:
         raise ScanError(name, f"too large: its {size:.1f} GB do not fit into memory") from None
     except OSError as error:
         raise ScanError(name, f"cannot be read: {error.strerror or type(error).__name__}") from None
+    except UserError:
+        raise
+    except Exception as error:
+        raise ScanError(name, damaged(error)) from None
     return array
 
 

@@ -36,6 +36,11 @@ class ScanError(UserError):
         return ScanError, (self.name, self.reason)
 
 
+def damaged(error: Exception) -> str:
+    """The reason where a reader failed unforeseen: the error's type alone, its words may hold a patient's name."""
+    return f"damaged file: {type(error).__name__} while it was read"
+
+
 @dataclass(frozen=True)
 class Header:
     """What is known of a scan before its voxels are read.
@@ -84,7 +89,7 @@ def check_shape(dims: tuple[int, ...], name: str) -> tuple[tuple[int, int, int],
     Raises:
         ScanError: not a volume, several volumes, or more voxels than a scanner makes.
     """
-    shown = " x ".join(str(n) for n in dims)
+    shown = " x ".join(str(n) if abs(n) < 10**9 else "more than 10^9" for n in dims[:8]) + " ..." * (len(dims) > 8)
     if any(n < 1 for n in dims):
         raise ScanError(name, f"bad dimensions: {shown}")
     kept = list(dims)
@@ -100,7 +105,8 @@ def check_shape(dims: tuple[int, ...], name: str) -> tuple[tuple[int, int, int],
         raise ScanError(name, f"too thin: {shown} voxels, at least {MIN_SIDE} along each axis are needed")
     voxels = math.prod(kept)
     if voxels > MAX_VOXELS:
-        raise ScanError(name, f"too large: the header promises {shown} voxels ({voxels * 4 / 1e9:,.0f} GB in memory)")
+        memory = f" ({voxels * 4 / 1e9:,.0f} GB in memory)" if voxels < 2**63 else ""
+        raise ScanError(name, f"too large: the header promises {shown} voxels{memory}")
     notes = ("4D with one volume, taken as 3D",) if len(dims) > 3 else ()
     return (kept[0], kept[1], kept[2]), notes
 

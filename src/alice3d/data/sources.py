@@ -110,18 +110,20 @@ def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], li
     Identifiers of the files are not shown: of several series in one folder each is known by its number.
     """
     series, damaged, others, labels = group(slices)
-    a_folder = Counter(one.folder for one in series)
-    numbers = Counter((one.folder, one.number) for one in series)
+    a_folder = Counter(one.folder for one in series if not one.part)
+    numbers = Counter((one.folder, one.number) for one in series if not one.part)
     sources, count = [], Counter[tuple[Path, str]]()
     for one in series:
         name = _folder_name(one.folder, root)
         at = shown(one.folder, root)
         if a_folder[one.folder] > 1:
             number = one.number if one.number.isdigit() else "0"
-            count[one.folder, one.number] += 1
+            count[one.folder, one.number] += not one.part
             if numbers[one.folder, one.number] > 1:
-                number += "abcdefghijklmnopqrstuvwxyz"[min(count[one.folder, one.number], 26) - 1]
+                number += "abcdefghijklmnopqrstuvwxyz"[min(max(count[one.folder, one.number], 1), 26) - 1]
             name, at = f"{name}_s{number}", f"{at} (series {number})"
+        if one.part:
+            name, at = f"{name}_{one.part}", f"{at} ({one.part})"
         sources.append(Source(id=name, path=one.folder, name=at, files=tuple(sorted(one.files)), fault=one.fault))
         sources[-1] = replace(sources[-1], series=one.uid, frame=one.frame)
     for path, reason in damaged:
