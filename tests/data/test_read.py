@@ -19,6 +19,7 @@ from scan_files import affine_of, head_like, patch, write_nifti
 
 from alice3d.data.read import case_id, read_header, read_label, read_scan
 from alice3d.data.scan import ScanError, scaled
+from alice3d.data.walk import walk
 from alice3d.errors import UserError
 
 Damage = Callable[[Path], Any]
@@ -187,42 +188,12 @@ def test_gzip_is_told_by_content_and_not_by_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_scan(tmp_path / "b.nii.gz").array, head_like())
 
 
-def test_sform_is_used_and_disagreement_is_told(tmp_path: Path) -> None:
-    path = write_nifti(tmp_path / "a.nii", head_like())
-    assert read_header(path).notes == ()
-    patch(path, "srow_x", f4(50), 3, 4)
-    header = read_header(path)
-    assert header.affine[0, 3] == 50
-    assert "sform and qform lie 70.0 mm apart, sform used" in header.notes[0]
-    patch(path, "sform_code", i2(0))
-    np.testing.assert_allclose(read_header(path).affine, affine_of(), atol=1e-5)
-
-
-def test_orientation_may_be_told(tmp_path: Path) -> None:
-    path = write_nifti(tmp_path / "a.nii", head_like(), codes=(0, 0))
-    for word, sign in (("ras", 1), ("las", -1)):
-        header = read_header(path, unoriented=word)
-        np.testing.assert_allclose(np.diag(header.affine), (2 * sign, 2, 2.5, 1))
-        assert "taken as" in header.notes[0]
-
-
-def test_analyze_pair_needs_an_orientation(tmp_path: Path) -> None:
-    image = nib.AnalyzeImage(head_like(), np.diag([2, 2, 2.5, 1]))
-    nib.save(image, tmp_path / "a.hdr")
-    with pytest.raises(ScanError, match="no orientation"):
-        read_header(tmp_path / "a.hdr")
-    found = read_scan(tmp_path / "a.hdr", unoriented="las")
-    np.testing.assert_array_equal(found.array, head_like())
-
-
-def test_metres_are_converted(tmp_path: Path) -> None:
-    path = write_nifti(tmp_path / "a.nii", head_like(), affine_of((0.002, 0.002, 0.0025), origin=(0, 0, 0)))
-    with pytest.raises(ScanError, match="bad spacing"):
-        read_header(path)
-    patch(path, "xyzt_units", b"\x01")
-    header = read_header(path)
-    np.testing.assert_allclose(np.diag(header.affine), (2, 2, 2.5, 1), rtol=1e-5)
-    assert "metre" in header.notes[0]
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.dcm", "a"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ScanError, match="no file: a pipe"):
+        read_header(tmp_path / name)
+    assert list(walk(tmp_path)) == []
 
 
 def test_one_volume_in_four_dimensions_is_taken(tmp_path: Path) -> None:

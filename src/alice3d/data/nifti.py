@@ -137,7 +137,13 @@ def _affine(
             raise ScanError(name, f"bad spacing: pixdim[{axis}] is {value:g} mm, outside {where}; mend the header")
     codes = (0, 0) if analyze else (int(raw["sform_code"]), int(raw["qform_code"]))
     sform = _sform(raw) if codes[0] > 0 else None
-    qform = _qform(raw, version, name) if codes[1] > 0 else None
+    qform = None
+    try:
+        qform = _qform(raw, version, name) if codes[1] > 0 else None
+    except ScanError as error:
+        if sform is None:
+            raise
+        notes.append(f"{error.reason.removeprefix('bad affine: ').removesuffix('; mend the header')}, sform used")
     for affine in (sform, qform):
         if affine is not None:
             affine[:3] *= scale
@@ -161,10 +167,17 @@ def _sform(raw: Any) -> Affine:
 
 
 def _qform(raw: Any, version: int, name: str) -> Affine:
+    """The qform; of `qfac` (pixdim[0]) only the sign counts, and 0 means 1, as NIfTI-1 says under 'Method 2'."""
+    qfac = float(raw["pixdim"][0])
+    if not np.isfinite(qfac):
+        raise ScanError(name, f"bad affine: the qform's pixdim[0] is {qfac:g}; mend the header")
+    raw = raw.copy()
+    raw["pixdim"][0] = -1 if qfac < 0 else 1
     kind = nib.nifti2.Nifti2Header if version == 2 else nib.nifti1.Nifti1Header
     header: Any = kind(raw.tobytes(), endianness=raw.dtype["dim"].base.byteorder.replace("=", "<"), check=False)  # type: ignore[no-untyped-call]
     try:
-        affine = np.asarray(header.get_qform(coded=False), np.float64)
+        with np.errstate(all="ignore"):  # a damaged header may hold signalling NaN
+            affine = np.asarray(header.get_qform(coded=False), np.float64)
     except (HeaderDataError, ValueError, FloatingPointError):
         raise ScanError(name, "bad affine: the qform's quaternion is not of unit length; mend the header") from None
     if not np.isfinite(affine).all():
