@@ -143,6 +143,7 @@ NRRD_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "missing half": ({"data_file": "a.raw"}, "half of a pair"),
     "byte skip": ({"byte_skip": "-7"}, "byte skip is -7"),
     "line skip": ({"line_skip": "some"}, "line skip is 'some'"),
+    "endless line skip": ({"line_skip": "999999999999"}, "line skip is 999999999999, the file ends after"),
 }
 
 
@@ -180,6 +181,7 @@ def mha(path: Path, *, data: bytes | None = None, **fields: str) -> Path:
 MHA_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "short": ({"data": b"\0" * 100}, "file too short"),
     "1 TB": ({"DimSize": "10000 10000 10000"}, "too large"),
+    "beyond any number": ({"DimSize": "1e300 1e300 6"}, r"too large: .* more than 10\^9 x more than 10\^9 x 6 voxels"),
     "zero side": ({"DimSize": "6 0 5"}, "bad dimensions"),
     "half a voxel": ({"DimSize": "6 7.5 5"}, "bad header"),
     "letters": ({"DimSize": "six 7 5"}, "DimSize is 'six 7 5'"),

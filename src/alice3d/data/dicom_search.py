@@ -17,6 +17,7 @@ from alice3d.data.dicom_labels import RTSTRUCT, SEG, LabelObject, read_object
 from alice3d.data.index import clean
 from alice3d.data.scan import ScanError
 from alice3d.data.scan import damaged as damaged_reason
+from alice3d.data.walk import is_plain
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 NOT_IMAGES = {"SR", "PR", "KO", "REG", "RTPLAN", "RTSTRUCT", "RTDOSE", "RTRECORD", "SEG", "DOC", "ECG", "AU", "FID"}
@@ -92,9 +93,9 @@ def is_dicom(path: Path) -> bool:
     A file that cannot be read may be one: what cannot be looked at is told, never passed over.
     """
     named = path.name.lower().endswith(ENDINGS)
+    if not is_plain(path):
+        return False
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            return False
         with path.open("rb") as file:
             file.seek(128)
             magic = file.read(4)

@@ -179,10 +179,13 @@ def _place(path: Path, fields: dict[str, str], encoding: Encoding, offset: int, 
         raise ScanError(path.name, "unsupported layout: voxels in several files; save it as one .nrrd")
     voxels = path if data_file is None else beside(path, data_file)
     offset = offset if data_file is None else 0
-    for _ in range(_integers({"line skip": "0", **fields}, "line skip", path.name)[0]):
-        with voxels.open("rb") as file:
-            file.seek(offset)
-            offset += len(file.readline())
+    lines = _integers({"line skip": "0", **fields}, "line skip", path.name)[0]
+    with voxels.open("rb") as file:
+        file.seek(offset)
+        for n in range(lines):
+            if not file.readline():
+                raise ScanError(path.name, f"bad header: line skip is {lines}, the file ends after {n} lines")
+        offset = file.tell()
     skip = _integers({"byte skip": "0", **fields}, "byte skip", path.name)[0]
     if skip == -1 and encoding == "raw":
         return voxels, max(voxels.stat().st_size - size, 0), 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alice3d.data import dicom, metaimage, nifti, nrrd
 from alice3d.data.dicom_search import group, is_dicom
 from alice3d.data.scan import Header, ScanError, Unoriented, Volume, check_voxels, damaged
-from alice3d.data.walk import walk
+from alice3d.data.walk import is_plain, walk
 from alice3d.errors import UserError
 
 ENDINGS: dict[str, Any] = {
@@ -56,6 +56,8 @@ def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unorie
             raise FileNotFoundError
         if files is not None or path.is_dir() or (ending is None and is_dicom(path)):
             return dicom.read_series(files or _series_files(path), path.name, path)
+        if not is_plain(path):
+            raise ScanError(path.name, "no file: a pipe, a socket or a device")
         if ending is None:
             raise ScanError(path.name, f"unknown format: known are {', '.join(ENDINGS)}, and DICOM")
         header: Header = ENDINGS[ending].read_header(path, unoriented=unoriented)

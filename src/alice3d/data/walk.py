@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """Files under a folder, sorted, links followed but no folder twice; hidden ones are left out."""
+def is_plain(path: Path) -> bool:
+    """Whether opening a path cannot wait forever: a file, or a link to nowhere; no pipe, socket or device."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # told by whoever opens it
+        return True
+
+
+def walk(folder: Path, unreadable: list[Path] | None = None) -> Iterator[Path]:
+    """Files under a folder, sorted, links followed but no folder twice; hidden ones and pipes are left out.
+
+    Args:
+        folder: to search.
+        unreadable: takes the folders that cannot be read.
+    """
     seen: set[tuple[int, int]] = set()
 
     def inside(here: Path) -> Iterator[Path]:
@@ -19,17 +33,20 @@ def walk(folder: Path) -> Iterator[Path]:
             seen.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError:
+            if unreadable is not None:
+                unreadable.append(here)
             return
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             try:
                 folder_like = entry.is_dir()
+                plain = not folder_like and (entry.is_file(follow_symlinks=False) or is_plain(Path(entry.path)))
             except OSError:  # a loop of links
                 continue
             if folder_like:
                 yield from inside(Path(entry.path))
-            else:
+            elif plain:
                 yield Path(entry.path)
 
     yield from inside(folder)
