@@ -17,8 +17,17 @@ from alice3d.data.index import clean
 from alice3d.data.labels import checked_names
 from alice3d.data.read import case_id, ending_of
 from alice3d.data.scan import ScanError
-from alice3d.data.sources import Found, Source, plain_sources, shown, with_labels, without_duplicates
-from alice3d.data.walk import walk
+from alice3d.data.sources import (
+    Found,
+    Source,
+    is_second_half,
+    plain_sources,
+    searched,
+    shown,
+    with_labels,
+    without_duplicates,
+    without_scan,
+)
 from alice3d.errors import UserError
 
 DATASET = "dataset.json"
@@ -38,21 +47,33 @@ def find_sources(scans: Path, labels: Path | None, channel: int | None = None) -
     Raises:
         UserError: nothing there, or no scan in it.
     """
-    if not scans.exists():
-        raise UserError(f"{scans}: no such file or folder")
-    if labels is not None and not labels.is_dir():
-        raise UserError(f"{labels}: no such folder of labels")
+    try:
+        if not scans.exists():
+            raise UserError(f"{scans}: no such file or folder")
+        if labels is not None and not labels.is_dir():
+            raise UserError(f"{labels}: no such folder of labels")
+        return _by_layout(scans, labels, channel)
+    except OSError as error:  # a folder that cannot be looked into
+        raise UserError(f"{scans}: cannot be read ({error.strerror or type(error).__name__})") from None
+
+
+def _by_layout(scans: Path, labels: Path | None, channel: int | None) -> Found:
     folder = scans.parent if scans.name == DATASET else scans
+    content = _json(folder / DATASET) if scans.suffix.lower() != ".csv" and (folder / DATASET).is_file() else {}
+    nnunet = scans.suffix.lower() != ".csv" and _is_nnunet(folder, content)
     if scans.suffix.lower() == ".csv":
         found = _csv(scans)
-    elif (folder / DATASET).is_file() and "training" in (content := _json(folder / DATASET)):
+    elif nnunet:
+        found = _nnunet(folder, content, channel)
+    elif "training" in content:
         found = _decathlon(folder, content)
-    elif (folder / "imagesTr").is_dir():
-        found = _nnunet(folder, channel)
     elif labels is None and (folder / "images").is_dir() and (folder / "labels").is_dir():
         found, labels = plain_sources(folder / "images"), folder / "labels"
     else:
         found = plain_sources(scans, skip=labels)
+    if channel is not None and not nnunet:
+        ignored = "channel: is ignored, only cases of an nnU-Net folder (imagesTr) have channels"
+        found = replace(found, warnings=[ignored, *found.warnings])
     return _with_structures(with_labels(found, labels) if labels is not None else found)
 
 
@@ -90,35 +111,55 @@ def _names(content: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
 
 def inside(root: Path, text: str) -> Path | None:
     """A path that a file lists, made absolute; None where it leaves the file's folder."""
-    path = Path(os.path.normpath(root / text.strip().replace("\0", "")))
-    return path if path.is_relative_to(os.path.normpath(root)) else None
+    top = os.path.abspath(root)  # of a relative root, `..` would be a part like any other
+    path = Path(os.path.normpath(Path(top, text.strip().replace("\0", ""))))
+    return path if path.is_relative_to(top) else None
 
 
-def _nnunet(folder: Path, channel: int | None) -> Found:
+def _is_nnunet(folder: Path, content: dict[str, Any]) -> bool:
+    """Whether the files of imagesTr carry channels; nnU-Net's first version lists them without, like the Decathlon."""
+    if not (folder / "imagesTr").is_dir():
+        return False
+    if "training" not in content:
+        return True
+    entries = content["training"] if isinstance(content["training"], list) else []
+    images = [str(entry.get("image")) if isinstance(entry, dict) else str(entry) for entry in entries]
+    if not images or any(path is not None and _exists(path) for path in (inside(folder, text) for text in images)):
+        return False
+    return any(CHANNEL.search(case_id(path)) for path in _files(folder / "imagesTr", folder)[0])
+
+
+def _nnunet(folder: Path, content: dict[str, Any], channel: int | None) -> Found:
     """imagesTr/case_0000.nii.gz, labelsTr/case.nii.gz, and the same with Ts."""
-    content = _json(folder / DATASET) if (folder / DATASET).is_file() else {}
     names, warnings = _names(content)
     sources = []
     for tail in ("Tr", "Ts"):
-        labels = {case_id(path): path for path in _files(folder / f"labels{tail}")}
-        cases: dict[str, dict[str, Path]] = defaultdict(dict)
-        for path in _files(folder / f"images{tail}"):
+        labels, cases = defaultdict[str, list[Path]](list), defaultdict[str, dict[str, list[Path]]](dict)
+        label_files, unreadable = _files(folder / f"labels{tail}", folder)
+        image_files, more_unreadable = _files(folder / f"images{tail}", folder)
+        for path in label_files:
+            labels[case_id(path)].append(path)
+        for path in image_files:
             match = CHANNEL.search(case_id(path))
             name = case_id(path)[: match.start()] if match else case_id(path)
-            cases[name][match.group(1) if match else "0000"] = path
+            cases[name].setdefault(match.group(1) if match else "0000", []).append(path)
         for name, channels in cases.items():
-            label = labels.get(name)
-            fault, path = _one_channel(channels, channel)
-            split = "test" if tail == "Ts" and label is not None else None
-            label_name = shown(label, folder) if label else ""
-            sources.append(Source(clean(name), path, shown(path, folder), None, label, label_name, split, fault))
+            mine = labels.pop(name, [])
+            fault, paths = _one_channel(channels, channel)
+            if len(mine) > 1 and not fault:
+                fault = f"duplicate label: {' and '.join(shown(path, folder) for path in mine[:2])}; remove one"
+            split = "test" if tail == "Ts" and mine else None
+            label, label_name = (mine[0], shown(mine[0], folder)) if mine else (None, "")
+            for path in paths:  # several of one name are each refused as duplicates
+                sources.append(Source(clean(name), path, shown(path, folder), None, label, label_name, split, fault))
+        warnings += [*unreadable, *more_unreadable, *without_scan([clean(name) for name in labels])]
     if not sources:
         raise UserError(f"{folder}: imagesTr holds no scans")
     return Found(without_duplicates(sources), names, warnings)
 
 
-def _one_channel(channels: dict[str, Path], channel: int | None) -> tuple[str, Path]:
-    """The chosen channel's file, and a fault where it is not clear which one is meant."""
+def _one_channel(channels: dict[str, list[Path]], channel: int | None) -> tuple[str, list[Path]]:
+    """Files of the chosen channel, and a fault where it is not clear which one is meant."""
     first = channels[min(channels)]
     if channel is not None:
         wanted = f"{channel:04d}"
@@ -130,8 +171,11 @@ def _one_channel(channels: dict[str, Path], channel: int | None) -> tuple[str, P
     return "", first
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in walk(folder) if ending_of(path) is not None] if folder.is_dir() else []
+def _files(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
+    """Scans under a folder, which may be missing, and a warning where folders in it cannot be read."""
+    files, unreadable = searched(folder, root) if folder.is_dir() else ([], [])
+    kept = [(path, ending) for path in files if (ending := ending_of(path)) is not None]
+    return [path for path, ending in kept if not is_second_half(path, ending)], unreadable
 
 
 def _decathlon(folder: Path, content: dict[str, Any]) -> Found:
@@ -179,6 +223,7 @@ def _csv(path: Path) -> Found:
 
 def _listed(root: Path, image: str, label: str | None, name: str | None, split: str | None) -> Source:
     """The source of one line of a list."""
+    root = Path(os.path.abspath(root))
     path, fault = inside(root, image), ""
     label_path = inside(root, label) if label is not None else None
     if path is None or (label is not None and label_path is None):

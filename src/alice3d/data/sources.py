@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -71,6 +72,30 @@ def shown(path: Path, root: Path) -> str:
     return clean(str(path.relative_to(root)) if path.is_relative_to(root) else path.name)
 
 
+def searched(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
+    """Files under a folder, and a warning where folders in it, shown relative to `root`, cannot be read.
+
+    Raises:
+        UserError: the folder itself cannot be read.
+    """
+    unreadable: list[Path] = []
+    files = list(walk(folder, unreadable))
+    if folder in unreadable:
+        raise UserError(f"{folder}: cannot be read; mend its permissions")
+    some = listed([shown(path, root) for path in unreadable])
+    return files, [f"{len(unreadable)} folders cannot be read and are left out ({some})"] if unreadable else []
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first three of some names."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def without_scan(labels: Sequence[str]) -> list[str]:
+    """A warning where labels, by their ids, belong to no scan."""
+    return [f"{len(labels)} labels have no scan of their name ({listed(sorted(labels))})"] if labels else []
+
+
 def plain_sources(scans: Path, skip: Path | None = None) -> Found:
     """Every scan of a folder and the folders in it, or one file.
 
@@ -82,10 +107,11 @@ def plain_sources(scans: Path, skip: Path | None = None) -> Found:
         UserError: no scan in it.
     """
     root = scans if scans.is_dir() else scans.parent
-    left_out = skip.resolve() if skip is not None and skip.resolve() != scans.resolve() else None
+    apart = skip.resolve() if skip is not None and skip.resolve() != scans.resolve() else None
     files, slices, others = [], [], Counter[str]()
-    for path in walk(scans) if scans.is_dir() else [scans]:
-        if left_out is not None and left_out in path.resolve().parents:
+    candidates, unreadable = searched(scans, root) if scans.is_dir() else ([scans], [])
+    for path in candidates:
+        if apart is not None and apart in path.resolve().parents:
             continue
         ending = ending_of(path)
         if ending is not None:
@@ -100,8 +126,9 @@ def plain_sources(scans: Path, skip: Path | None = None) -> Found:
     if not sources and not series:
         held = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3)) or "nothing"
         known = ", ".join((*ENDINGS, *DICOM_ENDINGS[:1]))
-        raise UserError(f"{scans}: no scans found; it holds {held}, known are {known}")
-    return Found(without_duplicates([*sources, *series]), warnings=warnings)
+        left_out = f"; {unreadable[0]}" if unreadable else ""
+        raise UserError(f"{scans}: no scans found; it holds {held}, known are {known}{left_out}")
+    return Found(without_duplicates([*sources, *series]), warnings=[*unreadable, *warnings])
 
 
 def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], list[str]]:
@@ -168,7 +195,7 @@ def is_second_half(path: Path, ending: str) -> bool:
     if ending not in SECOND_HALVES:
         return False
     stem = path.name[: -len(ending)]
-    return any(path.with_name(stem + other).exists() for other in (".hdr", ".hdr.gz", ".HDR"))
+    return any(os.path.exists(path.with_name(stem + other)) for other in (".hdr", ".hdr.gz", ".HDR"))
 
 
 def without_duplicates(sources: list[Source]) -> list[Source]:
@@ -198,7 +225,8 @@ def with_labels(found: Found, labels: Path) -> Found:
     """
     by_id: dict[str, list[Path]] = {}
     dicom = []
-    for path in walk(labels):
+    files, unreadable = searched(labels, labels)
+    for path in files:
         ending = ending_of(path)
         if ending is not None and not is_second_half(path, ending):
             by_id.setdefault(clean(case_id(path)), []).append(path)
@@ -216,10 +244,7 @@ def with_labels(found: Found, labels: Path) -> Found:
         if mine:
             source = replace(source, label=mine[0], label_name=shown(mine[0], labels))
         sources.append(source)
-    warnings = [*found.warnings, *strangers]
-    if by_id:
-        some = ", ".join(sorted(by_id)[:3]) + (", ..." if len(by_id) > 3 else "")
-        warnings.append(f"{len(by_id)} labels have no scan of their name ({some})")
+    warnings = [*found.warnings, *unreadable, *strangers, *without_scan(list(by_id))]
     if not any(source.label for source in sources):
         raise UserError(f"{labels}: no label has the name of a scan; a label is named like its scan")
     return replace(found, sources=sources, warnings=warnings)
