@@ -12,12 +12,14 @@ import numpy as np
 from alice3d.data.dicom_labels import read_labels
 from alice3d.data.index import Row, joined
 from alice3d.data.labels import check_classes, check_same_grid, resample_labels
+from alice3d.data.modality import modality_notes
 from alice3d.data.prepared import extent_mm, prepare_array
 from alice3d.data.read import ending_of, read_header, read_label, read_voxels
 from alice3d.data.scan import Header, ScanError, Unoriented, Volume, check_voxels
 from alice3d.data.sources import Source
 from alice3d.data.store import Case, voxels_checksum
 from alice3d.data.store_writing import write_array
+from alice3d.data.walk import walk
 from alice3d.errors import WorkFailed
 from alice3d.geometry import to_closest_ras
 
@@ -43,7 +45,8 @@ def stamp(source: Source) -> str:
     """Size and time of change of the files of a case; "" where they cannot be seen."""
     words = []
     try:
-        for files in (source.files or [source.path], [source.label] if source.label else []):
+        scan = walk(source.path) if source.path.is_dir() else [source.path]
+        for files in (source.files or scan, [source.label] if source.label else []):
             seen = [path.stat() for path in files]
             if seen:
                 words.append(f"{sum(s.st_size for s in seen)}:{max(s.st_mtime_ns for s in seen)}")
@@ -97,7 +100,7 @@ def _of_label(source: Source, error: ScanError) -> ScanError:
 def _prepare(task: Task) -> Row:
     source = task.source
     header = read_header(source.path, files=source.files, unoriented=task.unoriented)
-    _check_label_grid(task, header)
+    check_label_grid(source, header, task.unoriented)
     array = read_voxels(header)
     check_voxels(array, source.name)
     label: Any = None
@@ -114,6 +117,7 @@ def _prepare(task: Task) -> Row:
         told=task.told,
         name=source.name,
     )
+    notes = (*notes, *modality_notes(array, task.modality, header.details.get("modality", "")))
     del array
     on_grid: Any = None
     if label is not None:
@@ -155,13 +159,16 @@ def cannot_write(store: Path, error: OSError) -> str:
     return f"{store}: cannot be written ({what}); what is there is whole, the same command goes on"
 
 
-def _check_label_grid(task: Task, header: Header) -> None:
-    """Compare the grid of the label's header before any voxel is read; a DICOM object is placed by its own numbers."""
-    source = task.source
+def check_label_grid(source: Source, header: Header, unoriented: Unoriented) -> None:
+    """Compare the grid of the label's header before any voxel is read; a DICOM object is placed by its own numbers.
+
+    Raises:
+        ScanError: the label cannot be read, or lies on another grid than its scan.
+    """
     if source.label is None or ending_of(source.label) is None:
         return
     try:
-        label = read_header(source.label, unoriented=task.unoriented)
+        label = read_header(source.label, unoriented=unoriented)
         check_same_grid(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
     except ScanError as error:
         raise _of_label(source, error) from None

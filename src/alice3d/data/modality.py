@@ -12,6 +12,8 @@ from alice3d.data.scan import ScanError
 AIR_BELOW_HU = -150
 """A CT scan holds values below: air, lung or fat. MR holds none, or z-scores near 0."""
 LOWEST_PADDING_HU = -32768
+NOT_CT = {"MR", "PT", "NM", "US"}
+"""DICOM modalities whose numbers are never Hounsfield units."""
 MAX_HU = 32000
 """Beyond: negative numbers that were stored as unsigned ones (65,536 - 1,024 = 64,512)."""
 
@@ -30,6 +32,23 @@ def guess_modality(array: NDArray[Any]) -> Literal["ct", "mr"]:
     low, middle = np.percentile(_sample(array), (0.5, 50))
     ct = LOWEST_PADDING_HU <= low <= AIR_BELOW_HU and middle < 1000
     return "ct" if ct else "mr"
+
+
+def modality_notes(array: NDArray[Any], modality: Literal["ct", "mr"], said: str) -> tuple[str, ...]:
+    """A note where a scan seems to be of another modality than its store.
+
+    Args:
+        array: the scan.
+        modality: of the store.
+        said: Modality of its DICOM header, "" where there is none.
+    """
+    if said in NOT_CT and modality == "ct":
+        return (f"its DICOM header says {said}, the store is CT",)
+    if modality == "mr" and said == "CT":
+        return ("its DICOM header says CT, the store is MR",)
+    if modality == "mr" and guess_modality(array) == "ct":
+        return ("its numbers look like Hounsfield units, the store is MR",)
+    return ()
 
 
 def check_hu(array: NDArray[Any], name: str, *, told: bool) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from alice3d import console
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.modality import guess_modality
 from alice3d.data.read import read_header, read_voxels
-from alice3d.data.scan import ScanError, Unoriented
+from alice3d.data.scan import Header, ScanError, Unoriented
 from alice3d.data.sources import Found, Source
 from alice3d.data.store import StoreSpec
 from alice3d.errors import UserError
@@ -65,6 +64,7 @@ class PrepareOptions:
 
 def check_settings(store: Path, spec: StoreSpec, options: PrepareOptions, names: Mapping[int, str]) -> None:
     """Refuse to add to a store that was made otherwise."""
+    _check_windows(spec.modality, options)
     wanted: list[tuple[str, Any, Any]] = [("crop", spec.crop, options.crop)]
     if options.spacing_mm != "auto":
         wanted.append(("spacing_mm", spec.spacing_mm, tuple(float(mm) for mm in options.spacing_mm)))
@@ -91,12 +91,12 @@ def _plain(value: Any) -> str:
 def new_spec(found: Found, options: PrepareOptions, names: dict[int, str]) -> StoreSpec:
     """Settle what is `auto` by looking at the scans."""
     spacing, modality = options.spacing_mm, options.modality
-    usable = [source for source in found.sources if not source.fault]
     if spacing == "auto":
-        spacing = _median_spacing(usable, options)
+        spacing = _median_spacing(found.sources, options)
     if not all(MIN_SPACING_MM <= mm <= MAX_SPACING_MM for mm in spacing):
         raise UserError(f"spacing: {_plain(spacing)} mm lies outside {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm")
-    kind = _guess(usable, options) if modality == "auto" else modality
+    kind = _guess(found.sources, options) if modality == "auto" else modality
+    _check_windows(kind, options)
     return StoreSpec(
         made_by=f"alice3d {alice3d.__version__}",
         spacing_mm=spacing,
@@ -108,42 +108,67 @@ def new_spec(found: Found, options: PrepareOptions, names: dict[int, str]) -> St
     )
 
 
+def _check_windows(modality: str, options: PrepareOptions) -> None:
+    """MR is read by the statistics of its body: windows would be written and never used."""
+    if options.windows and modality == "mr":
+        raise UserError("windows: are CT windows in HU, and the store is MR; leave --windows out")
+
+
 def _median_spacing(sources: list[Source], options: PrepareOptions) -> tuple[float, float, float]:
     """Median over the headers, along R, A and S, to a thousandth of a millimetre."""
-    spacings, reasons = [], Counter[str]()
+    spacings, reasons = [], []
     with console.progress("Reading headers", len(sources)) as bar:
         for source in sources:
             try:
-                header = read_header(source.path, files=source.files, unoriented=options.unoriented)
+                header = _header(source, options)
                 _, affine = to_closest_ras(np.broadcast_to(np.uint8(0), header.shape), header.affine)
                 spacings.append(spacing_of(affine))
             except ScanError as error:
-                reasons[f"{source.name}: {error.reason}"] += 1
+                reasons.append((source.name, error.reason))
             bar.advance()
     if not spacings:
-        raise _none_readable(sources, list(reasons))
+        raise none_taken(reasons)
     x, y, z = (round(float(mm), 3) for mm in np.median(spacings, axis=0))
     return x, y, z
+
+
+def _header(source: Source, options: PrepareOptions) -> Header:
+    """The header of a scan.
+
+    Raises:
+        ScanError: it cannot be read, or is refused before it is opened.
+    """
+    if source.fault:
+        raise ScanError(source.name, source.fault)
+    return read_header(source.path, files=source.files, unoriented=options.unoriented)
 
 
 def _guess(sources: list[Source], options: PrepareOptions) -> Literal["ct", "mr"]:
     """CT or MR by the numbers of a few scans, taken evenly from the list."""
     kinds: list[Literal["ct", "mr"]] = []
     reasons = []
-    stride = max(len(sources) // GUESSED_FROM, 1)
-    for source in [*sources[::stride], *sources]:
+    usable = [source for source in sources if not source.fault]
+    stride = max(len(usable) // GUESSED_FROM, 1)
+    for source in [*usable[::stride], *usable]:
         try:
-            header = read_header(source.path, files=source.files, unoriented=options.unoriented)
-            kinds.append(guess_modality(read_voxels(header)))
+            kinds.append(guess_modality(read_voxels(_header(source, options))))
         except ScanError as error:
-            reasons.append(f"{source.name}: {error.reason}")
-        if len(kinds) == min(GUESSED_FROM, len(sources)):
+            reasons.append((source.name, error.reason))
+        if len(kinds) == min(GUESSED_FROM, len(usable)):
             break
     if not kinds:
-        raise _none_readable(sources, reasons)
+        raise none_taken([*reasons, *((source.name, source.fault) for source in sources if source.fault)])
     return "ct" if kinds.count("ct") * 2 >= len(kinds) else "mr"
 
 
-def _none_readable(sources: list[Source], reasons: list[str]) -> UserError:
-    first = f"; the first: {reasons[0]}" if reasons else "; all have names in common"
-    return UserError(f"none of the scans can be taken ({len(sources)} looked at){first}")
+def none_taken(reasons: Sequence[tuple[str, str]]) -> UserError:
+    """No scan can be used: the first scan of each kind of reason, three kinds at most.
+
+    Args:
+        reasons: name and reason of every scan.
+    """
+    first: dict[str, str] = {}
+    for name, reason in reasons:
+        first.setdefault(reason.split(":")[0], f"{name}: {reason}")
+    some = "; ".join(list(first.values())[:3])
+    return UserError(f"none of the {len(set(reasons))} scans can be taken; the first: {some}")

@@ -61,7 +61,8 @@ def prepare(
     else:
         check_settings(store, spec, options, names)
     if options.dry_run:
-        return dry_run(found, options, spec)
+        holds = not fresh and any(row["status"] == "taken" for row in read_index(store))
+        return dry_run(found, options, spec, empty_is_fine=holds or options.shard is not None)
     _tell_left_out(found, spec)
     claim(store, clear=options.overwrite)
     with locked(store, options.shard):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from alice3d import console
+from alice3d.data.case_work import check_label_grid
 from alice3d.data.index import INDEX
-from alice3d.data.options import PrepareOptions
+from alice3d.data.options import PrepareOptions, none_taken
 from alice3d.data.read import read_header
 from alice3d.data.scan import ScanError
 from alice3d.data.sources import Found
@@ -65,22 +66,29 @@ def _table(store: Store) -> str:
     return "\n".join(lines)
 
 
-def dry_run(found: Found, options: PrepareOptions, spec: StoreSpec) -> dict[str, Any]:
-    """Say what would be done, from the headers alone."""
-    reasons = Counter[str]()
-    taken = 0
+def dry_run(found: Found, options: PrepareOptions, spec: StoreSpec, *, empty_is_fine: bool = False) -> dict[str, Any]:
+    """Say what would be done, from the headers alone, those of label maps included.
+
+    Raises:
+        UserError: no scan would be taken, as the call itself would end.
+    """
+    refused: list[tuple[str, str]] = []
     for source in found.sources:
         reason = source.fault
         if not reason:
             try:
-                read_header(source.path, files=source.files, unoriented=options.unoriented)
+                header = read_header(source.path, files=source.files, unoriented=options.unoriented)
+                check_label_grid(source, header, options.unoriented)
             except ScanError as error:
                 reason = error.reason
         if reason:
-            reasons[reason.split(":")[0]] += 1
+            refused.append((source.name, reason))
             console.say(f"  would refuse {source.name}: {reason}")
-        taken += not reason
+    taken = len(found.sources) - len(refused)
+    if not taken and not empty_is_fine:
+        raise none_taken(refused)
     spacing = " x ".join(f"{mm:g}" for mm in spec.spacing_mm)
     what = f"{taken} scans at {spacing} mm as {spec.modality.upper()}"
     console.say(f"Would take {what}, by their headers; nothing was written")
-    return {"taken": taken, "refused": sum(reasons.values()), "reasons": dict(reasons), "store": ""}
+    reasons = Counter(reason.split(":")[0] for _, reason in refused)
+    return {"taken": taken, "refused": len(refused), "reasons": dict(reasons), "store": ""}
