@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -142,8 +143,8 @@ def read_label_names(text: str) -> dict[int, str]:
     if not text:
         return {}
     path = Path(text)
-    if "=" in text and not path.exists():
-        pairs: Any = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    if "=" in text and not os.path.exists(path):  # False where the text is too long for a file's name
+        pairs: Any = _pairs(text)
         where = "label_names"
     else:
         where = path.name
@@ -156,6 +157,23 @@ def read_label_names(text: str) -> dict[int, str]:
         if isinstance(pairs, dict) and isinstance(pairs.get("labels"), dict):
             pairs = pairs["labels"]
     return checked_names(pairs, where)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """`1=liver,2=spleen` as it stands, nothing dropped.
+
+    Raises:
+        UserError: a part without a name or a value, or one that stands twice.
+    """
+    pairs: dict[str, str] = {}
+    for part in text.split(","):
+        one, equals, other = (word.strip() for word in part.partition("="))
+        if not (one and equals and other):
+            raise UserError(f"label_names: {part[:40]!r} is no value and name; write 1=liver,2=spleen")
+        if one in pairs:
+            raise UserError(f"label_names: {one[:40]!r} stands twice; each value has one name")
+        pairs[one] = other
+    return pairs
 
 
 def checked_names(pairs: Any, where: str) -> dict[int, str]:
