@@ -16,6 +16,7 @@ import pytest
 from alice3d.cli import main
 from alice3d.commands.prepare import PrepareConfig, run
 from alice3d.data.batch import run_batch
+from alice3d.data.cluster import cluster
 from alice3d.data.intensity import parse_windows
 from alice3d.data.prepare import PrepareOptions, prepare, verify
 from alice3d.data.store import Store
@@ -158,6 +159,25 @@ def test_damage_is_found_and_mended(scans: Scans, tmp_path: Path) -> None:
     assert main(["prepare", str(tmp_path / "s")]) == 2
     assert verify(tmp_path / "s") == {"files": 2, "store": str(tmp_path / "s")}
     assert Store.open(tmp_path / "s").checksum == before
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("foo", "'foo' is no address of a scheduler; write tcp://HOST:PORT"),
+        ("tcp://:1", "is no address"),
+        ("ftp://x:1", "is no address"),
+        ("tcp://x:port", "is no address"),
+        ("tls://x:1", "needs certificates"),
+    ],
+)
+def test_what_is_no_address_of_a_scheduler_is_refused_at_once(
+    address: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(distributed, "Client", lambda *_, **__: pytest.fail("a client was made"))
+    with pytest.raises(UserError, match=words), cluster(address):
+        pass
 
 
 def test_windows_by_name_and_number() -> None:
