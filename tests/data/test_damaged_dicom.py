@@ -10,6 +10,8 @@ import pytest
 from dicom_files import PLANTED, write_enhanced, write_series
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 from scan_files import affine_of, head_like
 
 from alice3d.data.prepare import PrepareOptions, prepare
@@ -20,7 +22,7 @@ from alice3d.data.store import Store
 from alice3d.errors import UserError
 
 LPS = affine_of(axes="LPS")
-IMPLICIT, EXPLICIT, GE = b"1.2.840.10008.1.2\0\0\0", b"1.2.840.10008.1.2.1\0", b"1.2.840.113619.5.2\0\0"
+EXPLICIT, GE = b"1.2.840.10008.1.2.1\0", b"1.2.840.113619.5.2\0\0"
 
 
 def series(folder: Path, seed: int = 0, **more: Any) -> list[Path]:
@@ -117,6 +119,18 @@ def test_a_slice_that_cannot_be_opened_refuses_its_series(
     assert found == {"ct": told, "other": "", locked.name: reason}
     with pytest.raises(ScanError, match=r"no scan in this folder: damaged slice"):
         read_header(tmp_path / "scans" / "ct")
+
+
+def test_a_directory_of_files_is_no_lost_slice(tmp_path: Path) -> None:
+    """A DICOMDIR lies beside the slices on many a disc."""
+    series(tmp_path / "ct")
+    directory = Dataset()
+    directory.file_meta = FileMetaDataset()
+    directory.file_meta.MediaStorageSOPClassUID, directory.FileSetID = MediaStorageDirectoryStorage, "DISC"
+    directory.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    directory.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory.save_as(tmp_path / "ct" / "DICOMDIR", enforce_file_format=True)
+    assert [(source.id, source.fault) for source in plain_sources(tmp_path / "ct").sources] == [("ct", "")]
 
 
 def test_an_overview_picture_among_the_slices_is_kept_apart(tmp_path: Path) -> None:

@@ -117,12 +117,11 @@ def group(files: Iterable[Path]) -> Grouped:
         dataset: Any = None
         try:
             dataset = open_dataset(path, force=True)
-            kind = str(dataset.get("SOPClassUID") or "")
+            kind = _kind(dataset)
             modality = str(dataset.get("Modality") or "")
-            if kind in (*SEG, RTSTRUCT):
-                label = read_object(path)
-                if label is not None:
-                    labels.append(label)
+            label = read_object(path) if kind in (*SEG, RTSTRUCT) else None
+            if label is not None:
+                labels.append(label)
             elif not kind:
                 empty = path.stat().st_size == 0
                 reason = "empty file" if empty else "wrong magic: not a DICOM file"
@@ -142,6 +141,12 @@ def group(files: Iterable[Path]) -> Grouped:
     _tell_lost(series.values(), damaged)
     ordered = sorted(series.values(), key=lambda s: (s.folder, s.number.zfill(8), s.part, min(s.files)))
     return Grouped(ordered, [(file.path, file.reason) for file in damaged], others, labels)
+
+
+def _kind(dataset: Any) -> str:
+    """SOPClassUID; a DICOMDIR names its kind in the file's preamble alone."""
+    preamble = str(dataset.file_meta.get("MediaStorageSOPClassUID") or "")
+    return str(dataset.get("SOPClassUID") or (preamble if preamble == DIRECTORY else ""))
 
 
 def _add(series: dict[tuple[str, bool], Series], dataset: Any, path: Path, kind: str, modality: str) -> None:
@@ -175,7 +180,7 @@ def _of_slice(dataset: Any) -> tuple[str, bool]:
     with contextlib.suppress(Exception):
         uid = str(dataset.get("SeriesInstanceUID") or "")
     with contextlib.suppress(Exception):
-        kind, modality = str(dataset.get("SOPClassUID") or ""), str(dataset.get("Modality") or "")
+        kind, modality = _kind(dataset), str(dataset.get("Modality") or "")
         slice_like = kind not in (*SEG, RTSTRUCT, DIRECTORY) and modality not in NOT_IMAGES
     return uid, slice_like
 
