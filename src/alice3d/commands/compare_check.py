@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from alice3d.commands.compare_arms import Arm
 from alice3d.commands.compare_cells import Cells, partner_of
 from alice3d.commands.compare_finetune import check_finetune
-from alice3d.data.leakage import NOT_FOR_TESTING
 from alice3d.errors import UserError
 from alice3d.tasks.settings import LinearSettings
 
@@ -76,7 +75,7 @@ def _marked(cells: Cells) -> list[Case]:
 
 def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
     """Build what an arm trains, or read what it brings, and ask whether that has seen the scored cases."""
-    from alice3d.data.leakage import guard
+    from alice3d.data.leakage import NOT_FOR_TESTING, guard
     from alice3d.engine.selfsupervised import prepare_training
     from alice3d.nn.weights import load_encoder
 
