@@ -19,6 +19,10 @@ def _embedding(width: int, out: int) -> nn.Sequential:
     return nn.Sequential(ChannelNorm(width), Conv3(width, width), nn.GELU(), nn.Conv3d(width, out, 1))
 
 
+def _embedding_of_tokens(width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(ChannelNorm(width), nn.Conv3d(width, width, 1), nn.GELU(), nn.Conv3d(width, out, 1))
+
+
 class PyramidHead(nn.Module):
     """Top-down road over maps at strides 2, 4 and 8 (feature pyramid network, Lin et al., CVPR 2017).
 
@@ -48,11 +52,14 @@ class PyramidHead(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Embedding of the deepest map alone, for backbones without the finer strides (ViT)."""
+    """Embedding of the deepest map alone, for backbones without the finer strides (ViT).
+
+    Each token by itself: it has attended to all others, and a kernel of 3³ would cost as much as an encoder's block.
+    """
 
     def __init__(self, channels: list[int], *, width: int = 64) -> None:
         super().__init__()
-        self.coarse = _embedding(channels[-1], width)
+        self.coarse = _embedding_of_tokens(channels[-1], width)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Pyramid of the backbone to [embedding (b, width, …)] at its deepest stride, float32, unit length."""
