@@ -8,10 +8,9 @@ OUT and OTHER_OUT are folders of `alice compare` with the measure finetune, with
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
-from alice3d.evaluation.comparison import TESTS, Unit, paired_tests
+from alice3d.evaluation.comparison import TESTS, Unit, dice_by_case, paired_tests
 
 
 def units_of(where: str, labels: int, split: str) -> list[Unit]:
@@ -19,11 +18,8 @@ def units_of(where: str, labels: int, split: str) -> list[Unit]:
     folder, _, arm = where.rpartition(":")
     units = []
     for path in sorted(Path(folder).glob(f"cells/{arm}/seed-*/model-{labels}/evaluation-{split}/metrics.csv")):
-        dice: dict[str, list[float]] = {}
-        for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
-            dice.setdefault(row["case"], []).append(float(row["dice"]))
         seed = int(path.parents[2].name.removeprefix("seed-"))
-        units += [Unit(where, labels, seed, "dice", case, "", sum(of) / len(of)) for case, of in dice.items()]
+        units += [Unit(where, labels, seed, "dice", case, "", value) for case, value in dice_by_case(path).items()]
     return units
 
 

@@ -44,10 +44,10 @@ class Cells:
     def inputs(self) -> dict[str, Any]:
         """Checksums of what all cells read."""
         from alice3d.data.pairs import PairsTable
-        from alice3d.engine.selfsupervised import read_card_of, sha256_of
+        from alice3d.engine.selfsupervised import read_card_of
 
         pairs = PairsTable.open(self.config.pairs).card.get("checksum") if self.config.pairs is not None else None
-        init = sha256_of(read_card_of(self.config.init)[0]) if self.config.init is not None else None
+        init = outputs.file_sha256(read_card_of(self.config.init)[0]) if self.config.init is not None else None
         return {"store": self.store.checksum, "pairs": pairs, "init": init}
 
     def labelled(self, field: str) -> list[Case]:
@@ -128,14 +128,14 @@ class Cells:
 
     def probe(self, arm: Arm, seed: int, measures: list[str]) -> list[Unit]:
         """Units of the quick measures of one cell, in files `MEASURE-LABELS.json`."""
-        from alice3d.engine.selfsupervised import read_card_of, sha256_of
+        from alice3d.engine.selfsupervised import read_card_of
         from alice3d.evaluation.comparison import Unit
 
         if not measures:
             return []
         encoder = self.encoder(arm, seed)
         if encoder is not None:
-            known: Any = sha256_of(read_card_of(encoder)[0])
+            known: Any = outputs.file_sha256(read_card_of(encoder)[0])
         else:
             known = {"random": self.conditions[arm.name].shown()}
         units: list[Unit] = []
@@ -163,10 +163,8 @@ class Cells:
         config = self.config
         shared = {"encoder": encoder, "store": self.store.checksum, "split": config.split, "seed": seed}
         if name == "landmark":
-            from alice3d.engine.selfsupervised import sha256_of
-
             assert config.landmarks is not None
-            return {**shared, "landmarks": sha256_of(config.landmarks)}
+            return {**shared, "landmarks": outputs.file_sha256(config.landmarks)}
         shared |= {"labels": labels, "train_split": config.train_split}
         return {**shared, **({"linear": config.linear} if name == "linear" else {"neighbours": config.neighbours})}
 

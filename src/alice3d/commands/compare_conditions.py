@@ -76,7 +76,7 @@ def of_card(card: Mapping[str, Any], start: str) -> Conditions:
     x, y, z = (float(mm) for mm in card["spacing_mm"])
     return Conditions(
         backbone=card["backbone"]["name"],
-        options=dict(card["backbone"].get("options", {})),
+        options=dict(card["backbone"].get("options") or {}),
         rule=IntensityRule(**card["intensity"]),
         spacing_mm=(x, y, z),
         crop=int(card.get("crop", USUAL_CROP)),

@@ -98,9 +98,7 @@ def _crop(cells: Cells, arm: Arm) -> tuple[int, int]:
 
 def finetuned(cells: Cells, arm: Arm, seed: int) -> list[Unit]:
     """Dice of each case after fine-tuning, for each number of labels."""
-    import csv
-
-    from alice3d.evaluation.comparison import Unit
+    from alice3d.evaluation.comparison import Unit, dice_by_case
 
     config = cells.config
     encoder = cells.encoder(arm, seed)
@@ -120,8 +118,6 @@ def finetuned(cells: Cells, arm: Arm, seed: int) -> list[Unit]:
                 threads=config.threads,
             )
         )
-        dice: dict[str, list[float]] = {}
-        for row in csv.DictReader((scored / "metrics.csv").read_text(encoding="utf-8").splitlines()):
-            dice.setdefault(row["case"], []).append(float(row["dice"]))
-        units += [Unit(arm.name, labels, seed, "dice", case, "", sum(of) / len(of)) for case, of in dice.items()]
+        dice = dice_by_case(scored / "metrics.csv")
+        units += [Unit(arm.name, labels, seed, "dice", case, "", value) for case, value in dice.items()]
     return units

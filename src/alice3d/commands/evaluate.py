@@ -51,7 +51,6 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     """
     from alice3d.data.store import Store
     from alice3d.engine.device import resolve_device
-    from alice3d.engine.selfsupervised import sha256_of
     from alice3d.evaluation.segmentation import summarise
     from alice3d.inference import load_model
     from alice3d.nn.weights import find_weights, read_card
@@ -73,7 +72,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     names = _same_names(model, store)
     guard_scores(model.card, cases, config)
     out = config.out if config.out is not None else weights.parent / f"evaluation-{config.split}"
-    settings = config.settings(model=sha256_of(weights), store=store.checksum)
+    settings = config.settings(model=outputs.file_sha256(weights), store=store.checksum)
     state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{out}: already done")

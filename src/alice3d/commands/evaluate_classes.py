@@ -27,7 +27,6 @@ def evaluate_classes(config: EvaluateConfig, weights: Path) -> dict[str, Any]:
 
     from alice3d.data.store import Store
     from alice3d.engine.device import resolve_device
-    from alice3d.engine.selfsupervised import sha256_of
     from alice3d.evaluation.classification import summarise_classes
     from alice3d.tasks.classifier import load_classifier
 
@@ -40,7 +39,9 @@ def evaluate_classes(config: EvaluateConfig, weights: Path) -> dict[str, Any]:
     examples = _examples(model, store, table, config.split)
     guard_scores(model.card, list({example.case.id: example.case for example in examples}.values()), config)
     out = config.out if config.out is not None else weights.parent / f"evaluation-{config.split}"
-    settings = config.settings(model=sha256_of(weights), store=store.checksum, classes=sha256_of(table))
+    settings = config.settings(
+        model=outputs.file_sha256(weights), store=store.checksum, classes=outputs.file_sha256(table)
+    )
     state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{out}: already done")

@@ -33,7 +33,6 @@ def run(config: PredictConfig) -> dict[str, Any]:
     A bad scan is named and the rest is done.
     """
     from alice3d.engine.device import resolve_device
-    from alice3d.engine.selfsupervised import sha256_of
     from alice3d.inference import load_model
     from alice3d.nn.weights import find_weights, read_card
 
@@ -55,8 +54,10 @@ def run(config: PredictConfig) -> dict[str, Any]:
         if (config.out / name).resolve() == source.path.resolve():
             raise UserError(f"{config.out}: its label maps would replace the scans themselves; choose another folder")
     device = resolve_device(config.device, config.threads)
-    contents = {name: [sha256_of(file) for file in source.files or [source.path]] for name, source in wanted.items()}
-    settings = config.settings(model=sha256_of(weights), scans=contents)
+    contents = {
+        name: [outputs.file_sha256(file) for file in source.files or [source.path]] for name, source in wanted.items()
+    }
+    settings = config.settings(model=outputs.file_sha256(weights), scans=contents)
     state = outputs.check(config.out, "prediction", settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{config.out}: already done")

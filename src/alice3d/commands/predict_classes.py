@@ -22,7 +22,6 @@ SCORES = "scores.csv"
 def predict_classes(config: PredictConfig, weights: Path) -> dict[str, Any]:
     """Write OUT/scores.csv; a scan that cannot be read is named and the rest is done."""
     from alice3d.engine.device import resolve_device
-    from alice3d.engine.selfsupervised import sha256_of
     from alice3d.tasks.classifier import load_classifier
 
     model = load_classifier(weights)
@@ -41,9 +40,11 @@ def predict_classes(config: PredictConfig, weights: Path) -> dict[str, Any]:
         name, reason = next(iter(refused.items()))
         raise UserError(f"none of {len(chosen)} scans can be read; {name}: {reason}")
     device = resolve_device(config.device, config.threads)
-    contents = {name: [sha256_of(file) for file in source.files or [source.path]] for name, source in wanted.items()}
-    given = {"points": sha256_of(config.points)} if config.points is not None else {}
-    settings = config.settings(model=sha256_of(weights), scans=contents, **given)
+    contents = {
+        name: [outputs.file_sha256(file) for file in source.files or [source.path]] for name, source in wanted.items()
+    }
+    given = {"points": outputs.file_sha256(config.points)} if config.points is not None else {}
+    settings = config.settings(model=outputs.file_sha256(weights), scans=contents, **given)
     state = outputs.check(config.out, "prediction", settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{config.out}: already done")

@@ -29,7 +29,7 @@ TAGS = [
 """All that is ever looked at: no name, no date, no identifier but those that group files."""
 COLOURS = {"MONOCHROME1", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
 GE_BIG_ENDIAN = "1.2.840.113619.5.2"
-"""GE's own: implicit little endian with big-endian pixels; files that claim it do not agree on the order of bytes."""
+"""GE's own: implicit little endian with big-endian pixels."""
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def _check_kind(dataset: Any, name: str) -> None:
     syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     if syntax == GE_BIG_ENDIAN:
         raise ScanError(
-            name, "unsupported transfer syntax: GE private, big endian; convert it, for example by gdcmconv --raw"
+            name, "unsupported transfer syntax: GE private, big endian; convert it to explicit little endian"
         )
     if syntax is not None and (syntax.is_private or not syntax.is_transfer_syntax):
         raise ScanError(name, "unsupported transfer syntax: private or unknown; convert it, or copy it again")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alice3d.data.index import INDEX, PARTS, Row, read_index, write_rows
 from alice3d.data.store import SPEC
 from alice3d.errors import UserError
-from alice3d.outputs import UNFINISHED, replacing, write_text
+from alice3d.outputs import UNFINISHED, file_sha256, replacing, write_text
 
 try:
     import fcntl
@@ -28,12 +28,6 @@ MANIFEST = "SHA256SUMS"
 FOLDERS = ("images", "labels")
 CHUNK, BLOCK = 64, 32
 """Voxels a side of what is compressed as one piece, and of what is decompressed as one piece."""
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 LARGE = 4 * 2**20

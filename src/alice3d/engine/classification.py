@@ -18,7 +18,7 @@ from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.device import resolve_device
 from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.engine.fit import FitResult, fit
-from alice3d.engine.selfsupervised import sha256_of, source_commit
+from alice3d.engine.selfsupervised import source_commit
 from alice3d.engine.starting import crop_side, starting_backbone, tell_of_seen
 from alice3d.engine.supervised import TRUNK_OPTIONS, Validate, already_claimed, claim, plain, watched
 from alice3d.errors import UserError
@@ -106,7 +106,7 @@ def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
     }
     tell_of_seen(encoder, cases)
     inputs = {"store": store.checksum, "encoder": encoder["sha256"] if encoder else None}
-    settings = config.settings(**inputs, classes=sha256_of(config.classes))
+    settings = config.settings(**inputs, classes=outputs.file_sha256(config.classes))
     net = ClassificationNet(backbone, len(classes), config.pool)
     return ClassificationJob(config, net, store, cases, examples, held, classes, rule, field, settings, card)
 

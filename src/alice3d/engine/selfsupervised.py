@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +153,7 @@ def prepare_training(
         initial, card = read_card_of(config.init)
         config = follow_card(config, card, rule.modality)
         rule = IntensityRule(**card["intensity"])
-        start = described_start(card, sha256_of(initial))
+        start = described_start(card, outputs.file_sha256(initial))
     name, backbone_options = config.backbone, dict(config.backbone_options)
     if config.scale_low > config.scale_high:
         raise UserError(f"--scale-low {config.scale_low:g} is above --scale-high {config.scale_high:g}")
@@ -264,9 +263,3 @@ def read_card_of(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
     card = read_card(path, "matcher" if path.name.startswith("matcher") else "encoder")
     backbone_of(card)  # refuses a backbone that this program does not know
     return path, card
-
-
-def sha256_of(path: Path) -> str:
-    """Checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from alice3d import console
+from alice3d import console, outputs
 from alice3d.data import leakage
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.engine import parallel
 from alice3d.engine.finetune_settings import FinetuneSettings
-from alice3d.engine.selfsupervised import intensity_rule, sha256_of
+from alice3d.engine.selfsupervised import intensity_rule
 from alice3d.errors import UserError
 from alice3d.nn.backbone import Backbone, build_backbone
 from alice3d.nn.seghead import POSITION_FREE
@@ -55,7 +55,7 @@ def starting_backbone(
         shown = [" x ".join(f"{mm:g}" for mm in spacing) for spacing in ((x, y, z), stored_mm)]
         console.say(f"Reading at the encoder's spacing of {shown[0]} mm; the store has {shown[1]} mm.")
     summary = {key: card[key] for key in (*KEPT_OF_ENCODER, "cases") if key in card}
-    summary |= {"kind": card["kind"], "sha256": sha256_of(path)}
+    summary |= {"kind": card["kind"], "sha256": outputs.file_sha256(path)}
     return backbone, rule, (x, y, z), {"backbone": card["backbone"], "encoder": summary}
 
 

@@ -34,7 +34,7 @@ def follow_card(config: C, card: Mapping[str, Any], modality: str) -> C:
             f"--init: the weights learnt from {rule.modality.upper()}, the store holds {modality.upper()}; leave it "
             f"out or give weights of {modality.upper()}"
         )
-    name, options = card["backbone"]["name"], dict(card["backbone"].get("options", {}))
+    name, options = card["backbone"]["name"], dict(card["backbone"].get("options") or {})
     if "backbone" in config.model_fields_set and config.backbone != name:
         raise UserError(f"--backbone {config.backbone}: the weights of --init are of {name}; leave one out")
     check_options(name, config.backbone_options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,14 @@ class Unit:
     case: str
     key: str
     value: float
+
+
+def dice_by_case(metrics: Path) -> dict[str, float]:
+    """Mean Dice over the structures of each case, from the `metrics.csv` of `alice evaluate`."""
+    found: dict[str, list[float]] = {}
+    for row in csv.DictReader(metrics.read_text(encoding="utf-8").splitlines()):
+        found.setdefault(row["case"], []).append(float(row["dice"]))
+    return {case: sum(values) / len(values) for case, values in found.items()}
 
 
 Cell = tuple[str, int | None, int, str]

@@ -62,7 +62,7 @@ class AliceConfig(Config):
     """Temperature of the dense contrast."""
     dense_from: Literal["encoder", "decoder"] = "encoder"
     """What the online side of the dense contrast reads: the encoder, which sees both crops whole once more, or the
-    decoder of the masked view, which costs nothing more; the latter for a ViT alone."""
+    decoder of the masked view, which costs next to nothing more; the latter for a ViT alone."""
     ignore_mm: Annotated[float, Field(ge=0)] = 16.0
     """Places nearer than this to the true one, in mm, are no negatives of the dense contrast."""
     koleo_weight: Weight = 0.0

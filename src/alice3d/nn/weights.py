@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from alice3d.errors import UserError
 from alice3d.nn.backbone import Backbone, build_backbone
 from alice3d.nn.cards import check_card
 from alice3d.nn.fpn3d import FPN3D
-from alice3d.outputs import replacing, write_text
+from alice3d.outputs import file_sha256, replacing, write_text
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -65,16 +64,10 @@ def save_weights(folder: Path, kind: str, state: dict[str, Tensor], card: dict[s
             if NO_SPACE.search(str(error)):  # it knows no OSError
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
-        full["sha256"] = checksum_of(temporary)
+        full["sha256"] = file_sha256(temporary)
         card_path.unlink(missing_ok=True)
     write_text(card_path, json.dumps(full, indent=1))
     return path
-
-
-def checksum_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shipped_names(kind: str) -> list[str]:
@@ -148,7 +141,7 @@ def read_state(weights: Path) -> dict[str, Tensor]:
     """
     try:
         kept = _kept_checksum(weights.with_suffix(".json"))
-        if kept and checksum_of(weights) != kept:
+        if kept and file_sha256(weights) != kept:
             raise UserError(
                 f"{weights.name}: damaged, or not the file that its card was written for (the SHA-256 differs); copy "
                 "both again, or make them anew"
