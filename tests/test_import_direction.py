@@ -10,7 +10,8 @@ import alice3d
 
 ROOT = Path(alice3d.__file__).parent
 LAYERS = (
-    ("types", "config", "errors", "console", "outputs"),
+    ("errors", "version", "console", "files", "distributed"),
+    ("config", "outputs"),
     ("geometry",),
     ("nn", "losses"),
     ("data", "matching"),

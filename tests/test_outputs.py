@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alice3d import outputs
+from alice3d import files, outputs
 from alice3d.errors import UserError
 
 SETTINGS = {"steps": 10, "options": {"a": 1}, "inputs": {"store": "abc"}}
@@ -58,7 +58,7 @@ def test_overwriting_twice_removes_only_what_the_command_made(tmp_path: Path, en
     for settings in ({"steps": 1}, {"steps": 2}):
         outputs.begin(tmp_path, "encoder", settings, state="new", overwrite=True)
         assert {path.name for path in tmp_path.iterdir()} == {"thesis.txt", "scans", outputs.MARKER}
-        outputs.write_text(tmp_path / "checkpoints" / "last.pt", "old")
+        files.write_text(tmp_path / "checkpoints" / "last.pt", "old")
         if ended:
             outputs.finish(tmp_path, {})
     assert (tmp_path / "scans" / "a.nii.gz").read_text() == (tmp_path / "thesis.txt").read_text() == "mine"
@@ -67,7 +67,7 @@ def test_overwriting_twice_removes_only_what_the_command_made(tmp_path: Path, en
 
 def test_what_came_into_a_finished_folder_stays(tmp_path: Path) -> None:
     outputs.begin(tmp_path, "encoder", SETTINGS, state="new")
-    outputs.write_text(tmp_path / "checkpoints" / "last.pt", "old")
+    files.write_text(tmp_path / "checkpoints" / "last.pt", "old")
     outputs.finish(tmp_path, {})
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "checkpoints" / "kept.pt").write_text("mine")
@@ -86,12 +86,12 @@ def test_overwriting_clears_the_earlier_run(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_call_was_writing_is_nothing_and_goes_away(tmp_path: Path) -> None:
-    left = tmp_path / f"{outputs.UNFINISHED}abc.json"
+    left = tmp_path / f"{files.UNFINISHED}abc.json"
     left.write_text("{")
     assert outputs.check(tmp_path, "encoder", SETTINGS, overwrite=False) == "new"
     outputs.begin(tmp_path, "encoder", SETTINGS, state="new")
     (tmp_path / "checkpoints").mkdir()
-    deeper = tmp_path / "checkpoints" / f"{outputs.UNFINISHED}abc.pt"
+    deeper = tmp_path / "checkpoints" / f"{files.UNFINISHED}abc.pt"
     deeper.write_text("")
     outputs.begin(tmp_path, "encoder", SETTINGS, state="started")
     assert not left.exists()
@@ -108,8 +108,8 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "scan.nii.gz"
-    with outputs.replacing(path) as temporary:
-        assert temporary.name.startswith(outputs.UNFINISHED)
+    with files.replacing(path) as temporary:
+        assert temporary.name.startswith(files.UNFINISHED)
         assert temporary.name.endswith(".nii.gz")  # writers choose the format by it
         temporary.write_text("first")
         assert not path.exists()
@@ -117,7 +117,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
     def fail() -> None:
-        with outputs.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             temporary.write_text("half of the sec")
             raise OSError("full")
 

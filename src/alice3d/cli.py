@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import alice3d
 from alice3d import console
 from alice3d.errors import UserError, WorkFailed
+from alice3d.version import __version__
 
 if TYPE_CHECKING:
     from alice3d.options import Call
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(HELP.format(commands="\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())))
         return 0
     if words[0] == "--version":
-        print(f"alice3d {alice3d.__version__}")
+        print(f"alice3d {__version__}")
         return 0
     debug = "--debug" in words
     try:
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _place_of(error: Exception) -> str:
     """Type of an error and the last place of this package that it came through; its words may hold a patient's name."""
-    package = Path(alice3d.__file__).parent
+    package = Path(__file__).parent
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in Path(frame.filename).parents]
     place = f" in {Path(frames[-1].filename).relative_to(package)}, line {frames[-1].lineno}" if frames else ""
     return type(error).__name__ + place

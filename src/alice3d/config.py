@@ -57,6 +57,20 @@ class Config(BaseModel):
             raise UserError(f"{where}: {field or 'settings'}: {message}, got {first['input']!r}") from None
 
 
+RECIPES = Path(__file__).parent / "configs"
+
+
+def recipes() -> list[str]:
+    """Names of the shipped recipes, files of settings for `--config`."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe(name: str) -> Path | None:
+    """File of a shipped recipe, named with or without `.yaml`; None where there is none of that name."""
+    file = RECIPES / f"{name.removesuffix('.yaml')}.yaml"
+    return file if file.is_file() else None
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` where something is near, else the list of what is known."""
     names = list(known)

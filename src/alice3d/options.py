@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from alice3d.config import CommandConfig, nearest
+from alice3d.config import CommandConfig, nearest, recipe
 from alice3d.errors import UserError
 
 GLOBAL = {
@@ -146,9 +146,8 @@ def _by_place(command: str, kind: type[CommandConfig], places: list[str], from_f
 
 def _from_file(path: str, kind: type[CommandConfig]) -> dict[str, Any]:
     file = Path(path)
-    shipped = Path(__file__).parent / "configs" / f"{path.removesuffix('.yaml')}.yaml"
-    if not file.is_file() and shipped.is_file():
-        file = shipped
+    if not file.is_file():
+        file = recipe(path) or file
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import alice3d
 from alice3d.errors import UserError
+from alice3d.files import UNFINISHED, write_text
+from alice3d.version import __version__
 
 MARKER = "status.json"
 """{kind, version, settings, state: started | done, result, foreign, files}; written first, and again last.
 
 `foreign` names what was in the folder before; `files`, once done, names what the command made.
 """
-UNFINISHED = ".unfinished-"
-"""How the names of files begin that are still being written."""
 State = Literal["new", "started", "done"]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the place of `path` when the block ends without an error.
-
-    The file is forced to disk first, so `path` is whole or as it was, whenever the machine stops. What a killed
-    process leaves begins with `UNFINISHED`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix="".join(path.suffixes[-2:]))
-    temporary = Path(name)
-    try:
-        os.close(handle)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes private files; results are for others too
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def read_marker(out: Path) -> dict[str, Any] | None:
@@ -152,7 +114,7 @@ def earlier_result(out: Path) -> dict[str, Any]:
 
 
 def _write(out: Path, content: dict[str, Any]) -> None:
-    write_text(out / MARKER, json.dumps({**content, "version": alice3d.__version__}, indent=1))
+    write_text(out / MARKER, json.dumps({**content, "version": __version__}, indent=1))
 
 
 def _made(out: Path, marker: dict[str, Any]) -> list[str]:

@@ -13,10 +13,10 @@ import torch
 from safetensors import SafetensorError
 
 from alice3d.errors import UserError
+from alice3d.files import file_sha256
 from alice3d.nn import weights
 from alice3d.nn.backbone import build_backbone
 from alice3d.nn.weights import SHIPPED, load_encoder, read_card, read_model_card, read_state, save_weights
-from alice3d.outputs import file_sha256
 
 TRUNK = {"name": "resunet", "options": {"widths": [4, 4], "blocks": [1]}, "in_channels": 1}
 CARD = {

@@ -151,7 +151,7 @@ def _write(weights: Path, card: dict[str, Any], trust: dict[str, Any]) -> None:
     """Put the numbers into the card; it appears whole, the weights and so their checksum stay."""
     import json
 
-    from alice3d.outputs import write_text
+    from alice3d.files import write_text
 
     matching = {**card.get("matching", {}), "trust": trust}
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from alice3d import console, outputs
+from alice3d import console, files, outputs
 from alice3d.config import ComputeConfig, OutputConfig, nearest
 from alice3d.errors import UserError
 
@@ -143,15 +143,15 @@ def _write_table(config: CompareConfig, units: list[Unit]) -> None:
     from alice3d.evaluation.comparison import table
     from alice3d.report.comparison import table_csv
 
-    outputs.write_text(config.out / "compare.csv", table_csv(table(units)))
+    files.write_text(config.out / "compare.csv", table_csv(table(units)))
 
 
 def _write(config: CompareConfig, units: list[Unit], reference: str, conditions: list[str]) -> dict[str, Any]:
     """compare.csv, compare.md and compare.png of what is there; returns `table`, `best` and `tests`."""
-    import alice3d
     from alice3d.engine.selfsupervised import source_commit
     from alice3d.evaluation.comparison import TESTS, best, paired_tests, table
     from alice3d.report.comparison import draw_comparison, page
+    from alice3d.version import __version__
 
     rows = table(units)
     tested = paired_tests(units, reference, seed=config.seed)
@@ -163,11 +163,11 @@ def _write(config: CompareConfig, units: list[Unit], reference: str, conditions:
         "",
         *conditions,
         "",
-        f"alice3d {alice3d.__version__}, commit {source_commit() or 'unknown'}.",
+        f"alice3d {__version__}, commit {source_commit() or 'unknown'}.",
     ]
     text = page(rows, tested, reference=reference, about=about, how_tested=TESTS)
-    outputs.write_text(config.out / "compare.md", text)
-    with outputs.replacing(config.out / "compare.png") as temporary:
+    files.write_text(config.out / "compare.md", text)
+    with files.replacing(config.out / "compare.png") as temporary:
         temporary.write_bytes(draw_comparison(rows, reference))
     return {"table": rows, "best": best(rows), "tests": tested}
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-import alice3d
 from alice3d.commands.pretrain import PretrainConfig
-from alice3d.config import nearest
+from alice3d.config import nearest, recipe, recipes
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
     from alice3d.commands.compare import CompareConfig
 
-RECIPES = Path(alice3d.__file__).parent / "configs"
 FIXED = ("store", "out", "seed", "pairs", "init", "threads", "device", "overwrite")
 """Settings of `alice pretrain` that the comparison gives."""
 OF_SCRATCH = ("backbone", "backbone_options", "windows", "crop")
@@ -54,12 +51,12 @@ def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm
     if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
         raise UserError(f"arm {name!r}: its name becomes a folder: letters, digits, -, _ and . only")
     settings = {str(key).replace("-", "_"): value for key, value in described.items()}
-    encoder, recipe = settings.pop("encoder", None), settings.pop("recipe", None)
+    encoder, named = settings.pop("encoder", None), settings.pop("recipe", None)
     method = settings.get("method")
     if encoder is not None or method in ("scratch", "init"):
         own = {key: value for key, value in settings.items() if key != "method"}
         may = set(OF_SCRATCH) if method == "scratch" else set()
-        if set(own) - may or recipe is not None or (encoder is not None and method is not None):
+        if set(own) - may or named is not None or (encoder is not None and method is not None):
             but = f" but {', '.join(OF_SCRATCH)}" if may else ""
             raise UserError(f"arm {name}: nothing is trained, so no other setting{but} can be given")
         if method == "init" and config.init is None:
@@ -69,13 +66,14 @@ def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm
             own = {key: getattr(known_good, key) for key in own}
         return Arm(name, None, config.init if method == "init" else encoder, own)
     common = dict(config.pretrain)
-    known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    if recipe is None and method in known and method not in ("alice", "mae"):  # `--methods alice-paper`
-        recipe = settings.pop("method")
-    if recipe is not None:
-        if recipe not in known:
-            raise UserError(f"arm {name}: no recipe {recipe!r}; {nearest(recipe, known)}")
-        common = _over(yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8")), config.pretrain)
+    known = recipes()
+    if named is None and method in known and method not in ("alice", "mae"):  # `--methods alice-paper`
+        named = settings.pop("method")
+    if named is not None:
+        file = recipe(named)
+        if file is None:
+            raise UserError(f"arm {name}: no recipe {named!r}; {nearest(named, known)}")
+        common = _over(yaml.safe_load(file.read_text(encoding="utf-8")), config.pretrain)
     for key in FIXED:
         if key in settings or key in common:
             raise UserError(f"arm {name}: {key} is the same for all arms; give it to `alice compare` itself")

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alice3d import console, outputs
+from alice3d import console, files
 from alice3d.commands.compare_arms import Arm
 from alice3d.commands.compare_conditions import Conditions, fair_scratch, of_card, of_training
 from alice3d.commands.pretrain import PretrainConfig
@@ -47,7 +47,7 @@ class Cells:
         from alice3d.engine.selfsupervised import read_card_of
 
         pairs = PairsTable.open(self.config.pairs).card.get("checksum") if self.config.pairs is not None else None
-        init = outputs.file_sha256(read_card_of(self.config.init)[0]) if self.config.init is not None else None
+        init = files.file_sha256(read_card_of(self.config.init)[0]) if self.config.init is not None else None
         return {"store": self.store.checksum, "pairs": pairs, "init": init}
 
     def labelled(self, field: str) -> list[Case]:
@@ -135,7 +135,7 @@ class Cells:
             return []
         encoder = self.encoder(arm, seed)
         if encoder is not None:
-            known: Any = outputs.file_sha256(read_card_of(encoder)[0])
+            known: Any = files.file_sha256(read_card_of(encoder)[0])
         else:
             known = {"random": self.conditions[arm.name].shown()}
         units: list[Unit] = []
@@ -151,7 +151,7 @@ class Cells:
                 probed = self._measure(arm, encoder, seed, labels, missing)
                 for name in missing:
                     content = {"settings": settings[name], "scores": _scores(probed, name)}
-                    outputs.write_text(paths[name], json.dumps(content) + "\n")
+                    files.write_text(paths[name], json.dumps(content) + "\n")
             for name in wanted:
                 of = None if name == "landmark" else labels
                 title = {"linear": "linear_dice", "knn": "knn_accuracy", "landmark": "landmark_mm"}[name]
@@ -164,7 +164,7 @@ class Cells:
         shared = {"encoder": encoder, "store": self.store.checksum, "split": config.split, "seed": seed}
         if name == "landmark":
             assert config.landmarks is not None
-            return {**shared, "landmarks": outputs.file_sha256(config.landmarks)}
+            return {**shared, "landmarks": files.file_sha256(config.landmarks)}
         shared |= {"labels": labels, "train_split": config.train_split}
         return {**shared, **({"linear": config.linear} if name == "linear" else {"neighbours": config.neighbours})}
 

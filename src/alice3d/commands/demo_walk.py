@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alice3d import console, outputs
+from alice3d import console, files
 from alice3d.commands.demo_plan import Planned, command_line
 
 TIMES = "times.json"
@@ -74,4 +74,4 @@ class Walk:
 
     def _remember(self, name: str, seconds: float, *, finished: bool) -> None:
         self.times[name] = [round(seconds, 2), finished]
-        outputs.write_text(self.out / TIMES, json.dumps(self.times, indent=1))
+        files.write_text(self.out / TIMES, json.dumps(self.times, indent=1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from alice3d import console, outputs
+from alice3d import console, files, outputs
 from alice3d.config import ComputeConfig
 from alice3d.errors import UserError
 
@@ -72,7 +72,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     names = _same_names(model, store)
     guard_scores(model.card, cases, config)
     out = config.out if config.out is not None else weights.parent / f"evaluation-{config.split}"
-    settings = config.settings(model=outputs.file_sha256(weights), store=store.checksum)
+    settings = config.settings(model=files.file_sha256(weights), store=store.checksum)
     state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{out}: already done")
@@ -153,8 +153,8 @@ def _write(out: Path, scores: list[StructureScore], result: dict[str, Any], sett
     for score in scores:
         row = asdict(score)
         table.writerow({key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in row.items()})
-    outputs.write_text(out / "metrics.csv", text.getvalue())
-    outputs.write_text(out / "metrics.json", json.dumps({**result, "settings": settings}, indent=1) + "\n")
+    files.write_text(out / "metrics.csv", text.getvalue())
+    files.write_text(out / "metrics.json", json.dumps({**result, "settings": settings}, indent=1) + "\n")
 
 
 def _say(result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alice3d import console, outputs
+from alice3d import console, files, outputs
 from alice3d.commands.evaluate import EvaluateConfig, guard_scores
 from alice3d.errors import UserError
 
@@ -39,9 +39,7 @@ def evaluate_classes(config: EvaluateConfig, weights: Path) -> dict[str, Any]:
     examples = _examples(model, store, table, config.split)
     guard_scores(model.card, list({example.case.id: example.case for example in examples}.values()), config)
     out = config.out if config.out is not None else weights.parent / f"evaluation-{config.split}"
-    settings = config.settings(
-        model=outputs.file_sha256(weights), store=store.checksum, classes=outputs.file_sha256(table)
-    )
+    settings = config.settings(model=files.file_sha256(weights), store=store.checksum, classes=files.file_sha256(table))
     state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{out}: already done")
@@ -53,7 +51,7 @@ def evaluate_classes(config: EvaluateConfig, weights: Path) -> dict[str, Any]:
     cases = [example.case.id for example in examples]
     result = summarise_classes(cases, reference, chances, model.classes, seed=config.seed)
     _write(out, model, examples, chances)
-    outputs.write_text(out / "metrics.json", json.dumps({**result, "settings": settings}, indent=1) + "\n")
+    files.write_text(out / "metrics.json", json.dumps({**result, "settings": settings}, indent=1) + "\n")
     outputs.finish(out, result)
     _say(result, config, out, model)
     return result
@@ -124,7 +122,7 @@ def _write(out: Path, model: Classifier, examples: list[Example], chances: NDArr
         where = [f"{value:.6g}" for value in example.point_mm or ()]
         told = model.classes[int(chance.argmax())]
         table.writerow([example.case.id, *where, example.name, told, *(f"{value:.6g}" for value in chance)])
-    outputs.write_text(out / "metrics.csv", text.getvalue())
+    files.write_text(out / "metrics.csv", text.getvalue())
 
 
 def _say(result: dict[str, Any], config: EvaluateConfig, out: Path, model: Classifier) -> None:

@@ -59,10 +59,10 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     from alice3d.data.store import Store
     from alice3d.engine.device import resolve_device
     from alice3d.evaluation.matching import chosen_cases, landmark_errors, ordered_pairs, summarise
+    from alice3d.files import write_text
     from alice3d.matching import Matcher
     from alice3d.matching.cache import EmbeddingCache
     from alice3d.matching.embedded_cases import EmbeddedCases
-    from alice3d.outputs import write_text
 
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)

@@ -17,11 +17,11 @@ class FinetuneConfig(FinetuneSettings):
 
 def run(config: FinetuneConfig) -> dict[str, Any]:
     """Train, then write model.safetensors and its card."""
-    from alice3d.engine import parallel
+    from alice3d import distributed
     from alice3d.engine.classification import prepare_classification
     from alice3d.engine.supervised import prepare_finetuning
 
-    if config.head == "linear" and parallel.announced() > 1:
+    if config.head == "linear" and distributed.announced() > 1:
         raise UserError("--head linear is solved in seconds by one process; call it without torchrun")
     if config.validate_every and config.shard_weights:
         raise UserError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from alice3d import console, outputs
+from alice3d import console, files, outputs
 from alice3d.config import ComputeConfig, OutputConfig
 from alice3d.errors import UserError
 
@@ -132,8 +132,8 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
             counts = by_structure.setdefault(structure, {"found": 0, "accepted": 0})
             counts["found"] += 1
             counts["accepted"] += accepted
-    outputs.write_text(out / "landmarks.csv", table.getvalue())
-    outputs.write_text(out / "refused.csv", refused.getvalue())
+    files.write_text(out / "landmarks.csv", table.getvalue())
+    files.write_text(out / "refused.csv", refused.getvalue())
     good = [row for row in rows if "reason" not in row]
     strange = [row["case"] for row in good if row["agreement"] is not None and row["agreement"] < SAME_ANATOMY]
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from alice3d import console, outputs
+from alice3d import console, files, outputs
 from alice3d.config import ComputeConfig, OutputConfig
 from alice3d.errors import UserError
 
@@ -55,9 +55,9 @@ def run(config: PredictConfig) -> dict[str, Any]:
             raise UserError(f"{config.out}: its label maps would replace the scans themselves; choose another folder")
     device = resolve_device(config.device, config.threads)
     contents = {
-        name: [outputs.file_sha256(file) for file in source.files or [source.path]] for name, source in wanted.items()
+        name: [files.file_sha256(file) for file in source.files or [source.path]] for name, source in wanted.items()
     }
-    settings = config.settings(model=outputs.file_sha256(weights), scans=contents)
+    settings = config.settings(model=files.file_sha256(weights), scans=contents)
     state = outputs.check(config.out, "prediction", settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{config.out}: already done")

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alice3d import console, outputs
+from alice3d import console, files, outputs
 from alice3d.commands.predict import PredictConfig, find_scans, readable, refuse
 from alice3d.errors import UserError
 
@@ -41,10 +41,10 @@ def predict_classes(config: PredictConfig, weights: Path) -> dict[str, Any]:
         raise UserError(f"none of {len(chosen)} scans can be read; {name}: {reason}")
     device = resolve_device(config.device, config.threads)
     contents = {
-        name: [outputs.file_sha256(file) for file in source.files or [source.path]] for name, source in wanted.items()
+        name: [files.file_sha256(file) for file in source.files or [source.path]] for name, source in wanted.items()
     }
-    given = {"points": outputs.file_sha256(config.points)} if config.points is not None else {}
-    settings = config.settings(model=outputs.file_sha256(weights), scans=contents, **given)
+    given = {"points": files.file_sha256(config.points)} if config.points is not None else {}
+    settings = config.settings(model=files.file_sha256(weights), scans=contents, **given)
     state = outputs.check(config.out, "prediction", settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{config.out}: already done")
@@ -54,7 +54,7 @@ def predict_classes(config: PredictConfig, weights: Path) -> dict[str, Any]:
     if not rows:
         name, reason = next(iter(refused.items()))
         raise UserError(f"none of {len(chosen)} scans could be classified; {name}: {reason}")
-    outputs.write_text(config.out / SCORES, text)
+    files.write_text(config.out / SCORES, text)
     result = {
         "written": [SCORES],
         "rows": rows,

@@ -57,7 +57,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     from alice3d.evaluation.probe import probe_encoder
     from alice3d.evaluation.reading import read_encoder
     from alice3d.evaluation.retrieval import describe_errors
-    from alice3d.outputs import write_text
+    from alice3d.files import write_text
 
     store = Store.open(config.store)
     backbone, reading, card = read_encoder(config.encoder, resolve_device(config.device, config.threads))

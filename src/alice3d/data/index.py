@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alice3d.errors import UserError
-from alice3d.outputs import write_text
+from alice3d.files import write_text
 
 INDEX = "index.csv"
 PARTS = "index.*-of-*.csv"

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.errors import WorkFailed
+from alice3d.files import replacing
 from alice3d.geometry import Affine
-from alice3d.outputs import replacing
 
 
 def write_label(path: Path, labels_ijk: NDArray[Any], affine: Affine) -> None:

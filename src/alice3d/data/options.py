@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-import alice3d
 from alice3d import console
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.modality import guess_modality
@@ -19,6 +18,7 @@ from alice3d.data.sources import Found, Source
 from alice3d.data.store import StoreSpec
 from alice3d.errors import UserError
 from alice3d.geometry import MAX_SPACING_MM, MIN_SPACING_MM, spacing_of, to_closest_ras
+from alice3d.version import __version__
 
 Spacing = tuple[float, float, float] | Literal["auto"]
 GUESSED_FROM = 5
@@ -98,7 +98,7 @@ def new_spec(found: Found, options: PrepareOptions, names: dict[int, str]) -> St
     kind = _guess(found.sources, options) if modality == "auto" else modality
     _check_windows(kind, options)
     return StoreSpec(
-        made_by=f"alice3d {alice3d.__version__}",
+        made_by=f"alice3d {__version__}",
         spacing_mm=spacing,
         modality=kind,
         intensity=IntensityRule(modality=kind, **({"windows": options.windows} if options.windows else {})),

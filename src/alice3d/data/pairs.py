@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d import outputs
+from alice3d import files
 from alice3d.data.correspondence import MIN_ROWS, Correspondence, fit_correspondence
 from alice3d.errors import UserError
 
@@ -83,7 +83,7 @@ def _shape(name: str, rows: int) -> tuple[int, ...]:
 
 def write_part(path: Path, rows: PairRows) -> None:
     """Write one scan pair's rows; the file appears whole or not at all, so that an interrupted run goes on."""
-    with outputs.replacing(path) as temporary, temporary.open("wb") as file:
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
         columns = {name: np.asarray(getattr(rows, name), dtype) for name, (dtype, _) in COLUMNS.items()}
         np.savez_compressed(file, allow_pickle=False, **columns)
 
@@ -127,7 +127,7 @@ def write_table(
     total = int(sum(counts))
     digest = hashlib.sha256()
     with (
-        outputs.replacing(folder / TABLE) as temporary,
+        files.replacing(folder / TABLE) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
     ):
         index = {
@@ -143,7 +143,7 @@ def write_table(
     checksum = digest.hexdigest()
     counted = {"scan_pairs": len(scan_pairs), "usable": usable, "rows": total, "accepted": accepted}
     full = {"format_version": FORMAT_VERSION, **card, **counted, "checksum": checksum}
-    outputs.write_text(folder / CARD, json.dumps(full, indent=1))
+    files.write_text(folder / CARD, json.dumps(full, indent=1))
     return checksum
 
 

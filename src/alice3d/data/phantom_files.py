@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.data.phantom import LABEL_NAMES, make_phantom
-from alice3d.outputs import replacing, write_text
+from alice3d.files import replacing, write_text
 
 UNLABELLED_SPLIT = "pretrain"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from alice3d.data.read import case_id
 from alice3d.errors import UserError
-from alice3d.outputs import write_text
+from alice3d.files import write_text
 
 SPLITS = "splits.json"
 """In the store: split to ids, of every case that was ever asked for."""

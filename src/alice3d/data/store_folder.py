@@ -11,7 +11,7 @@ from alice3d.data.splits import SPLITS
 from alice3d.data.store_spec import SPEC, spec_content
 from alice3d.data.store_writing import FOLDERS, MANIFEST, locked
 from alice3d.errors import UserError
-from alice3d.outputs import UNFINISHED
+from alice3d.files import UNFINISHED
 
 
 def check_apart(store: Path, scans: Path, labels: Path | None, found: Found) -> None:

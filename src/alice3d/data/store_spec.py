@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alice3d.data.intensity import IntensityRule
 from alice3d.errors import UserError
-from alice3d.outputs import write_text
+from alice3d.files import write_text
 
 SPEC = "store.json"
 FORMAT = "alice-store"

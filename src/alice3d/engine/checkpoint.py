@@ -14,7 +14,7 @@ import torch
 
 from alice3d import console
 from alice3d.errors import WorkFailed
-from alice3d.outputs import replacing
+from alice3d.files import replacing
 
 UNREADABLE = (
     *(OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from alice3d import console, outputs
+from alice3d import console, files, outputs
 from alice3d.data import leakage
 from alice3d.data.class_table import Example, examples_of, read_class_table
 from alice3d.data.intensity import IntensityRule
@@ -106,7 +106,7 @@ def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
     }
     tell_of_seen(encoder, cases)
     inputs = {"store": store.checksum, "encoder": encoder["sha256"] if encoder else None}
-    settings = config.settings(**inputs, classes=outputs.file_sha256(config.classes))
+    settings = config.settings(**inputs, classes=files.file_sha256(config.classes))
     net = ClassificationNet(backbone, len(classes), config.pool)
     return ClassificationJob(config, net, store, cases, examples, held, classes, rule, field, settings, card)
 

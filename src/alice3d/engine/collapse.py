@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from alice3d import console
-from alice3d.engine import parallel
+from alice3d import console, distributed
 
 MIN_INFORMATION = 0.05
 """Nats that an answer over prototypes must tell of its token: entropy of the mean answer less mean entropy of the
@@ -62,7 +61,7 @@ class CollapseGuard:
             if self.action == "stop":
                 return message
             self.told.add(name)
-            if parallel.is_chief():
+            if distributed.is_chief():
                 console.warn(f"step {step}: {message}")
         return ""
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alice3d import console
+from alice3d import console, distributed
 from alice3d.engine import parallel, sharding
 from alice3d.engine.checkpoint import load_checkpoint, save_checkpoint
 from alice3d.engine.device import autocast
@@ -68,9 +68,9 @@ def fit(
             what the last checkpoint holds is kept.
     """
     assert isinstance(method, nn.Module)
-    parallel.share_size(config.batch, config.accumulate, parallel.announced())  # refuses before anything is claimed
+    parallel.share_size(config.batch, config.accumulate, distributed.announced())  # refuses before anything is claimed
     device = parallel.start(device, config.seed)
-    chief = parallel.is_chief()
+    chief = distributed.is_chief()
     folder = config.out / "checkpoints"
     layout = torch.contiguous_format if config.shard_weights else torch.channels_last_3d  # FSDP knows no other
     module = method.to(device, memory_format=layout)  # type: ignore[call-overload]
@@ -92,7 +92,7 @@ def fit(
             rate = set_rates(optimiser, step, config)
             optimiser.zero_grad(set_to_none=True)
             parts, waited = _gradients(model, feed, step, config, device)
-            entry, told_to_stop = parallel.agreed(parts, told[0])
+            entry, told_to_stop = distributed.agreed(parts, told[0])
             norm = sharding.number(nn.utils.clip_grad_norm_(trained, config.clip))
             _refuse_not_finite(step, {**entry, "gradient norm": norm}, folder)
             optimiser.step()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alice3d.errors import WorkFailed
-from alice3d.outputs import write_text
+from alice3d.files import write_text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from alice3d import console
-from alice3d.engine import parallel, sharding
+from alice3d import console, distributed
+from alice3d.engine import sharding
 from alice3d.engine.device import autocast
 from alice3d.engine.feed import Samples, collate
 from alice3d.engine.settings import SelfSupervisedSettings
@@ -128,7 +128,7 @@ class Monitors:
             found |= average_distance(self.method.twins())
         for module, training in modes.items():
             module.training = training
-        return {**parallel.same_for_all(found), "monitor_s": time.monotonic() - begun}
+        return {**distributed.same_for_all(found), "monitor_s": time.monotonic() - begun}
 
     def _features(self, device: torch.device) -> dict[str, float]:
         if self.batch is None:

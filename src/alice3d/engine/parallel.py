@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from alice3d.distributed import announced, is_chief, rank, world_size
 from alice3d.engine import sharding
 from alice3d.errors import UserError
 
@@ -60,26 +61,6 @@ def part() -> None:
     _parted = True
     if not is_chief():
         raise SystemExit(0)
-
-
-def announced() -> int:
-    """Number of processes that torchrun says it started, 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def rank() -> int:
-    """Number of this process, 0 without torchrun."""
-    return int(os.environ.get("RANK", "0")) if announced() > 1 else 0
-
-
-def is_chief() -> bool:
-    """Whether this process is the one that writes and speaks."""
-    return rank() == 0
-
-
-def world_size() -> int:
-    """Number of processes."""
-    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def share_size(batch: int, parts: int, processes: int) -> int:
@@ -139,31 +120,6 @@ class Spread:
         sharding.hold_gradients(self.model, held)
         with self.model.no_sync() if held and replicated else contextlib.nullcontext():  # type: ignore[operator]
             yield
-
-
-def agreed(parts: Sequence[Mapping[str, Tensor]], flag: bool) -> tuple[dict[str, float], bool]:
-    """Mean of each number over the parts of a batch and all processes, and whether any process raises the flag.
-
-    One message a step, so that all processes log the same, and stop at the same step.
-    """
-    names = list(parts[0])
-    values = torch.stack([torch.stack([each[name].detach().float() for name in names]) for each in parts])
-    total = torch.cat([values.mean(dim=0), values.new_tensor([float(flag)])])
-    if world_size() > 1:
-        dist.all_reduce(total)
-        total[:-1] /= world_size()
-    *numbers, flags = total.tolist()
-    return dict(zip(names, numbers, strict=True)), flags > 0
-
-
-def same_for_all(values: dict[str, float]) -> dict[str, float]:
-    """The first process's numbers, so that every process concludes the same from them."""
-    if world_size() == 1 or not values:
-        return values
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
-    dist.broadcast(numbers, 0)
-    return dict(zip(values, numbers.tolist(), strict=True))
 
 
 def random_states(device: torch.device) -> Tensor:

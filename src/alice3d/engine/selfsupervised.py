@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from alice3d import outputs
+from alice3d import distributed, files, outputs
 from alice3d.data.intensity import IntensityRule, parse_windows
 from alice3d.data.leakage import described
 from alice3d.data.masks import hidden_patches
@@ -153,7 +153,7 @@ def prepare_training(
         initial, card = read_card_of(config.init)
         config = follow_card(config, card, rule.modality)
         rule = IntensityRule(**card["intensity"])
-        start = described_start(card, outputs.file_sha256(initial))
+        start = described_start(card, files.file_sha256(initial))
     name, backbone_options = config.backbone, dict(config.backbone_options)
     if config.scale_low > config.scale_high:
         raise UserError(f"--scale-low {config.scale_low:g} is above --scale-high {config.scale_high:g}")
@@ -213,7 +213,7 @@ def prepare_training(
 
 def _refuse_unfit(method: PretrainMethod, config: SelfSupervisedSettings, hidden_share: float | None) -> None:
     """Refuse a batch or masks from which the method cannot learn."""
-    pairs = parallel.share_size(config.batch, config.accumulate, parallel.announced())
+    pairs = parallel.share_size(config.batch, config.accumulate, distributed.announced())
     if pairs < method.fewest_pairs:
         raise UserError(
             f"--batch: these options need {method.fewest_pairs} pairs at a time in each process, there would be "
@@ -246,12 +246,12 @@ def train(
 
     def claim() -> None:
         outputs.begin(config.out, kind, job.settings, state=state, overwrite=config.overwrite)
-        outputs.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        files.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
     device = resolve_device(config.device, config.threads)
     watch = Monitors(job.method, job.samples, config, probe=probe, probe_every=probe_every)
     guard = CollapseGuard(config.steps, config.on_collapse, idle=idle_heads(job.method.config))
-    if job.card["init"] is not None and parallel.is_chief():
+    if job.card["init"] is not None and distributed.is_chief():
         tell_of_spacing(job.card["init"], job.card["spacing_mm"])
     result = fit(job.method, job.samples, config, device=device, claim=claim, watch=watch, guard=guard)
     return result, {**job.card, "loss": result.loss}

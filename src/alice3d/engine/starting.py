@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alice3d import console, outputs
+from alice3d import console, distributed, files
 from alice3d.data import leakage
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
@@ -31,7 +31,7 @@ def starting_backbone(
             shared equally.
     """
     if config.head != "linear":
-        parallel.share_size(config.batch, config.accumulate, parallel.announced())
+        parallel.share_size(config.batch, config.accumulate, distributed.announced())
     stored_mm = store.spec.spacing_mm
     if config.encoder is None:
         rule = intensity_rule(store, config.windows)
@@ -55,7 +55,7 @@ def starting_backbone(
         shown = [" x ".join(f"{mm:g}" for mm in spacing) for spacing in ((x, y, z), stored_mm)]
         console.say(f"Reading at the encoder's spacing of {shown[0]} mm; the store has {shown[1]} mm.")
     summary = {key: card[key] for key in (*KEPT_OF_ENCODER, "cases") if key in card}
-    summary |= {"kind": card["kind"], "sha256": outputs.file_sha256(path)}
+    summary |= {"kind": card["kind"], "sha256": files.file_sha256(path)}
     return backbone, rule, (x, y, z), {"backbone": card["backbone"], "encoder": summary}
 
 

@@ -11,12 +11,11 @@ import torch
 import yaml
 from torch import nn
 
-from alice3d import console, outputs
+from alice3d import console, distributed, files, outputs
 from alice3d.config import Config
 from alice3d.data import leakage
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.store import Case, Store
-from alice3d.engine import parallel
 from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.device import resolve_device
 from alice3d.engine.finetune_settings import FinetuneSettings
@@ -160,9 +159,9 @@ def finetune(
 
 def claim(config: FinetuneSettings, settings: dict[str, Any], state: outputs.State) -> None:
     """Claim the output folder before training looks into it, so that no checkpoint of a replaced run is found there."""
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         outputs.begin(config.out, "model", settings, state=state, overwrite=config.overwrite)
-        outputs.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        files.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def already_claimed() -> None:
@@ -177,7 +176,7 @@ def watched(
         return None
 
     def watch(step: int) -> dict[str, float]:
-        if (step % config.validate_every and step != config.steps) or parallel.rank():
+        if (step % config.validate_every and step != config.steps) or distributed.rank():
             return {}
         net = task.trained()
         learning = net.training

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributed import ReduceOp
 from torch.nn import functional as F
 
-from alice3d.losses.ranks import all_reduce
+from alice3d.distributed import all_reduce
 
 
 def distillation_loss(

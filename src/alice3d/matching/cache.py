@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from alice3d.errors import UserError
+from alice3d.files import replacing
 from alice3d.geometry import Grid
 from alice3d.matching.embedding import EmbeddedScan, channels_last
-from alice3d.outputs import replacing
 
 FORMAT_VERSION = "1"
 Precision = Literal["fp32", "fp16", "bf16"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alice3d import outputs
+from alice3d import files
 from alice3d.data.pairs import PairsTable
 
 EDGES_MM = (0, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, float("inf"))
@@ -62,13 +62,13 @@ def _median(values: Any) -> float | None:
 def write_quality(folder: Path, table: PairsTable, report: dict[str, Any]) -> None:
     """Write quality.json, scan_pairs.csv (a row a scan pair) and quality.png."""
     whole = {key: value for key, value in report.items() if key != "by_pair"}
-    outputs.write_text(folder / "quality.json", json.dumps(whole, indent=1))
+    files.write_text(folder / "quality.json", json.dumps(whole, indent=1))
     text = io.StringIO()
     if report["by_pair"]:
         writer = csv.DictWriter(text, list(report["by_pair"][0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(report["by_pair"])
-    outputs.write_text(folder / "scan_pairs.csv", text.getvalue())
+    files.write_text(folder / "scan_pairs.csv", text.getvalue())
     _draw(folder / "quality.png", report)
 
 

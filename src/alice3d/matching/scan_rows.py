@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from alice3d.files import write_text
 from alice3d.matching.scan_list import ScanList
-from alice3d.outputs import write_text
 
 ROWS = "rows.jsonl"
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.distributed import ReduceOp
 
 from alice3d.config import Config
+from alice3d.distributed import all_reduce
 from alice3d.losses.contrast import crop_contrast
 from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise
-from alice3d.losses.ranks import all_reduce
 from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.methods.alice_settings import AliceConfig
 from alice3d.methods.base import PretrainMethod

@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import alice3d
 from alice3d.errors import UserError
+from alice3d.files import file_sha256, replacing, write_text
 from alice3d.nn.backbone import Backbone, build_backbone
 from alice3d.nn.cards import check_card
 from alice3d.nn.fpn3d import FPN3D
-from alice3d.outputs import file_sha256, replacing, write_text
+from alice3d.version import __version__
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -50,9 +50,9 @@ def save_weights(folder: Path, kind: str, state: dict[str, Tensor], card: dict[s
     full = {
         "format_version": FORMAT_VERSION,
         "kind": kind,
-        "version": alice3d.__version__,
+        "version": __version__,
         "axes": "RAS",
-        "created_by": f"alice3d {alice3d.__version__}",
+        "created_by": f"alice3d {__version__}",
         **card,
     }
     # safetensors wants contiguous tensors that share no memory
@@ -112,7 +112,7 @@ def read_card(weights: Path, kind: str) -> dict[str, Any]:
         raise UserError(f"{path.name}: kind is {found!r}, expected {kind!r}")
     if card.get("format_version") != FORMAT_VERSION:
         raise UserError(
-            f"{path.name}: format_version {card.get('format_version')!r} is unknown to alice3d {alice3d.__version__} "
+            f"{path.name}: format_version {card.get('format_version')!r} is unknown to alice3d {__version__} "
             f"(knows {FORMAT_VERSION}); update the program"
         )
     check_card(card, kind, path.name)

@@ -9,14 +9,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-import alice3d
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Store
 from alice3d.engine.log import read_log
-from alice3d.outputs import write_text
+from alice3d.files import write_text
 from alice3d.report.curves import Score, loss_curves, score_chart, svg_of
 from alice3d.report.page import Html, Section, code_block, page, paragraph, svg_figure, table, text
 from alice3d.report.pictures import Landmarks, choose_matches, labels_figure, legend, match_figure, scans_figure
+from alice3d.version import __version__
 
 PARTS = {
     "fine": "fine embedding",
@@ -90,7 +90,7 @@ def write_report(path: Path, road: Road) -> None:
         prediction_section(road, store),
         closing_section(road),
     ]
-    foot = f"Written by alice3d {alice3d.__version__}. This file holds all it shows; nothing was sent anywhere."
+    foot = f"Written by alice3d {__version__}. This file holds all it shows; nothing was sent anywhere."
     write_text(path, page(road.title, [s for s in sections if s is not None], lead=road.lead, foot=foot))
 
 

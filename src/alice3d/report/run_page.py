@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from alice3d.engine import parallel
+from alice3d import distributed
 from alice3d.engine.collapse import MIN_DEVIATION, MIN_INFORMATION, MIN_RANK
 from alice3d.engine.log import read_log, speed
-from alice3d.outputs import write_text
+from alice3d.files import write_text
 from alice3d.report.curves import loss_curves, svg_of
 from alice3d.report.expected import expected_of
 from alice3d.report.page import Html, Section, page, svg_figure, table
@@ -40,7 +40,7 @@ def drawn_at_the_end(out: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):  # a full disk has been told of already
-            if parallel.is_chief():
+            if distributed.is_chief():
                 write_run_page(out)
 
 
