@@ -27,9 +27,9 @@ from dicom_files import write_series
 from dicom_label_files import write_seg
 
 from alice3d.data.prepare import PrepareOptions, prepare
-from alice3d.data.read import case_id, read_label, read_scan
-from alice3d.data.scan import ScanError
 from alice3d.data.store import Store
+from alice3d.io.read import case_id, read_label, read_scan
+from alice3d.io.volume import ScanError
 
 BATCH = 40
 """Series that lie on disk at a time."""

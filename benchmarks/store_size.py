@@ -21,10 +21,10 @@ from machine import described, keep
 from numpy.typing import NDArray
 
 from alice3d.data.prepared import prepare_array
-from alice3d.data.read import read_scan
-from alice3d.data.scan import ScanError
 from alice3d.data.store_writing import write_array
 from alice3d.geometry import spacing_of, to_closest_ras
+from alice3d.io.read import read_scan
+from alice3d.io.volume import ScanError
 
 
 def bits(values: NDArray[Any]) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alice3d.data.phantom_files import PhantomFiles, write_phantoms
+from alice3d.phantom.files import PhantomFiles, write_phantoms
 
 TINY_SPLITS = {"pretrain": 4, "train": 2, "val": 1, "test": 2}
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from alice3d.cli import main
-from alice3d.data.read import read_scan
 from alice3d.data.store import Store
+from alice3d.io.read import read_scan
 from alice3d.nn.weights import load_encoder
 
 pytestmark = pytest.mark.slow

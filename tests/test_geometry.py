@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from alice3d.data.prepared import prepare_array
-from alice3d.data.scan import Volume
 from alice3d.errors import UserError
 from alice3d.geometry import (
     apply_affine,
@@ -25,6 +24,7 @@ from alice3d.geometry import (
     spacing_of,
     to_closest_ras,
 )
+from alice3d.io.volume import Volume
 
 
 def random_affine(seed: int, shear: float = 0.0) -> NDArray[np.float64]:

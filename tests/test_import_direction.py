@@ -13,7 +13,7 @@ LAYERS = (
     ("errors", "version", "console", "files", "distributed"),
     ("config", "outputs"),
     ("geometry",),
-    ("nn", "losses"),
+    ("nn", "losses", "io", "phantom"),
     ("data", "matching"),
     ("methods", "tasks"),
     ("engine",),

@@ -24,15 +24,15 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described, keep
 
-from alice3d.data.phantom import LABEL_NAMES, Phantom, correspond, make_phantom
-from alice3d.data.phantom_template import template
 from alice3d.data.prepared import prepare_array
-from alice3d.data.scan import Volume
 from alice3d.engine.device import resolve_device
 from alice3d.evaluation.matching import same_place_in_box
+from alice3d.io.volume import Volume
 from alice3d.matching import EmbeddedScan, Matcher
 from alice3d.matching.matcher import MODES
 from alice3d.matching.scan_input import ScanInput
+from alice3d.phantom.patient import LABEL_NAMES, Phantom, correspond, make_phantom
+from alice3d.phantom.template import template
 
 FIRST_SEED = 10_000
 """The demo's patients have (seed, number) as seed; these are others."""

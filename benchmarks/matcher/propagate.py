@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described
 
 import alice3d
-from alice3d.data.read import read_label, read_scan
 from alice3d.data.store import Store
 from alice3d.geometry import Grid
+from alice3d.io.read import read_label, read_scan
 from alice3d.matching.calls import embed
 from alice3d.matching.propagation import VOTE, Atlas, carry_labels
 from alice3d.matching.remembering import RememberingMatcher

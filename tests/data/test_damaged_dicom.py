@@ -15,11 +15,11 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, ge
 from scan_files import affine_of, head_like
 
 from alice3d.data.prepare import PrepareOptions, prepare
-from alice3d.data.read import read_header, read_voxels
-from alice3d.data.scan import ScanError
 from alice3d.data.sources import plain_sources
 from alice3d.data.store import Store
 from alice3d.errors import UserError
+from alice3d.io.read import read_header, read_voxels
+from alice3d.io.volume import ScanError
 
 LPS = affine_of(axes="LPS")
 EXPLICIT, GE = b"1.2.840.10008.1.2.1\0", b"1.2.840.113619.5.2\0\0"

@@ -14,10 +14,10 @@ from scan_files import affine_of, head_like, write_nifti
 from test_formats import oblique
 
 from alice3d.data.prepare import PrepareOptions, prepare
-from alice3d.data.read import read_header, read_scan
-from alice3d.data.scan import ScanError
 from alice3d.data.store import Store
 from alice3d.geometry import apply_affine
+from alice3d.io.read import read_header, read_scan
+from alice3d.io.volume import ScanError
 
 
 def same_place(volume: Any, array: Any, affine: Any) -> None:
@@ -191,7 +191,7 @@ def test_two_series_in_one_folder_are_never_mixed_by_read_scan(tmp_path: Path) -
 def test_compressed_syntax_without_a_decoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pydicom.uid import MPEG2MPML, JPEG2000Lossless, RLELossless
 
-    from alice3d.data import dicom
+    from alice3d.io.dicom import series
 
     def change(dataset: Any, k: int) -> None:
         dataset.compress(RLELossless)
@@ -216,7 +216,7 @@ def test_compressed_syntax_without_a_decoder_is_told(tmp_path: Path, monkeypatch
     class NoDecoder:
         is_available = False
 
-    monkeypatch.setattr(dicom, "get_decoder", lambda _: NoDecoder)
+    monkeypatch.setattr(series, "get_decoder", lambda _: NoDecoder)
     with pytest.raises(ScanError, match="no decoder for JPEG 2000"):
         read_header(tmp_path / "video")
 

@@ -12,12 +12,12 @@ from dicom_label_files import in_frame, write_rtstruct, write_seg
 from scan_files import affine_of, head_like, write_nifti
 from test_formats import oblique
 
-from alice3d.data.dicom_contours import filled
-from alice3d.data.dicom_labels import read_labels
 from alice3d.data.prepare import PrepareOptions, prepare
-from alice3d.data.read import read_header
 from alice3d.data.store import Store
 from alice3d.geometry import apply_affine
+from alice3d.io.dicom.contours import filled
+from alice3d.io.dicom.labels import read_labels
+from alice3d.io.read import read_header
 
 SHAPE = (24, 26, 20)
 WRITERS = {"seg": write_seg, "rtstruct": write_rtstruct}

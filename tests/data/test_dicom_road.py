@@ -13,8 +13,8 @@ from scan_files import affine_of, head_like, write_nifti
 from test_formats import oblique
 
 from alice3d.data.prepare import PrepareOptions, prepare
-from alice3d.data.read import case_id, read_label, read_scan
 from alice3d.data.store import Store
+from alice3d.io.read import case_id, read_label, read_scan
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SCANS = {

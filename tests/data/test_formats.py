@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scan_files import affine_of, head_like
 
-from alice3d.data.read import case_id, read_header, read_scan
-from alice3d.data.scan import ScanError
 from alice3d.geometry import apply_affine, spacing_of
+from alice3d.io.read import case_id, read_header, read_scan
+from alice3d.io.volume import ScanError
 
 itk: Any = pytest.importorskip("SimpleITK")
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

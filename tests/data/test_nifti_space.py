@@ -10,8 +10,8 @@ import pytest
 from scan_files import affine_of, head_like, patch, write_nifti
 from test_read import f4, i2
 
-from alice3d.data.read import read_header, read_scan
-from alice3d.data.scan import ScanError
+from alice3d.io.read import read_header, read_scan
+from alice3d.io.volume import ScanError
 
 
 def test_sform_is_used_and_disagreement_is_told(tmp_path: Path) -> None:

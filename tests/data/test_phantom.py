@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from alice3d.data.phantom import LABEL_NAMES, Phantom, correspond, make_phantom
-from alice3d.data.phantom_files import write_phantoms
+from alice3d.phantom.files import write_phantoms
+from alice3d.phantom.patient import LABEL_NAMES, Phantom, correspond, make_phantom
 
 COARSE_MM = (7.0, 8.0)
 

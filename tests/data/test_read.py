@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_files import affine_of, head_like, patch, write_nifti
 
-from alice3d.data.read import case_id, read_header, read_label, read_scan
-from alice3d.data.scan import ScanError, scaled
-from alice3d.data.walk import walk
 from alice3d.errors import UserError
+from alice3d.io.folders import walk
+from alice3d.io.read import case_id, read_header, read_label, read_scan
+from alice3d.io.volume import ScanError, scaled
 
 Damage = Callable[[Path], Any]
 

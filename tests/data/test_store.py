@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from alice3d.data.index import COLUMNS, INDEX, appending, clean, read_index, read_rows
+from alice3d.data.index import COLUMNS, INDEX, appending, read_index, read_rows
 from alice3d.data.intensity import IntensityRule
-from alice3d.data.store import Case, Store, StoreSpec, open_array, voxels_checksum, write_spec
+from alice3d.data.store import Case, Store, open_array
+from alice3d.data.store_spec import StoreSpec, write_spec
 from alice3d.data.store_writing import MANIFEST, fold, locked, verify, write_array
 from alice3d.errors import UserError, WorkFailed
 from alice3d.geometry import Grid, diagonal_affine
+from alice3d.io.folders import clean
+from alice3d.io.volume import voxels_checksum
 
 AFFINE = diagonal_affine((2.0, 2.0, 3.0), np.array([-10.5, 3.25, 100.0]))
 

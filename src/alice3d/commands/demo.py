@@ -19,8 +19,8 @@ from alice3d.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alice3d.data.phantom_files import PhantomFiles
     from alice3d.data.store import Case, Store
+    from alice3d.phantom.files import PhantomFiles
 
 PATIENTS = {"pretrain": 14, "train": 3, "test": 6}
 """Generated patients; those of `pretrain` get no labels."""
@@ -114,9 +114,9 @@ def _check(config: DemoConfig) -> str:
     import numpy as np
 
     from alice3d.data.layouts import find_sources
-    from alice3d.data.read import read_header
-    from alice3d.data.scan import ScanError
     from alice3d.geometry import spacing_of
+    from alice3d.io.read import read_header
+    from alice3d.io.volume import ScanError
 
     sources = [source for source in find_sources(config.scans, config.labels).sources if not source.fault]
     if len(sources) < LEAST_SCANS:
@@ -139,7 +139,7 @@ def _check(config: DemoConfig) -> str:
 
 def _phantoms(walk: Walk, config: DemoConfig) -> PhantomFiles:
     """Generate patients as files."""
-    from alice3d.data.phantom_files import PhantomFiles, write_phantoms
+    from alice3d.phantom.files import PhantomFiles, write_phantoms
 
     made: list[PhantomFiles] = []
     jobs = min(os.cpu_count() or 1, 4)
@@ -211,8 +211,8 @@ def _predict(
 ) -> dict[str, NDArray[Any]]:
     """Segment one scan file with the fine-tuned model; label maps on its stored grid, the reference first."""
     from alice3d.data.layouts import find_sources
-    from alice3d.data.read import read_scan
     from alice3d.geometry import resample
+    from alice3d.io.read import read_scan
 
     case = _scored_case(store, size)
     if made is not None:

@@ -109,8 +109,8 @@ def find_scans(given: list[Path]) -> dict[str, Source]:
 
 def readable(found: dict[str, Source], refused: dict[str, str]) -> dict[str, Source]:
     """The scans whose header is sound; the others go into `refused` with a warning."""
-    from alice3d.data.read import read_header
-    from alice3d.data.scan import ScanError
+    from alice3d.io.read import read_header
+    from alice3d.io.volume import ScanError
 
     kept = {}
     for name, source in found.items():
@@ -135,11 +135,11 @@ def _predict(
     model: SegmentationModel, wanted: dict[str, Source], out: Path, device: str, refused: dict[str, str]
 ) -> list[str]:
     """Segment and write; names of what is there in the end. What an earlier, broken-off call wrote is kept."""
-    from alice3d.data.label_writing import write_label
     from alice3d.data.prepared import prepare_array
-    from alice3d.data.read import read_scan
-    from alice3d.data.scan import ScanError
     from alice3d.geometry import Grid
+    from alice3d.io.read import read_scan
+    from alice3d.io.volume import ScanError
+    from alice3d.io.write import write_label
 
     written = []
     with console.progress("Predicting", len(wanted)) as bar:

@@ -105,8 +105,8 @@ def _predict(
     from alice3d.data.class_table import outside
     from alice3d.data.csv_rows import POINT
     from alice3d.data.prepared import prepare_array
-    from alice3d.data.read import read_scan
-    from alice3d.data.scan import ScanError
+    from alice3d.io.read import read_scan
+    from alice3d.io.volume import ScanError
 
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

@@ -137,10 +137,9 @@ def _drawn(ids: list[str], count: int, seed: int) -> list[str]:
 
 def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list[Atlas], list[str]]:
     """Embed the labelled scans; and checksums of each scan and its label."""
-    from alice3d.data.read import read_label
-    from alice3d.data.scan import Volume
-    from alice3d.data.store import voxels_checksum
     from alice3d.geometry import Grid
+    from alice3d.io.read import read_label
+    from alice3d.io.volume import Volume, voxels_checksum
     from alice3d.matching.propagation import Atlas
 
     made, contents = [], []

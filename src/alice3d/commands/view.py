@@ -98,8 +98,8 @@ def _shown(config: ViewConfig, matcher: Matcher, name: str) -> ShownScan:
     import numpy as np
 
     from alice3d.data.prepared import prepare_array
-    from alice3d.data.read import case_id, read_scan
     from alice3d.geometry import spacing_of
+    from alice3d.io.read import case_id, read_scan
     from alice3d.matching.calls import embed
 
     path = Path(name)

@@ -9,19 +9,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alice3d.data.dicom_labels import read_labels
 from alice3d.data.index import Row, joined
 from alice3d.data.labels import check_classes, check_same_grid, resample_labels
 from alice3d.data.modality import modality_notes
 from alice3d.data.prepared import extent_mm, prepare_array
-from alice3d.data.read import ending_of, read_header, read_label, read_voxels
-from alice3d.data.scan import Header, ScanError, Unoriented, Volume, check_voxels
 from alice3d.data.sources import Source
-from alice3d.data.store import Case, voxels_checksum
+from alice3d.data.store import Case
 from alice3d.data.store_writing import write_array
-from alice3d.data.walk import walk
 from alice3d.errors import WorkFailed
 from alice3d.geometry import to_closest_ras
+from alice3d.io.dicom.labels import read_labels
+from alice3d.io.folders import walk
+from alice3d.io.read import ending_of, read_header, read_label, read_voxels
+from alice3d.io.volume import Header, ScanError, Unoriented, Volume, check_voxels, voxels_checksum
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 

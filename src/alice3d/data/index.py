@@ -14,6 +14,7 @@ from typing import Any
 
 from alice3d.errors import UserError
 from alice3d.files import write_text
+from alice3d.io.folders import clean
 
 INDEX = "index.csv"
 PARTS = "index.*-of-*.csv"
@@ -64,14 +65,6 @@ def integers(text: str) -> tuple[int, ...]:
 def joined(values: Iterable[Any]) -> str:
     """Numbers to text that reads back to the same bits."""
     return " ".join(repr(value.item() if hasattr(value, "item") else value) for value in values)
-
-
-def clean(text: str) -> str:
-    """A file name as one line of valid UTF-8: control characters and foreign bytes are written as escapes."""
-    if text.isprintable():  # lone surrogates, which stand for foreign bytes, are not
-        return text
-    valid = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in valid)
 
 
 def stats_text(stats: Mapping[str, float]) -> str:

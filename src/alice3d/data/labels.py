@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.scan import ScanError
 from alice3d.errors import UserError
 from alice3d.geometry import Affine, Grid, apply_affine, resample, smooth_for, spacing_of, to_closest_ras
+from alice3d.io.volume import ScanError
 
 SAME_PLACE = 0.1
 """A label lies on its scan's grid if no corner is farther off than this share of a voxel."""

@@ -12,23 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alice3d.data.dicom_labels import numbered, read_object
-from alice3d.data.index import clean
 from alice3d.data.labels import checked_names
-from alice3d.data.read import case_id, ending_of
-from alice3d.data.scan import ScanError
-from alice3d.data.sources import (
-    Found,
-    Source,
-    is_second_half,
-    plain_sources,
-    searched,
-    shown,
-    with_labels,
-    without_duplicates,
-    without_scan,
-)
+from alice3d.data.sources import Found, Source, plain_sources, searched, with_labels, without_duplicates, without_scan
 from alice3d.errors import UserError
+from alice3d.io.dicom.labels import numbered, read_object
+from alice3d.io.folders import clean, shown
+from alice3d.io.read import case_id, ending_of, is_second_half
+from alice3d.io.volume import ScanError
 
 DATASET = "dataset.json"
 IMAGE_COLUMNS = ("image", "scan", "path", "file")

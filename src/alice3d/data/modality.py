@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.scan import ScanError
+from alice3d.io.volume import ScanError
 
 AIR_BELOW_HU = -150
 """A CT scan holds values below: air, lung or fat. MR holds none, or z-scores near 0."""

@@ -12,12 +12,12 @@ import numpy as np
 from alice3d import console
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.modality import guess_modality
-from alice3d.data.read import read_header, read_voxels
-from alice3d.data.scan import Header, ScanError, Unoriented
 from alice3d.data.sources import Found, Source
-from alice3d.data.store import StoreSpec
+from alice3d.data.store_spec import StoreSpec
 from alice3d.errors import UserError
 from alice3d.geometry import MAX_SPACING_MM, MIN_SPACING_MM, spacing_of, to_closest_ras
+from alice3d.io.read import read_header, read_voxels
+from alice3d.io.volume import Header, ScanError, Unoriented
 from alice3d.version import __version__
 
 Spacing = tuple[float, float, float] | Literal["auto"]

@@ -18,8 +18,9 @@ from alice3d.data.prepare_report import SHOWN, dry_run, result_of
 from alice3d.data.prepared import Prepared, prepare_array
 from alice3d.data.sources import Found, Source
 from alice3d.data.splits import SPLITS, default_splits, read_splits, write_splits
-from alice3d.data.store import SPEC, Store, StoreSpec, read_spec, write_spec
+from alice3d.data.store import Store
 from alice3d.data.store_folder import check_apart, claim, is_fresh
+from alice3d.data.store_spec import SPEC, StoreSpec, read_spec, write_spec
 from alice3d.data.store_writing import fold, locked, sweep, sync_folders, unseal
 from alice3d.data.store_writing import verify as verify_files
 from alice3d.errors import UserError, WorkFailed

@@ -10,11 +10,12 @@ from alice3d import console
 from alice3d.data.case_work import check_label_grid
 from alice3d.data.index import INDEX
 from alice3d.data.options import PrepareOptions, none_taken
-from alice3d.data.read import read_header
-from alice3d.data.scan import ScanError
 from alice3d.data.sources import Found
-from alice3d.data.store import Store, StoreSpec
+from alice3d.data.store import Store
+from alice3d.data.store_spec import StoreSpec
 from alice3d.errors import UserError
+from alice3d.io.read import read_header
+from alice3d.io.volume import ScanError
 
 SHOWN = 20
 """Refused scans that are printed; index.csv holds all."""

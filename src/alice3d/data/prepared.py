@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +12,8 @@ from alice3d.data.body import Body, find_body
 from alice3d.data.intensity import AIR_HU
 from alice3d.data.modality import check_hu
 from alice3d.data.resampling import onto_grid
-from alice3d.data.scan import MAX_VOXELS, ScanError, Volume
-from alice3d.data.store import voxels_checksum
 from alice3d.geometry import Affine, Grid, apply_affine, ras_grid, to_closest_ras
+from alice3d.io.volume import MAX_VOXELS, ScanError, Volume, content_checksum, voxels_checksum
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Low and high corner, RAS mm."""
@@ -44,22 +42,6 @@ class Prepared:
     checksum: str
     content: str
     notes: tuple[str, ...] = ()
-
-
-def content_checksum(array: NDArray[Any]) -> str:
-    """SHA-256 of a scan's voxels with axes closest to R, A, S, whatever number type or file format held them."""
-    array = np.ascontiguousarray(array)
-    if array.dtype.kind == "f":
-        whole = np.abs(array).max() < 2**24 and bool((array == np.rint(array)).all())
-        array = array.astype(np.int32) if whole else array
-    if array.dtype.kind != "f":
-        small = array.min() >= -32768 and array.max() <= 32767
-        array = array.astype("<i2" if small else "<i4", copy=False)
-    else:
-        array = array.astype("<f4", copy=False)
-    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(array.data)
-    return digest.hexdigest()
 
 
 def prepare_array(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from alice3d.data.dicom_labels import LabelObject
-from alice3d.data.dicom_search import ENDINGS as DICOM_ENDINGS
-from alice3d.data.dicom_search import group, is_dicom
-from alice3d.data.index import clean
-from alice3d.data.read import ENDINGS, SECOND_HALVES, case_id, ending_of
-from alice3d.data.walk import walk
 from alice3d.errors import UserError
+from alice3d.io.dicom.labels import LabelObject
+from alice3d.io.dicom.sorting import ENDINGS as DICOM_ENDINGS
+from alice3d.io.dicom.sorting import group, is_dicom
+from alice3d.io.folders import clean, shown, walk
+from alice3d.io.read import ENDINGS, case_id, ending_of, is_second_half
 
 MAX_ID_BYTES = 200
 """File systems allow 255; the store adds an ending."""
@@ -65,11 +63,6 @@ class Found:
     label_names: dict[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     structures: dict[int, str] = field(default_factory=dict)
-
-
-def shown(path: Path, root: Path) -> str:
-    """A path relative to the folder that the user gave, as one printable line."""
-    return clean(str(path.relative_to(root)) if path.is_relative_to(root) else path.name)
 
 
 def searched(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
@@ -188,14 +181,6 @@ def with_objects(
             labelled[n] = replace(labelled[n], fault=fault)
     many = f"{strangers} DICOM segmentations or structure sets belong to no series that was found"
     return labelled, [many] if strangers else []
-
-
-def is_second_half(path: Path, ending: str) -> bool:
-    """The .img of a pair whose .hdr is there."""
-    if ending not in SECOND_HALVES:
-        return False
-    stem = path.name[: -len(ending)]
-    return any(os.path.exists(path.with_name(stem + other)) for other in (".hdr", ".hdr.gz", ".HDR"))
 
 
 def without_duplicates(sources: list[Source]) -> list[Source]:

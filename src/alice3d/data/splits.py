@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from alice3d.data.read import case_id
 from alice3d.errors import UserError
 from alice3d.files import write_text
+from alice3d.io.read import case_id
 
 SPLITS = "splits.json"
 """In the store: split to ids, of every case that was ever asked for."""

@@ -13,15 +13,12 @@ from typing import Any
 
 import blosc2
 import numpy as np
-from numpy.typing import NDArray
 
 from alice3d.config import nearest
 from alice3d.data.index import MENDED, Row, integers, joined, numbers, read_index, stats_text
-from alice3d.data.store_spec import SPEC, StoreSpec, read_spec, write_spec
+from alice3d.data.store_spec import SPEC, StoreSpec, read_spec
 from alice3d.errors import UserError, WorkFailed
 from alice3d.geometry import Grid
-
-__all__ = ["SPEC", "Case", "Store", "StoreSpec", "open_array", "read_spec", "voxels_checksum", "write_spec"]
 
 OPEN_ARRAYS = 256
 """Array handles that one process keeps."""
@@ -233,12 +230,3 @@ def open_array(path: Path) -> Any:
         raise WorkFailed(
             f"{path.parent.name}/{path.name} of {path.parent.parent} {what}; check by alice prepare --verify"
         ) from None
-
-
-def voxels_checksum(array: NDArray[Any], affine: NDArray[np.float64] | None = None) -> str:
-    """SHA-256 of type, shape and voxels, and of the affine rounded to 1e-6 mm where it is given."""
-    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
-    if affine is not None:
-        digest.update((np.round(affine, 6) + 0.0).tobytes())
-    return digest.hexdigest()

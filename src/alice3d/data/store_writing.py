@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.data.index import INDEX, PARTS, Row, read_index, write_rows
-from alice3d.data.store import SPEC
+from alice3d.data.store_spec import SPEC
 from alice3d.errors import UserError
 from alice3d.files import UNFINISHED, file_sha256, replacing, write_text
 

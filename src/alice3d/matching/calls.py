@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from alice3d.data.correspondence import Correspondence, robust_weight
 from alice3d.data.pairs import MIN_ACCEPTED
 from alice3d.data.prepared import prepare_array
-from alice3d.data.read import read_label, read_scan
-from alice3d.data.scan import Volume, check_shape, check_space, check_voxels
 from alice3d.errors import UserError
 from alice3d.geometry import Affine, Grid, apply_affine
+from alice3d.io.read import read_label, read_scan
+from alice3d.io.volume import Volume, check_shape, check_space, check_voxels
 from alice3d.matching.consensus import SAME_ANATOMY
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher, Matches, Mode, PairFit

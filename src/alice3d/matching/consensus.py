@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.scan import ScanError
+from alice3d.io.volume import ScanError
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher, prior_trust
 from alice3d.matching.scan_list import ScanList

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alice3d.data.label_writing import write_label
-from alice3d.data.scan import ScanError
 from alice3d.errors import UserError
 from alice3d.geometry import Grid
+from alice3d.io.volume import ScanError
+from alice3d.io.write import write_label
 from alice3d.matching.matcher import Matcher
 from alice3d.matching.propagation import Atlas, carry_labels
 from alice3d.matching.scan_list import ScanList

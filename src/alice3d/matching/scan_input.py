@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from alice3d.data.body import find_body
 from alice3d.data.intensity import IntensityRule
 from alice3d.data.prepared import Prepared, prepare_array
-from alice3d.data.read import read_scan
 from alice3d.data.store import Case, Store
 from alice3d.data.volumes import read_case
 from alice3d.geometry import Grid
+from alice3d.io.read import read_scan
 
 Box = tuple[tuple[float, ...], tuple[float, ...]]
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alice3d.data.prepared import prepare_array
-from alice3d.data.read import read_header, read_voxels
-from alice3d.data.scan import ScanError, Volume, check_voxels
 from alice3d.data.sources import Source, plain_sources, without_duplicates
-from alice3d.data.store import SPEC, Store
+from alice3d.data.store import Store
+from alice3d.data.store_spec import SPEC
 from alice3d.errors import UserError
+from alice3d.io.read import read_header, read_voxels
+from alice3d.io.volume import ScanError, Volume, check_voxels
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher
 from alice3d.matching.scan_input import ScanInput

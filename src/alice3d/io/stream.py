@@ -12,7 +12,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.scan import ScanError
+from alice3d.io.volume import ScanError
 
 Encoding = Literal["raw", "gzip", "zlib", "bzip2"]
 GROWTH = {"raw": 1, "gzip": 1032, "zlib": 1032, "bzip2": 5_000_000}

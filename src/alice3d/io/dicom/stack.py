@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.scan import ScanError
 from alice3d.geometry import Affine
+from alice3d.io.volume import ScanError
 
 GAP_SHARE = 0.02
 """Distances between slices may differ by this share, and by 0.02 mm, from rounding in the tags."""

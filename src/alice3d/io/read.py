@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data import dicom, metaimage, nifti, nrrd
-from alice3d.data.dicom_search import group, is_dicom
-from alice3d.data.scan import Header, ScanError, Unoriented, Volume, check_voxels, damaged
-from alice3d.data.walk import is_plain, walk
 from alice3d.errors import UserError
+from alice3d.io import metaimage, nifti, nrrd
+from alice3d.io.dicom import series as dicom_series
+from alice3d.io.dicom.sorting import group, is_dicom
+from alice3d.io.folders import is_plain, walk
+from alice3d.io.volume import Header, ScanError, Unoriented, Volume, check_voxels, damaged
 
 ENDINGS: dict[str, Any] = {
     **dict.fromkeys((".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"), nifti),
@@ -55,7 +57,7 @@ def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unorie
         if files is None and not path.exists():
             raise FileNotFoundError
         if files is not None or path.is_dir() or (ending is None and is_dicom(path)):
-            return dicom.read_series(files or _series_files(path), path.name, path)
+            return dicom_series.read_series(files or _series_files(path), path.name, path)
         if not is_plain(path):
             raise ScanError(path.name, "no file: a pipe, a socket or a device")
         if ending is None:
@@ -92,7 +94,7 @@ def read_voxels(header: Header) -> NDArray[Any]:
         ScanError: truncated, damaged, or more than the memory holds.
     """
     name = header.path.name
-    reader = dicom if header.format == "dicom" else ENDINGS[ending_of(header.path) or ".nii"]
+    reader = dicom_series if header.format == "dicom" else ENDINGS[ending_of(header.path) or ".nii"]
     try:
         array: NDArray[Any] = reader.read_voxels(header)
     except MemoryError:
@@ -141,3 +143,11 @@ def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume
     if low < -0.5 or high > 32767:
         raise ScanError(name, f"values out of range: {low:g} to {high:g}, 0 to 32,767 are possible")
     return Volume(array.astype(np.uint8 if high < 256 else np.int16), header.affine, header.notes)
+
+
+def is_second_half(path: Path, ending: str) -> bool:
+    """The .img of a pair whose .hdr is there."""
+    if ending not in SECOND_HALVES:
+        return False
+    stem = path.name[: -len(ending)]
+    return any(os.path.exists(path.with_name(stem + other)) for other in (".hdr", ".hdr.gz", ".HDR"))

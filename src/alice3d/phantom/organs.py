@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from alice3d.data.phantom_canvas import (
+from alice3d.phantom.canvas import (
     AORTA,
     ORGANS,
     STOMACH,

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydicom.uid import UID
 
-from alice3d.data.dicom import numbers_of, open_dataset, silent
-from alice3d.data.dicom_labels import RTSTRUCT, SEG, LabelObject, read_object
-from alice3d.data.index import clean
-from alice3d.data.scan import ScanError
-from alice3d.data.scan import damaged as damaged_reason
-from alice3d.data.walk import is_plain
+from alice3d.io.dicom.labels import RTSTRUCT, SEG, LabelObject, read_object
+from alice3d.io.dicom.series import numbers_of, open_dataset, silent
+from alice3d.io.folders import clean, is_plain
+from alice3d.io.volume import ScanError
+from alice3d.io.volume import damaged as damaged_reason
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 NOT_IMAGES = {"SR", "PR", "KO", "REG", "RTPLAN", "RTSTRUCT", "RTDOSE", "RTRECORD", "SEG", "DOC", "ECG", "AU", "FID"}

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.raw import Encoding, beside, check_size, read_bytes, shaped
-from alice3d.data.scan import Header, ScanError, Unoriented, check_shape, check_space, scaled, unoriented_affine
 from alice3d.geometry import Affine
+from alice3d.io.stream import Encoding, beside, check_size, read_bytes, shaped
+from alice3d.io.volume import Header, ScanError, Unoriented, check_shape, check_space, scaled, unoriented_affine
 
 LONGEST_HEADER = 1 << 20
 TYPES = {

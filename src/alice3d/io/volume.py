@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -181,3 +182,28 @@ def scaled(array: NDArray[Any], slope: float, intercept: float, name: str) -> ND
     if array.dtype.kind != "f" and not np.isfinite(values).all():
         raise ScanError(name, f"absurd scaling: slope {slope:g}, intercept {intercept:g}")
     return values
+
+
+def voxels_checksum(array: NDArray[Any], affine: NDArray[np.float64] | None = None) -> str:
+    """SHA-256 of type, shape and voxels, and of the affine rounded to 1e-6 mm where it is given."""
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    if affine is not None:
+        digest.update((np.round(affine, 6) + 0.0).tobytes())
+    return digest.hexdigest()
+
+
+def content_checksum(array: NDArray[Any]) -> str:
+    """SHA-256 of a scan's voxels with axes closest to R, A, S, whatever number type or file format held them."""
+    array = np.ascontiguousarray(array)
+    if array.dtype.kind == "f":
+        whole = np.abs(array).max() < 2**24 and bool((array == np.rint(array)).all())
+        array = array.astype(np.int32) if whole else array
+    if array.dtype.kind != "f":
+        small = array.min() >= -32768 and array.max() <= 32767
+        array = array.astype("<i2" if small else "<i4", copy=False)
+    else:
+        array = array.astype("<f4", copy=False)
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(array.data)
+    return digest.hexdigest()

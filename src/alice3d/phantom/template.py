@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from alice3d.data.phantom_canvas import (
+from alice3d.geometry import Grid
+from alice3d.phantom.canvas import (
     AORTA,
     LABEL,
     STOMACH,
@@ -20,8 +21,7 @@ from alice3d.data.phantom_canvas import (
     Canvas,
     spine_y,
 )
-from alice3d.data.phantom_organs import paint_torso
-from alice3d.geometry import Grid
+from alice3d.phantom.organs import paint_torso
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from alice3d.data.dicom import open_dataset, pixels_of, silent, slices_of
-from alice3d.data.dicom_contours import fill_structure
-from alice3d.data.dicom_stack import Slice
-from alice3d.data.index import clean
-from alice3d.data.scan import Header, ScanError, Volume
 from alice3d.geometry import apply_affine
+from alice3d.io.dicom.contours import fill_structure
+from alice3d.io.dicom.series import open_dataset, pixels_of, silent, slices_of
+from alice3d.io.dicom.stack import Slice
+from alice3d.io.folders import clean
+from alice3d.io.volume import Header, ScanError, Volume
 
 SEG = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, Label Map Segmentation Storage."""

@@ -50,3 +50,16 @@ def walk(folder: Path, unreadable: list[Path] | None = None) -> Iterator[Path]:
                 yield Path(entry.path)
 
     yield from inside(folder)
+
+
+def clean(text: str) -> str:
+    """A file name as one line of valid UTF-8: control characters and foreign bytes are written as escapes."""
+    if text.isprintable():  # lone surrogates, which stand for foreign bytes, are not
+        return text
+    valid = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in valid)
+
+
+def shown(path: Path, root: Path) -> str:
+    """A path relative to the folder that the user gave, as one printable line."""
+    return clean(str(path.relative_to(root)) if path.is_relative_to(root) else path.name)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.raw import Encoding, beside, check_size, read_bytes, shaped
-from alice3d.data.scan import Header, ScanError, Unoriented, check_shape, check_space, scaled
+from alice3d.io.stream import Encoding, beside, check_size, read_bytes, shaped
+from alice3d.io.volume import Header, ScanError, Unoriented, check_shape, check_space, scaled
 
 LONGEST_HEADER = 1 << 18
 TYPES = {"UCHAR": "u1", "CHAR": "i1", "USHORT": "u2", "SHORT": "i2", "UINT": "u4", "INT": "i4", "ULONG": "u4"}

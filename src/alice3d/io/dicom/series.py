@@ -16,8 +16,8 @@ from pydicom import config
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 
-from alice3d.data.dicom_stack import Slice, stacked
-from alice3d.data.scan import Header, ScanError, check_shape, check_space, scaled
+from alice3d.io.dicom.stack import Slice, stacked
+from alice3d.io.volume import Header, ScanError, check_shape, check_space, scaled
 
 TAGS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesNumber",

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from alice3d.data.phantom_canvas import LABEL, ORGANS, STOMACH, TISSUES
-from alice3d.data.phantom_deformation import Deformation, Points
-from alice3d.data.phantom_template import template
 from alice3d.geometry import Grid, centred_grid, diagonal_affine
+from alice3d.phantom.canvas import LABEL, ORGANS, STOMACH, TISSUES
+from alice3d.phantom.deformation import Deformation, Points
+from alice3d.phantom.template import template
 
 LATTICE_MM = 24.0
 LABEL_NAMES = {value: name for name, value in LABEL.items()}

@@ -16,8 +16,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.phantom import LABEL_NAMES, make_phantom
 from alice3d.files import replacing, write_text
+from alice3d.phantom.patient import LABEL_NAMES, make_phantom
 
 UNLABELLED_SPLIT = "pretrain"
 

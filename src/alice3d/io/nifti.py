@@ -10,9 +10,9 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from alice3d.data.raw import DAMAGED, Encoding, check_size, is_gzip, open_stream, read_bytes, shaped
-from alice3d.data.scan import Header, ScanError, Unoriented, check_shape, check_space, scaled, unoriented_affine
 from alice3d.geometry import MAX_SPACING_MM, MIN_SPACING_MM, Affine, apply_affine
+from alice3d.io.stream import DAMAGED, Encoding, check_size, is_gzip, open_stream, read_bytes, shaped
+from alice3d.io.volume import Header, ScanError, Unoriented, check_shape, check_space, scaled, unoriented_affine
 
 TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 OTHER_TYPES = {1: "single bits", 32: "complex", 128: "RGB colours", 1536: "128-bit floats", 1792: "complex"}

@@ -1,0 +1,1 @@
+"""Synthetic torso CT whose labels, landmarks and correspondences are known exactly."""
