@@ -38,7 +38,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from alice3d.data.prepare import PrepareOptions, prepare
+from alice3d.data.prepare.prepare import PrepareOptions, prepare
 if __name__ == "__main__":
     prepare(Path(sys.argv[1]), Path(sys.argv[2]), PrepareOptions(spacing_mm=(4.0, 4.0, 4.0), modality="ct"))
     print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from machine import described, keep
 
-from alice3d.data.landmarks import read_landmarks
 from alice3d.data.store import Store
+from alice3d.data.tables.landmarks import read_landmarks
 from alice3d.evaluation import retrieval
 from alice3d.evaluation.frozen import Alike, probe_scan
 from alice3d.evaluation.probe import alike_of, find_landmarks, frozen_scans

@@ -24,9 +24,10 @@ from alice_speed import made_up_batch
 from machine import described, keep
 
 import alice3d
-from alice3d.data.intensity import IntensityRule, parse_windows
+from alice3d.data.preprocessing.intensity import IntensityRule, parse_windows
+from alice3d.data.sampling.crops import ViewSettings
+from alice3d.data.sampling.matched_pair import PairSamples
 from alice3d.data.store import Store
-from alice3d.data.views import PairSamples, ViewSettings
 from alice3d.methods.base import find_method, method_config
 from alice3d.nn.backbone import build_backbone
 from alice3d.nn.classhead import ClassificationNet

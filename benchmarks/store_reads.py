@@ -23,8 +23,8 @@ import numpy as np
 from machine import described, keep
 
 from alice3d.data.prepare import PrepareOptions, prepare
-from alice3d.data.resampling import onto_grid
-from alice3d.data.store import open_array
+from alice3d.data.preprocessing.resampling import onto_grid
+from alice3d.data.store.arrays import open_array
 from alice3d.geometry import ras_grid, to_closest_ras
 from alice3d.io.read import read_scan
 

@@ -20,8 +20,8 @@ import numpy as np
 from machine import described, keep
 from numpy.typing import NDArray
 
-from alice3d.data.prepared import prepare_array
-from alice3d.data.store_writing import write_array
+from alice3d.data.preprocessing.preprocess import prepare_array
+from alice3d.data.store.arrays import write_array
 from alice3d.geometry import spacing_of, to_closest_ras
 from alice3d.io.read import read_scan
 from alice3d.io.volume import ScanError

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from alice3d.data.prepared import prepare_array
+from alice3d.data.preprocessing.preprocess import prepare_array
 from alice3d.errors import UserError
 from alice3d.geometry import (
     apply_affine,

@@ -69,7 +69,7 @@ def test_imports_go_one_way(name):
 
 
 def test_pairs_do_not_need_the_matcher():
-    for path in (ROOT / "data").glob("*.py"):
+    for path in (ROOT / "data").rglob("*.py"):
         assert not any(part.startswith("matching") for part in parts_imported(path)), path.name
 
 

@@ -27,9 +27,9 @@ from scipy.spatial import cKDTree
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described, keep
 
-from alice3d.data.correspondence import fit_correspondence
-from alice3d.data.landmarks import read_landmarks
+from alice3d.data.pairs.correspondence import fit_correspondence
 from alice3d.data.store import Store
+from alice3d.data.tables.landmarks import read_landmarks
 from alice3d.engine.device import resolve_device
 from alice3d.evaluation.matching import chosen_cases, ordered_pairs
 from alice3d.geometry import apply_affine, diagonal_affine

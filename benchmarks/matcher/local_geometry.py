@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described, keep
 
-from alice3d.data.correspondence import Correspondence, local_linear
+from alice3d.data.pairs.correspondence import Correspondence, local_linear
 from alice3d.data.store import Case, Store
-from alice3d.data.volumes import read_label_grid
+from alice3d.data.store.read_grid import read_label_grid
 from alice3d.engine.device import resolve_device
 from alice3d.geometry import Grid, apply_affine, centred_grid
 from alice3d.matching import Matcher

@@ -24,13 +24,13 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described, keep
 
-from alice3d.data.prepared import prepare_array
+from alice3d.data.preprocessing.preprocess import prepare_array
+from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.engine.device import resolve_device
 from alice3d.evaluation.matching import same_place_in_box
 from alice3d.io.volume import Volume
 from alice3d.matching import EmbeddedScan, Matcher
 from alice3d.matching.matcher import MODES
-from alice3d.matching.scan_input import ScanInput
 from alice3d.phantom.patient import LABEL_NAMES, Phantom, correspond, make_phantom
 from alice3d.phantom.template import template
 

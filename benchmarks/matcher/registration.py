@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described, keep
 
-from alice3d.data.landmarks import read_landmarks
 from alice3d.data.store import Store
+from alice3d.data.tables.landmarks import read_landmarks
 from alice3d.engine.device import resolve_device
 from alice3d.evaluation.matching import chosen_cases, ordered_pairs, same_place_in_box
 from alice3d.matching import Matcher

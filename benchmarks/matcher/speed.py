@@ -22,12 +22,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described, keep
 
+from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Store
 from alice3d.engine.device import resolve_device
 from alice3d.matching import Matcher
 from alice3d.matching.embedding import embed_image
 from alice3d.matching.matcher import body_points
-from alice3d.matching.scan_input import ScanInput
 from alice3d.matching.search import search_all
 
 WINDOW = 64

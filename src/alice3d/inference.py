@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.geometry import Grid, resample, smooth_for
 from alice3d.nn.seghead import WHOLE_VOXELS, build_segmenter, reading_window
 from alice3d.nn.weights import backbone_of, fill_module, read_model_card, read_state

@@ -15,7 +15,8 @@ from calling import call, result
 import alice3d
 from alice3d.commands import compare_cells
 from alice3d.data.leakage import described
-from alice3d.data.pairs import PairRows, write_part, write_table
+from alice3d.data.pairs import PairRows
+from alice3d.data.pairs.table import write_part, write_table
 from alice3d.data.store import Store
 from alice3d.nn.weights import read_state
 

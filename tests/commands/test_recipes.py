@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from calling import call, result
 
-from alice3d.data.pairs import PairRows, write_part, write_table
+from alice3d.data.pairs import PairRows
+from alice3d.data.pairs.table import write_part, write_table
 from alice3d.data.store import Store
 from alice3d.inference import load_model
 from alice3d.nn.weights import load_encoder

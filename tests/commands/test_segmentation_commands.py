@@ -14,7 +14,8 @@ import torch
 from alice3d.commands import evaluate, finetune, predict
 from alice3d.commands.evaluate import EvaluateConfig
 from alice3d.commands.finetune import FinetuneConfig
-from alice3d.commands.predict import PredictConfig, find_scans
+from alice3d.commands.predict import PredictConfig
+from alice3d.data.sources.scan_list import find_scans
 from alice3d.data.store import Store
 from alice3d.errors import UserError
 from alice3d.nn.backbone import build_backbone
@@ -223,7 +224,7 @@ def _from_bytes(content: bytes, folder: Path):
 
 def test_prediction_equals_what_is_scored(model, tiny_store, tiny_scans, tmp_path):
     """The file's road and the store's road end in the same labels, but for rounding on the way between grids."""
-    from alice3d.data.volumes import read_case
+    from alice3d.data.store.read_grid import read_case
     from alice3d.geometry import resample
     from alice3d.inference import load_model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.body import find_body
+from alice3d.data.preprocessing.body import find_body
 from alice3d.geometry import diagonal_affine
 
 SHAPE = (60, 50, 40)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from alice3d.data.class_table import Row, examples_of, read_class_table
 from alice3d.data.store import Store
+from alice3d.data.tables.classes import Row, examples_of, read_class_table
 from alice3d.errors import UserError
 
 

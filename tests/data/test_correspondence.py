@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alice3d.data.correspondence import fit_correspondence, plausible, robust_affine
+from alice3d.data.pairs.correspondence import fit_correspondence, plausible, robust_affine
 from alice3d.geometry import apply_affine
 
 TRUE = np.array(

@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, ge
 from scan_files import affine_of, head_like
 
 from alice3d.data.prepare import PrepareOptions, prepare
-from alice3d.data.sources import plain_sources
+from alice3d.data.sources.sources import plain_sources
 from alice3d.data.store import Store
 from alice3d.errors import UserError
 from alice3d.io.read import read_header, read_voxels

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from scan_files import affine_of, head_like, write_nifti
 
-from alice3d.data.labels import read_label_names, resample_labels
 from alice3d.data.prepare import PrepareOptions, prepare
+from alice3d.data.preprocessing.labels import resample_labels
 from alice3d.data.store import Store
+from alice3d.data.tables.label_names import read_label_names
 from alice3d.errors import UserError
 from alice3d.geometry import diagonal_affine, ras_grid
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alice3d.data.landmarks import check_convention, read_landmarks
+from alice3d.data.tables.landmarks import check_convention, read_landmarks
 from alice3d.errors import UserError
 
 HEADER = "case,structure,x_mm,y_mm,z_mm,voxels\n"

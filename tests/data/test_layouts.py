@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_files import affine_of, head_like, write_nifti
 
-from alice3d.data.layouts import find_sources
 from alice3d.data.prepare import PrepareOptions, prepare
+from alice3d.data.sources.layouts import find_sources
 from alice3d.data.store import Store
 from alice3d.errors import UserError
 

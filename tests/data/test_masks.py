@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alice3d.data.masks import draw_visible, draw_visible_regions
+from alice3d.data.sampling.masks import draw_visible, draw_visible_regions
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 0.999])

@@ -12,7 +12,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from alice3d.data.pairs import PairRows, PairsTable, read_part, write_part, write_table
+from alice3d.data.pairs import PairRows, PairsTable
+from alice3d.data.pairs.table import read_part, write_part, write_table
 from alice3d.errors import UserError
 
 SCAN_PAIRS = [("a", "b"), ("c", "a"), ("b", "c")]

@@ -11,8 +11,8 @@ import pytest
 from test_layouts import OPTIONS, image, label, nnunet
 
 from alice3d.cli import main
-from alice3d.data.layouts import find_sources
 from alice3d.data.prepare import prepare
+from alice3d.data.sources.layouts import find_sources
 from alice3d.data.store import Store
 
 

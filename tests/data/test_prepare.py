@@ -18,8 +18,8 @@ import pytest
 from scan_files import affine_of, head_like, patch, write_nifti
 
 from alice3d.commands.prepare import PrepareConfig, run
-from alice3d.data import case_work
-from alice3d.data.prepare import PrepareOptions, prepare
+from alice3d.data.prepare import PrepareOptions, case, prepare
+from alice3d.data.prepare import case as case_work
 from alice3d.data.store import Store
 from alice3d.errors import UserError, WorkFailed
 
@@ -186,7 +186,7 @@ def test_disk_full_stops_with_a_clear_line_and_a_whole_store(
     scans: Scans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = scans("a", "b", "c")
-    real, calls = case_work.write_array, []
+    real, calls = case.write_array, []
 
     def full(path: Path, *rest: Any) -> str:
         calls.append(path)
@@ -206,7 +206,7 @@ def test_an_unexpected_error_refuses_one_scan_and_shows_no_text(
     scans: Scans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = scans("a", "b")
-    real = case_work.check_voxels
+    real = case.check_voxels
 
     def odd(array: Any, name: str) -> None:
         if name.startswith("b"):
@@ -221,7 +221,7 @@ def test_an_unexpected_error_refuses_one_scan_and_shows_no_text(
 def test_killed_midway_goes_on(scans: Scans, tmp_path: Path) -> None:
     folder = scans(*(f"c{i:02d}" for i in range(30)), labels=True)
     code = (
-        "from pathlib import Path; from alice3d.data.prepare import *; import sys; "
+        "from pathlib import Path; from alice3d.data.prepare.prepare import *; import sys; "
         "prepare(Path(sys.argv[1]), Path(sys.argv[2]), PrepareOptions(spacing_mm=(1.0,) * 3, modality='ct'))"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(folder), str(tmp_path / "s")], stdout=subprocess.DEVNULL)

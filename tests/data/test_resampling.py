@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from alice3d.data.body import find_body
-from alice3d.data.resampling import onto_grid, parallel_axes
+from alice3d.data.preprocessing.body import find_body
+from alice3d.data.preprocessing.resampling import onto_grid, parallel_axes
 from alice3d.geometry import Affine, Grid, diagonal_affine, ras_grid, resample, smooth_for, spacing_of, to_closest_ras
 
 FILL = -1024.0

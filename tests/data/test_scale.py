@@ -17,10 +17,11 @@ from alice3d.cli import main
 from alice3d.commands.prepare import PrepareConfig, run
 from alice3d.data.batch import run_batch
 from alice3d.data.cluster import cluster
-from alice3d.data.intensity import parse_windows
-from alice3d.data.prepare import PrepareOptions, prepare, verify
+from alice3d.data.prepare import PrepareOptions, prepare
+from alice3d.data.prepare.prepare import verify
+from alice3d.data.preprocessing.intensity import parse_windows
 from alice3d.data.store import Store
-from alice3d.data.store_writing import locked
+from alice3d.data.store.writer import locked
 from alice3d.errors import UserError, WorkFailed
 
 Scans = Callable[..., Path]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from alice3d.data.prepare import PrepareOptions, prepare
-from alice3d.data.splits import default_splits, read_splits
 from alice3d.data.store import Store
+from alice3d.data.store.splits import default_splits, read_splits
 from alice3d.errors import UserError
 
 Scans = Callable[..., Path]

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from alice3d.data.index import COLUMNS, INDEX, appending, read_index, read_rows
-from alice3d.data.intensity import IntensityRule
-from alice3d.data.store import Case, Store, open_array
-from alice3d.data.store_spec import StoreSpec, write_spec
-from alice3d.data.store_writing import MANIFEST, fold, locked, verify, write_array
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.store import Case, Store, StoreSpec
+from alice3d.data.store.arrays import open_array, write_array
+from alice3d.data.store.index import COLUMNS, INDEX, appending, read_index, read_rows
+from alice3d.data.store.spec import write_spec
+from alice3d.data.store.writer import MANIFEST, fold, locked, verify
 from alice3d.errors import UserError, WorkFailed
 from alice3d.geometry import Grid, diagonal_affine
 from alice3d.io.folders import clean

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from scan_files import write_nifti
 
-from alice3d.data import case_work
-from alice3d.data.index import INDEX
-from alice3d.data.prepare import PrepareOptions, prepare, verify
+from alice3d.data.prepare import PrepareOptions, case, prepare
+from alice3d.data.prepare import case as case_work
+from alice3d.data.prepare.prepare import verify
 from alice3d.data.store import Store
-from alice3d.data.store_writing import MANIFEST
+from alice3d.data.store.index import INDEX
+from alice3d.data.store.writer import MANIFEST
 from alice3d.errors import UserError, WorkFailed
 
 Scans = Callable[..., Path]
@@ -105,7 +106,7 @@ def test_a_call_stopped_midway_leaves_a_store_that_is_sound(
     prepare(folder, store, OPTIONS)
     scans("a", "b", "c", folder="scans")
     os.utime(folder / "a.nii.gz", ns=(1, 1))
-    real = case_work.write_array
+    real = case.write_array
 
     def stop(path: Path, *rest: Any) -> str:
         if path.stem == "c":

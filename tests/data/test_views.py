@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from alice3d.data.correspondence import local_linear
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.pairs.correspondence import local_linear
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.augmentation import change_intensity
+from alice3d.data.sampling.crops import ViewSettings, random_matrix
+from alice3d.data.sampling.matched_pair import PairSamples
 from alice3d.data.store import Case, Store
-from alice3d.data.views import PairSamples, ViewSettings, change_intensity, random_matrix
-from alice3d.data.volumes import read_case, read_grid
+from alice3d.data.store.read_grid import read_case, read_grid
 from alice3d.errors import UserError
 from alice3d.geometry import Grid, centred_grid
 

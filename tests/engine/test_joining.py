@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Store
 from alice3d.engine.joining import join_trunk
-from alice3d.matching.scan_input import ScanInput
 from alice3d.nn.backbone import build_backbone
 from alice3d.nn.fpn3d import FPN3D
 from alice3d.nn.seghead import features_at

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from alice3d.data.landmarks import Landmarks
+from alice3d.data.tables.landmarks import Landmarks
 from alice3d.evaluation.matching import PointErrors, auroc, ordered_pairs, same_place_in_box, summarise
 from alice3d.matching.embedded_cases import EmbeddedCases
 

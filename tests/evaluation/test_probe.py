@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from alice3d.data.intensity import IntensityRule
-from alice3d.data.landmarks import read_landmarks
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
+from alice3d.data.tables.landmarks import read_landmarks
 from alice3d.evaluation.bootstrap import pair_interval
 from alice3d.evaluation.frozen import Alike, FrozenScan, ProbeScan, freeze, lattice, probe_scan
 from alice3d.evaluation.probe import monitor_inputs, nearest_classes, probe_monitor

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from place_net import CARD, MOVE, PlaceNet, scan_of
 
+from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.matching import Matcher
-from alice3d.matching.scan_input import ScanInput
 
 
 @pytest.fixture

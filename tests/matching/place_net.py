@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.geometry import Grid, apply_affine, diagonal_affine
 from alice3d.matching import EmbeddedScan
-from alice3d.matching.scan_input import ScanInput
 
 CARD = {
     "intensity": {"modality": "ct"},

@@ -10,7 +10,7 @@ import pytest
 import torch
 from place_net import CARD, MOVE, PlaceNet
 
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.errors import UserError
 from alice3d.geometry import apply_affine
 from alice3d.matching import Matcher, embedding

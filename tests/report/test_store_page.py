@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from alice3d.commands.inspect import InspectConfig, run
-from alice3d.data.inspection import split_leaks
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.store import Store
+from alice3d.data.store.inspection import split_leaks
 from alice3d.errors import UserError
 from alice3d.report.store_page import SIDE, png_of_grey, thumbnail
 

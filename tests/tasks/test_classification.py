@@ -8,9 +8,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from alice3d import console
-from alice3d.data.class_table import Example
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
+from alice3d.data.tables.classes import Example
 from alice3d.nn.backbone import build_backbone
 from alice3d.nn.classhead import ClassificationNet
 from alice3d.tasks.classification import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
 from alice3d.errors import UserError
 from alice3d.tasks.crops import CropSettings, SegmentationSamples, class_values, classes_of, contoured_classes

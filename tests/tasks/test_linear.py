@@ -10,9 +10,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from alice3d.console import Progress
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
-from alice3d.data.volumes import read_case
+from alice3d.data.store.read_grid import read_case
 from alice3d.nn.backbone import build_backbone
 from alice3d.nn.seghead import LinearSegmentationNet
 from alice3d.tasks import linear

@@ -12,7 +12,7 @@ from alice3d.config import ComputeConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
-    from alice3d.data.landmarks import Landmarks
+    from alice3d.data.tables.landmarks import Landmarks
     from alice3d.evaluation.calibration import Measured
     from alice3d.evaluation.field_of_view import Cut
     from alice3d.matching.embedded_cases import EmbeddedCases
@@ -57,8 +57,8 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
     """Match landmarks, fit, write the card; returns the keys of `--json`."""
     import hashlib
 
-    from alice3d.data.landmarks import read_landmarks
     from alice3d.data.store import Store
+    from alice3d.data.tables.landmarks import read_landmarks
     from alice3d.engine.device import resolve_device
     from alice3d.evaluation.calibration import fit_model, held_out
     from alice3d.evaluation.field_of_view import draw_cuts
@@ -120,7 +120,7 @@ def _measure(
     """Embed and match, with two bars."""
     import tempfile
 
-    from alice3d.data.landmarks import check_convention
+    from alice3d.data.tables.landmarks import check_convention
     from alice3d.evaluation.calibration import measure
     from alice3d.matching.cache import EmbeddingCache
 

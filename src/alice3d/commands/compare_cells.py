@@ -18,8 +18,8 @@ from alice3d.tasks.settings import LinearSettings
 
 if TYPE_CHECKING:
     from alice3d.commands.compare import CompareConfig
-    from alice3d.data.landmarks import Landmarks
     from alice3d.data.store import Case, Store
+    from alice3d.data.tables.landmarks import Landmarks
     from alice3d.evaluation.comparison import Unit
     from alice3d.evaluation.probe import Probed
 
@@ -98,7 +98,7 @@ class Cells:
     @cached_property
     def landmarks(self) -> Landmarks | None:
         """Of the scored split."""
-        from alice3d.data.landmarks import read_landmarks
+        from alice3d.data.tables.landmarks import read_landmarks
 
         if self.config.landmarks is None:
             return None

@@ -12,7 +12,7 @@ from alice3d.engine.settings import SelfSupervisedSettings
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
-    from alice3d.data.intensity import IntensityRule
+    from alice3d.data.preprocessing.intensity import IntensityRule
     from alice3d.data.store import Store
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def windows_of(rule: IntensityRule) -> str:
 
 def of_card(card: Mapping[str, Any], start: str) -> Conditions:
     """Conditions of an encoder that exists, by its card; of the warm start without the steps that made it."""
-    from alice3d.data.intensity import IntensityRule
+    from alice3d.data.preprocessing.intensity import IntensityRule
     from alice3d.evaluation.reading import USUAL_CROP
 
     x, y, z = (float(mm) for mm in card["spacing_mm"])
@@ -87,7 +87,7 @@ def of_card(card: Mapping[str, Any], start: str) -> Conditions:
 
 def of_training(trained: PretrainConfig, partner: str, store: Store, warm: Mapping[str, Any] | None) -> Conditions:
     """Conditions of an arm that is trained; the warm start, where there is one, says network and windows."""
-    from alice3d.engine.selfsupervised import intensity_rule
+    from alice3d.data.store.read_grid import intensity_rule
 
     plain = trained.model_dump(mode="json")
     start = of_card(warm, "warm start") if warm is not None else None
@@ -118,7 +118,7 @@ def fair_scratch(arm: Arm, others: Mapping[str, Conditions], usual: Conditions, 
     Raises:
         UserError: the others differ, so that none is equal to them all, and the arm does not say which it is.
     """
-    from alice3d.engine.selfsupervised import intensity_rule
+    from alice3d.data.store.read_grid import intensity_rule
 
     own = arm.scratch
     found = others or {"": usual}

@@ -113,7 +113,7 @@ def _check(config: DemoConfig) -> str:
         return PHANTOM_SPACING if config.spacing == "auto" else config.spacing
     import numpy as np
 
-    from alice3d.data.layouts import find_sources
+    from alice3d.data.sources.layouts import find_sources
     from alice3d.geometry import spacing_of
     from alice3d.io.read import read_header
     from alice3d.io.volume import ScanError
@@ -210,7 +210,7 @@ def _predict(
     walk: Walk, config: DemoConfig, store: Store, size: Size, made: PhantomFiles | None
 ) -> dict[str, NDArray[Any]]:
     """Segment one scan file with the fine-tuned model; label maps on its stored grid, the reference first."""
-    from alice3d.data.layouts import find_sources
+    from alice3d.data.sources.layouts import find_sources
     from alice3d.geometry import resample
     from alice3d.io.read import read_scan
 
@@ -242,7 +242,7 @@ def _report(
     """Write report.html."""
     import torch
 
-    from alice3d.data.landmarks import read_landmarks
+    from alice3d.data.tables.landmarks import read_landmarks
     from alice3d.report.road import Road, Step, write_report
 
     boxes = {case.id: case.body_box_mm for case in store.cases()}

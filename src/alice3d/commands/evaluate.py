@@ -124,7 +124,7 @@ def _score(
     config: EvaluateConfig,
     device: str,
 ) -> list[StructureScore]:
-    from alice3d.data.volumes import read_case
+    from alice3d.data.store.read_grid import read_case
     from alice3d.evaluation.segmentation import score_case
 
     scores: list[StructureScore] = []

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from alice3d.data.class_table import Example
     from alice3d.data.store import Store
+    from alice3d.data.tables.classes import Example
     from alice3d.tasks.classifier import Classifier
 
 
@@ -75,7 +75,7 @@ def _table(config: EvaluateConfig, weights: Path) -> Path:
 
 def _examples(model: Classifier, store: Store, table: Path, split: str) -> list[Example]:
     """The rows of a split, in the order of the cases; a class that the model does not know is refused."""
-    from alice3d.data.class_table import examples_of, read_class_table
+    from alice3d.data.tables.classes import examples_of, read_class_table
 
     rows = read_class_table(table)
     for row in rows:
@@ -112,7 +112,7 @@ def _score(model: Classifier, store: Store, examples: list[Example], device: str
 
 def _write(out: Path, model: Classifier, examples: list[Example], chances: NDArray[np.float64]) -> None:
     """metrics.csv: a row an example, its class, what was predicted, and the chance of each class."""
-    from alice3d.data.csv_rows import POINT
+    from alice3d.data.tables.csv_rows import POINT
 
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

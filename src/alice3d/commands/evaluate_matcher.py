@@ -12,7 +12,7 @@ from alice3d.config import ComputeConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
-    from alice3d.data.landmarks import Landmarks
+    from alice3d.data.tables.landmarks import Landmarks
     from alice3d.evaluation.matching import PointErrors
     from alice3d.matching.embedded_cases import EmbeddedCases
 
@@ -55,8 +55,8 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     import tempfile
 
     from alice3d.data import leakage
-    from alice3d.data.landmarks import check_convention, read_landmarks
     from alice3d.data.store import Store
+    from alice3d.data.tables.landmarks import check_convention, read_landmarks
     from alice3d.engine.device import resolve_device
     from alice3d.evaluation.matching import chosen_cases, landmark_errors, ordered_pairs, summarise
     from alice3d.files import write_text

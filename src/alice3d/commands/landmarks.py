@@ -12,11 +12,11 @@ from alice3d.config import ComputeConfig, OutputConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
-    from alice3d.data.landmarks import Landmarks
+    from alice3d.data.sources.scan_list import ScanList
+    from alice3d.data.tables.landmarks import Landmarks
     from alice3d.matching import Matcher
+    from alice3d.matching.batch import ScanRows
     from alice3d.matching.consensus import Example
-    from alice3d.matching.scan_list import ScanList
-    from alice3d.matching.scan_rows import ScanRows
 
 COLUMNS = ("case", "structure", "x_mm", "y_mm", "z_mm", "similarity", "cycle_mm", "accepted")
 
@@ -48,11 +48,11 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
     """Write OUT/landmarks.csv, a row a landmark and scan, and OUT/refused.csv; scans added later are done later."""
     import hashlib
 
-    from alice3d.data.landmarks import check_convention, read_landmarks
+    from alice3d.data.sources.scan_list import ScanList
+    from alice3d.data.tables.landmarks import check_convention, read_landmarks
     from alice3d.engine.device import resolve_device
     from alice3d.matching import Matcher
-    from alice3d.matching.scan_list import ScanList
-    from alice3d.matching.scan_rows import ScanRows
+    from alice3d.matching.batch import ScanRows
 
     device = resolve_device(config.device, config.threads)
     matcher = Matcher.load(config.matcher, device=device)
@@ -86,17 +86,18 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
 
 def _examples(matcher: Matcher, scans: ScanList, marks: Landmarks) -> dict[str, Example]:
     """The scans that the examples were marked in."""
+    from alice3d.matching.batch import embed_scan
     from alice3d.matching.consensus import Example
 
-    return {id: Example(scans.embed(id, matcher), points) for id, points in sorted(marks.points_mm.items())}
+    return {id: Example(embed_scan(scans, id, matcher), points) for id, points in sorted(marks.points_mm.items())}
 
 
 def _search(
     config: LandmarksConfig, matcher: Matcher, rows: ScanRows, examples: dict[str, Example], device: str
 ) -> None:
     """Add the rows that are missing; bad scans get a reason instead of points."""
+    from alice3d.matching.batch import OpenMatcher, over_scans
     from alice3d.matching.consensus import LandmarkSearch
-    from alice3d.matching.scan_jobs import OpenMatcher, over_scans
 
     rows.tidy()
     work = LandmarkSearch(rows.scans, examples, among=config.examples is None)

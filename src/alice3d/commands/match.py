@@ -141,7 +141,7 @@ def _view(matcher: Matcher, name: str, store_path: Path | None, point: Any, titl
         store = Store.open(store_path)
         case = store.case(name)
         return View(store.image(name)[:, :, :], case.spacing_mm, case.grid.index(point), None, title, window)
-    from alice3d.data.prepared import prepare_array
+    from alice3d.data.preprocessing.preprocess import prepare_array
     from alice3d.io.read import read_scan
 
     scan = prepare_array(read_scan(name), spacing_mm=1.5, modality=matcher.rule.modality, name=Path(name).name)

@@ -51,13 +51,15 @@ def run(config: PairConfig) -> dict[str, Any]:
     """Guards, embeddings, matches, table, quality report."""
     import shutil
 
-    from alice3d.data.pairs import PairsTable, write_table
+    from alice3d.data.pairs import PairsTable
+    from alice3d.data.pairs.quality import quality
+    from alice3d.data.pairs.table import write_table
     from alice3d.data.store import Store
+    from alice3d.data.store.splits import choose_cases
     from alice3d.engine.device import resolve_device
-    from alice3d.engine.selfsupervised import choose_cases
     from alice3d.matching import Matcher
     from alice3d.matching.pairing import Pairing, draw_scan_pairs
-    from alice3d.matching.quality import quality, write_quality
+    from alice3d.report.matching_page import write_quality
 
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)

@@ -10,7 +10,7 @@ from alice3d.config import ComputeConfig, OutputConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
-    from alice3d.data.sources import Source
+    from alice3d.data.sources.sources import Source
     from alice3d.inference import SegmentationModel
 
 
@@ -32,6 +32,7 @@ def run(config: PredictConfig) -> dict[str, Any]:
 
     A bad scan is named and the rest is done.
     """
+    from alice3d.data.sources.scan_list import find_scans, readable
     from alice3d.engine.device import resolve_device
     from alice3d.inference import load_model
     from alice3d.nn.weights import find_weights, read_card
@@ -81,61 +82,12 @@ def run(config: PredictConfig) -> dict[str, Any]:
     return result
 
 
-def find_scans(given: list[Path]) -> dict[str, Source]:
-    """Name of the output, relative to the output folder, to the scan it is of.
-
-    A file gives its own name; a folder gives the names of all scans in it, relative to it, and one of its folders for
-    each DICOM series.
-
-    Raises:
-        UserError: missing, a folder without scans, or two scans that would be written under one name.
-    """
-    from alice3d.data.sources import plain_sources
-
-    found: dict[str, Source] = {}
-    for path in given:
-        if not path.exists():
-            raise UserError(f"{path}: no such file or folder")
-        for source in plain_sources(path).sources:
-            ending = ".nii" if source.path.name.lower().endswith(".nii") else ".nii.gz"
-            inside = source.files is None and path.is_dir()
-            folder = source.path.relative_to(path).parent if inside else Path()
-            name = (folder / f"{source.id}{ending}").as_posix()
-            if name in found:
-                raise UserError(f"{name}: two scans have this name; predict them into two folders")
-            found[name] = source
-    return found
-
-
-def readable(found: dict[str, Source], refused: dict[str, str]) -> dict[str, Source]:
-    """The scans whose header is sound; the others go into `refused` with a warning."""
-    from alice3d.io.read import read_header
-    from alice3d.io.volume import ScanError
-
-    kept = {}
-    for name, source in found.items():
-        if source.fault:
-            refuse(name, source.fault, refused)
-            continue
-        try:
-            read_header(source.path, files=source.files)
-            kept[name] = source
-        except ScanError as error:
-            refuse(name, error.reason, refused)
-    return kept
-
-
-def refuse(name: str, reason: str, refused: dict[str, str]) -> None:
-    """Note why a scan is left out, and warn."""
-    refused[name] = reason
-    console.warn(f"{name} is refused: {reason}")
-
-
 def _predict(
     model: SegmentationModel, wanted: dict[str, Source], out: Path, device: str, refused: dict[str, str]
 ) -> list[str]:
     """Segment and write; names of what is there in the end. What an earlier, broken-off call wrote is kept."""
-    from alice3d.data.prepared import prepare_array
+    from alice3d.data.preprocessing.preprocess import prepare_array
+    from alice3d.data.sources.scan_list import refuse
     from alice3d.geometry import Grid
     from alice3d.io.read import read_scan
     from alice3d.io.volume import ScanError

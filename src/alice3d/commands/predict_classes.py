@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alice3d import console, files, outputs
-from alice3d.commands.predict import PredictConfig, find_scans, readable, refuse
+from alice3d.commands.predict import PredictConfig
+from alice3d.data.sources.scan_list import find_scans, readable, refuse
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
-    from alice3d.data.class_table import Row
-    from alice3d.data.sources import Source
+    from alice3d.data.sources.sources import Source
+    from alice3d.data.tables.classes import Row
     from alice3d.tasks.classifier import Classifier
 
 SCORES = "scores.csv"
@@ -75,8 +76,8 @@ def _points(path: Path, found: dict[str, Source]) -> dict[str, list[Row]]:
         UserError: the table is wrong, or a case of it is none of the scans.
     """
     from alice3d.config import nearest
-    from alice3d.data.class_table import read_class_table
-    from alice3d.data.csv_rows import POINT
+    from alice3d.data.tables.classes import read_class_table
+    from alice3d.data.tables.csv_rows import POINT
 
     by_scan: dict[str, list[Row]] = {}
     for row in read_class_table(path, classes=False):
@@ -102,9 +103,9 @@ def _predict(
     """The table of scores, and how many rows it has."""
     import numpy as np
 
-    from alice3d.data.class_table import outside
-    from alice3d.data.csv_rows import POINT
-    from alice3d.data.prepared import prepare_array
+    from alice3d.data.preprocessing.preprocess import prepare_array
+    from alice3d.data.tables.classes import outside
+    from alice3d.data.tables.csv_rows import POINT
     from alice3d.io.read import read_scan
     from alice3d.io.volume import ScanError
 

@@ -103,9 +103,10 @@ def run(config: PrepareConfig) -> dict[str, Any]:
     from dataclasses import replace
 
     from alice3d.data.cluster import cluster
-    from alice3d.data.intensity import parse_windows
-    from alice3d.data.labels import read_label_names
-    from alice3d.data.prepare import PrepareOptions, prepare, verify
+    from alice3d.data.prepare import PrepareOptions, prepare
+    from alice3d.data.prepare.prepare import verify
+    from alice3d.data.preprocessing.intensity import parse_windows
+    from alice3d.data.tables.label_names import read_label_names
 
     if config.verify:
         return verify(config.store)

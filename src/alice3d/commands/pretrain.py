@@ -95,7 +95,7 @@ def build_probe(config: PretrainConfig, job: Job) -> Probe:
     from dataclasses import replace
 
     from alice3d.config import nearest
-    from alice3d.data.landmarks import read_landmarks
+    from alice3d.data.tables.landmarks import read_landmarks
     from alice3d.engine.device import resolve_device
     from alice3d.evaluation.probe import monitor_inputs, probe_monitor
     from alice3d.evaluation.reading import Reading

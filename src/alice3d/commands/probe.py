@@ -13,8 +13,8 @@ from alice3d.errors import UserError
 from alice3d.tasks.settings import LinearSettings
 
 if TYPE_CHECKING:
-    from alice3d.data.landmarks import Landmarks
     from alice3d.data.store import Case, Store
+    from alice3d.data.tables.landmarks import Landmarks
 
 MEASURES = ("linear", "knn", "landmark")
 
@@ -104,7 +104,7 @@ def _inputs(
     config: ProbeConfig, store: Store
 ) -> tuple[list[str], list[Case], list[Case], list[Case], Landmarks | None]:
     """What is measured, cases to learn from, cases to score, cases with landmarks, and those."""
-    from alice3d.data.landmarks import read_landmarks
+    from alice3d.data.tables.landmarks import read_landmarks
     from alice3d.tasks.segmentation import draw_cases, labelled_cases
 
     for name in config.measures:
@@ -139,7 +139,7 @@ def _check(config: ProbeConfig, store: Store, landmarks: Landmarks) -> None:
     """Refuse landmarks that no two scans share, or that lie outside the bodies' boxes."""
     import numpy as np
 
-    from alice3d.data.landmarks import check_convention
+    from alice3d.data.tables.landmarks import check_convention
     from alice3d.evaluation.matching import ordered_pairs
 
     if not ordered_pairs(landmarks):

@@ -12,10 +12,10 @@ from alice3d.config import ComputeConfig, OutputConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
+    from alice3d.data.sources.scan_list import ScanList
     from alice3d.matching import Matcher
+    from alice3d.matching.batch import ScanRows
     from alice3d.matching.propagation import Atlas
-    from alice3d.matching.scan_list import ScanList
-    from alice3d.matching.scan_rows import ScanRows
 
 
 class PropagateConfig(OutputConfig, ComputeConfig):
@@ -47,10 +47,10 @@ class PropagateConfig(OutputConfig, ComputeConfig):
 
 def run(config: PropagateConfig) -> dict[str, Any]:
     """Write OUT/case.nii.gz for each scan, in its own grid; scans added later are done later."""
+    from alice3d.data.sources.scan_list import ScanList
     from alice3d.engine.device import resolve_device
     from alice3d.matching import Matcher
-    from alice3d.matching.scan_list import ScanList
-    from alice3d.matching.scan_rows import ScanRows
+    from alice3d.matching.batch import ScanRows
 
     device = resolve_device(config.device, config.threads)
     matcher = Matcher.load(config.matcher, device=device)
@@ -94,8 +94,8 @@ def _labelled(config: PropagateConfig) -> tuple[ScanList, dict[int, str]]:
     """The scans with labels, and the names of the values where they are known."""
     from dataclasses import replace
 
-    from alice3d.data.sources import Found, with_labels
-    from alice3d.matching.scan_list import ScanList
+    from alice3d.data.sources.scan_list import ScanList
+    from alice3d.data.sources.sources import Found, with_labels
 
     scans = ScanList.of([config.atlases], config.atlas_split)
     if scans.store is not None:
@@ -140,12 +140,13 @@ def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list
     from alice3d.geometry import Grid
     from alice3d.io.read import read_label
     from alice3d.io.volume import Volume, voxels_checksum
+    from alice3d.matching.batch import embed_scan
     from alice3d.matching.propagation import Atlas
 
     made, contents = [], []
     with console.progress("Embedding labelled scans", len(chosen)) as bar:
         for id in chosen:
-            scan = scans.embed(id, matcher)
+            scan = embed_scan(scans, id, matcher)
             if scans.store is not None:
                 label = Volume(scans.store.label(id)[:, :, :], scans.store.case(id).grid.affine)
             else:
@@ -164,8 +165,8 @@ def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list
 
 def _carry(config: PropagateConfig, matcher: Matcher, rows: ScanRows, atlases: list[Atlas], device: str) -> None:
     """Label the scans that are missing; one that cannot be gets a reason."""
+    from alice3d.matching.batch import OpenMatcher, over_scans
     from alice3d.matching.labelling import Labelling
-    from alice3d.matching.scan_jobs import OpenMatcher, over_scans
 
     rows.tidy()
     work = Labelling(rows.scans, atlases, config.vote, config.out)

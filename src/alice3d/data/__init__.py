@@ -1,1 +1,1 @@
-"""Scans into stores, and samples out of them."""
+"""From a user's scans to what a network reads."""

@@ -11,9 +11,9 @@ import torch
 
 from alice3d import console, files, outputs
 from alice3d.data import leakage
-from alice3d.data.class_table import Example, examples_of, read_class_table
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
+from alice3d.data.tables.classes import Example, examples_of, read_class_table
 from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.device import resolve_device
 from alice3d.engine.finetune_settings import FinetuneSettings

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from alice3d import console
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
-from alice3d.matching.scan_input import ScanInput
 from alice3d.nn.fpn3d import FPN3D, TrunkLevels
 from alice3d.nn.seghead import features_at, reading_window
 from alice3d.tasks.pieces import read_pyramids

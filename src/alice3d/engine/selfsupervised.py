@@ -11,12 +11,15 @@ import torch
 import yaml
 
 from alice3d import distributed, files, outputs
-from alice3d.data.intensity import IntensityRule, parse_windows
 from alice3d.data.leakage import described
-from alice3d.data.masks import hidden_patches
 from alice3d.data.pairs import PairsTable
-from alice3d.data.store import Case, Store
-from alice3d.data.views import PairSamples, Partner, ViewSettings
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.crops import ViewSettings
+from alice3d.data.sampling.masks import hidden_patches
+from alice3d.data.sampling.matched_pair import PairSamples, Partner
+from alice3d.data.store import Store
+from alice3d.data.store.read_grid import intensity_rule
+from alice3d.data.store.splits import choose_cases
 from alice3d.engine import parallel
 from alice3d.engine.collapse import CollapseGuard, idle_heads
 from alice3d.engine.device import resolve_device
@@ -28,38 +31,6 @@ from alice3d.errors import UserError
 from alice3d.methods.base import PretrainMethod, find_method, method_config
 from alice3d.nn.backbone import build_backbone
 from alice3d.nn.weights import backbone_of, find_weights, read_card, read_state
-
-AUTO_SPLITS = ("pretrain", "train")
-"""Splits that self-supervised training takes by default; val and test stay unseen."""
-
-
-def choose_cases(store: Store, split: str) -> list[Case]:
-    """Cases of the named splits (comma separated); `auto` takes pretrain and train where they exist, else all.
-
-    Raises:
-        UserError: no case in them.
-    """
-    cases = store.cases()
-    known = sorted({case.split for case in cases if case.split})
-    if split == "auto":
-        names = [name for name in AUTO_SPLITS if name in known]
-        return [case for case in cases if case.split in names] if names else cases
-    names = [name.strip() for name in split.split(",")]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UserError(f"--split: the store has no split {unknown[0]!r}; it has {', '.join(known) or 'none'}")
-    return [case for case in cases if case.split in names]
-
-
-def intensity_rule(store: Store, windows: str) -> IntensityRule:
-    """The rule for a store's modality, with windows as `intensity.parse_windows` reads them.
-
-    Raises:
-        UserError: not of that form.
-    """
-    if store.spec.modality != "ct":
-        return IntensityRule(modality="mr", windows=())
-    return IntensityRule(modality="ct", windows=parse_windows(windows))
 
 
 def source_commit() -> str | None:

@@ -6,13 +6,14 @@ from typing import Any
 
 from alice3d import console, distributed, files
 from alice3d.data import leakage
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
+from alice3d.data.store.read_grid import intensity_rule
 from alice3d.engine import parallel
 from alice3d.engine.finetune_settings import FinetuneSettings
-from alice3d.engine.selfsupervised import intensity_rule
 from alice3d.errors import UserError
-from alice3d.nn.backbone import Backbone, build_backbone
+from alice3d.nn.backbone import build_backbone
+from alice3d.nn.base import Backbone
 from alice3d.nn.seghead import POSITION_FREE
 from alice3d.nn.weights import find_weights, load_encoder
 

@@ -14,7 +14,7 @@ from torch import nn
 from alice3d import console, distributed, files, outputs
 from alice3d.config import Config
 from alice3d.data import leakage
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.device import resolve_device

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from alice3d import console
 from alice3d.data import leakage
-from alice3d.data.intensity import IntensityRule, parse_windows
+from alice3d.data.preprocessing.intensity import IntensityRule, parse_windows
 from alice3d.engine.settings import SelfSupervisedSettings
 from alice3d.errors import UserError
 from alice3d.nn.backbone import check_options, default_options

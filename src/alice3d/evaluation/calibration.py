@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.landmarks import Landmarks
+from alice3d.data.sampling.whole_scan import ScanInput
+from alice3d.data.tables.landmarks import Landmarks
 from alice3d.errors import UserError
 from alice3d.evaluation.field_of_view import Cut, refusal
 from alice3d.evaluation.matching import auroc
 from alice3d.matching.embedded_cases import EmbeddedCases
 from alice3d.matching.embedding import EmbeddedScan
-from alice3d.matching.scan_input import ScanInput
 from alice3d.matching.signals import Signals, beyond_mm
 from alice3d.matching.trust import FAR_MM, GROSS_MM, KINDS, MOST_MM, ErrorModel, Kind, features
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.landmarks import Landmarks
-from alice3d.matching.scan_input import ScanInput
+from alice3d.data.sampling.whole_scan import ScanInput
+from alice3d.data.tables.landmarks import Landmarks
 
 DEPTH_MM = (4.0, 40.0)
 """A landmark is cut off by so much, drawn evenly."""

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
-from alice3d.data.volumes import read_label_grid
+from alice3d.data.store.read_grid import read_label_grid
 from alice3d.geometry import Grid
-from alice3d.matching.scan_input import ScanInput
 from alice3d.nn.base import Backbone
 from alice3d.nn.seghead import features_at, reading_window
 from alice3d.tasks.crops import classes_of

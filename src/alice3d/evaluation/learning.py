@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
-from alice3d.data.volumes import read_case
+from alice3d.data.store.read_grid import read_case
 from alice3d.engine.classification import ClassificationJob
 from alice3d.engine.supervised import FinetuneJob
 from alice3d.errors import UserError

@@ -6,7 +6,7 @@ import torch
 
 from alice3d import console
 from alice3d.data.store import Case, Store
-from alice3d.data.volumes import read_case
+from alice3d.data.store.read_grid import read_case
 from alice3d.evaluation.reading import Reading
 from alice3d.evaluation.segmentation import StructureScore, score_case
 from alice3d.inference import SegmentationModel

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.landmarks import Landmarks
 from alice3d.data.store import Store
+from alice3d.data.tables.landmarks import Landmarks
 from alice3d.errors import UserError
 from alice3d.matching.embedded_cases import EmbeddedCases
 from alice3d.matching.embedding import EmbeddedScan

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alice3d import console
-from alice3d.data.landmarks import Landmarks
 from alice3d.data.store import Case, Store
+from alice3d.data.tables.landmarks import Landmarks
 from alice3d.evaluation.bootstrap import mean_interval
 from alice3d.evaluation.frozen import Alike, FrozenScan, ProbeScan, clear_of, freeze, probe_scan
 from alice3d.evaluation.linear import linear_scores

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.nn.backbone import build_backbone
 from alice3d.nn.base import Backbone
 from alice3d.nn.weights import load_encoder

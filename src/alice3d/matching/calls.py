@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.correspondence import Correspondence, robust_weight
-from alice3d.data.pairs import MIN_ACCEPTED
-from alice3d.data.prepared import prepare_array
+from alice3d.data.pairs.correspondence import Correspondence, robust_weight
+from alice3d.data.pairs.table import MIN_ACCEPTED
+from alice3d.data.preprocessing.preprocess import prepare_array
+from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.errors import UserError
 from alice3d.geometry import Affine, Grid, apply_affine
 from alice3d.io.read import read_label, read_scan
@@ -21,7 +22,6 @@ from alice3d.matching.consensus import SAME_ANATOMY
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher, Matches, Mode, PairFit
 from alice3d.matching.propagation import VOTE, Atlas, Propagated, carry_labels
-from alice3d.matching.scan_input import ScanInput
 
 Scan = str | Path | Volume | EmbeddedScan | tuple[NDArray[Any], NDArray[Any]]
 """A file, (array (i, j, k), affine (4, 4) to RAS mm), a read volume, or a scan that is embedded already."""

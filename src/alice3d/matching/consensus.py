@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alice3d.data.sources.scan_list import ScanList
 from alice3d.io.volume import ScanError
+from alice3d.matching.batch import embed_scan
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher, prior_trust
-from alice3d.matching.scan_list import ScanList
 
 AGREE_MM = 10.0
 """Matches from several examples that lie this near one another speak of one place."""
@@ -113,7 +114,7 @@ class LandmarkSearch:
         """The landmarks of one scan; those that it is itself an example of stand as they were given."""
         example = self.examples.get(id) if self.among else None
         try:
-            target = example.scan if example is not None else self.scans.embed(id, matcher)
+            target = example.scan if example is not None else embed_scan(self.scans, id, matcher)
         except ScanError as error:
             return {"reason": error.reason}
         own = example.points_mm if example is not None else {}

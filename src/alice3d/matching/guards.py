@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
 from alice3d.errors import WorkFailed
 from alice3d.matching.embedding import COARSE
 from alice3d.matching.matcher import Matcher, body_points
-from alice3d.matching.scan_input import ScanInput
 from alice3d.matching.search import search_all
 
 POINTS = 200

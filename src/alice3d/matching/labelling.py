@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alice3d.data.sources.scan_list import ScanList
 from alice3d.errors import UserError
 from alice3d.geometry import Grid
 from alice3d.io.volume import ScanError
 from alice3d.io.write import write_label
+from alice3d.matching.batch import embed_scan
 from alice3d.matching.matcher import Matcher
 from alice3d.matching.propagation import Atlas, carry_labels
-from alice3d.matching.scan_list import ScanList
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Labelling:
         try:
             volume = self.scans.volume(id)
             x, y, z = volume.array.shape
-            scan = self.scans.embed(id, matcher, volume)
+            scan = embed_scan(self.scans, id, matcher, volume)
             made = carry_labels(matcher, self.atlases, scan, Grid((x, y, z), volume.affine), vote=self.vote)
         except UserError as error:
             return {"reason": error.reason if isinstance(error, ScanError) else str(error)}

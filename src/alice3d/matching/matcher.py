@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from alice3d.data.correspondence import MIN_ROWS, Correspondence, fit_correspondence
-from alice3d.data.intensity import IntensityRule
 from alice3d.data.pairs import PairRows
+from alice3d.data.pairs.correspondence import MIN_ROWS, Correspondence, fit_correspondence
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
 from alice3d.matching.cache import EmbeddingCache
 from alice3d.matching.embedding import EmbeddedScan, body_cells, embed_image
-from alice3d.matching.scan_input import ScanInput
 from alice3d.matching.search import search_all, search_near
 from alice3d.matching.signals import Signals, place_signals
 from alice3d.matching.trust import Kind, Trust

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from alice3d.data.pairs import read_part, write_part
+from alice3d.data.pairs.table import read_part, write_part
 from alice3d.data.store import Store
 from alice3d.matching.cache import EmbeddingCache, Precision
 from alice3d.matching.embedded_cases import EmbeddedCases

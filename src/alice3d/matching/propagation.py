@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from alice3d.data.correspondence import Correspondence
+from alice3d.data.pairs.correspondence import Correspondence
 from alice3d.errors import UserError
 from alice3d.geometry import Grid, apply_affine
 from alice3d.matching.embedding import EmbeddedScan

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.correspondence import Correspondence
+from alice3d.data.pairs.correspondence import Correspondence
 from alice3d.geometry import Grid
 from alice3d.matching.embedding import EmbeddedScan
 

@@ -14,8 +14,6 @@ from alice3d.nn.resunet import ResUNet
 from alice3d.nn.swin3d import Swin3D
 from alice3d.nn.vit3d import ViT3D
 
-__all__ = ["BACKBONES", "Backbone", "build_backbone", "check_options", "default_options"]
-
 BACKBONES: dict[str, type[Backbone]] = {"resunet": ResUNet, "vit": ViT3D, "swin": Swin3D}
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from alice3d.errors import UserError
 from alice3d.files import file_sha256, replacing, write_text
-from alice3d.nn.backbone import Backbone, build_backbone
+from alice3d.nn.backbone import build_backbone
+from alice3d.nn.base import Backbone
 from alice3d.nn.cards import check_card
 from alice3d.nn.fpn3d import FPN3D
 from alice3d.version import __version__

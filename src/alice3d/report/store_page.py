@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.inspection import Oddity, duplicates, measures, oddities, source_shape, source_spacing
 from alice3d.data.store import Case, Store
+from alice3d.data.store.inspection import Oddity, duplicates, measures, oddities, source_shape, source_spacing
 from alice3d.files import write_text
 from alice3d.geometry import MIN_SPACING_MM
 from alice3d.report.curves import new_figure, plain, svg_of

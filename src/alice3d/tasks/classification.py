@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from alice3d.console import Progress
-from alice3d.data.class_table import Example
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.augmentation import change_intensity
+from alice3d.data.sampling.crops import ViewSettings, random_matrix
 from alice3d.data.store import Store
-from alice3d.data.views import ViewSettings, change_intensity, random_matrix
-from alice3d.data.volumes import read_grid
+from alice3d.data.store.read_grid import read_grid
+from alice3d.data.tables.classes import Example
 from alice3d.geometry import Grid, centred_grid
 from alice3d.nn.classhead import ClassificationNet
 from alice3d.tasks.linear import minimise

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alice3d.data.intensity import IntensityRule
-from alice3d.data.prepared import Prepared
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.preprocessing.preprocess import Prepared
 from alice3d.data.store import Case
-from alice3d.data.volumes import Images, read_grid
+from alice3d.data.store.read_grid import Images, read_grid
 from alice3d.nn.classhead import ClassificationNet
 from alice3d.nn.weights import backbone_of, fill_module, read_model_card, read_state
 from alice3d.tasks.classification import FieldOfView

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.augmentation import change_intensity
+from alice3d.data.sampling.crops import ViewSettings, random_matrix
 from alice3d.data.store import Case, Store
-from alice3d.data.views import ViewSettings, change_intensity, random_matrix
-from alice3d.data.volumes import read_grid, read_label_grid
+from alice3d.data.store.read_grid import read_grid, read_label_grid
 from alice3d.errors import UserError
 from alice3d.geometry import centred_grid
 

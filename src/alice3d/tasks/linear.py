@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from alice3d.console import Progress
-from alice3d.data.intensity import IntensityRule
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.augmentation import change_intensity
+from alice3d.data.sampling.crops import ViewSettings, random_matrix
 from alice3d.data.store import Case, Store
-from alice3d.data.views import ViewSettings, change_intensity, random_matrix
-from alice3d.data.volumes import case_grid, read_grid, read_label_grid
+from alice3d.data.store.read_grid import case_grid, read_grid, read_label_grid
 from alice3d.geometry import Grid, centred_grid
 from alice3d.nn.seghead import LinearSegmentationNet, features_at, reading_window
 from alice3d.tasks.crops import classes_of, contoured_classes

@@ -1,0 +1,193 @@
+"""The work on one case, the same in this process, in a pool and on a cluster: read, prepare, write, one row."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from alice3d.data.preprocessing.labels import check_classes, check_same_grid, resample_labels
+from alice3d.data.preprocessing.modality import modality_notes
+from alice3d.data.preprocessing.preprocess import extent_mm, prepare_array
+from alice3d.data.sources.sources import Source
+from alice3d.data.store import Case
+from alice3d.data.store.arrays import write_array
+from alice3d.data.store.index import Row, joined
+from alice3d.errors import WorkFailed
+from alice3d.geometry import to_closest_ras
+from alice3d.io.dicom.labels import read_labels
+from alice3d.io.folders import walk
+from alice3d.io.read import ending_of, read_header, read_label, read_voxels
+from alice3d.io.volume import Header, ScanError, Unoriented, Volume, check_voxels, voxels_checksum
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case, and how it is to be prepared; small and plain, so that it travels to other processes."""
+
+    source: Source
+    store: Path
+    split: str
+    spacing_mm: tuple[float, float, float]
+    modality: Literal["ct", "mr"]
+    told: bool
+    crop: Literal["body", "none"]
+    label_names: dict[int, str]
+    unoriented: Unoriented
+
+
+def stamp(source: Source) -> str:
+    """Size and time of change of the files of a case; "" where they cannot be seen."""
+    words = []
+    try:
+        scan = walk(source.path) if source.path.is_dir() else [source.path]
+        for files in (source.files or scan, [source.label] if source.label else []):
+            seen = [path.stat() for path in files]
+            if seen:
+                words.append(f"{sum(s.st_size for s in seen)}:{max(s.st_mtime_ns for s in seen)}")
+    except OSError:
+        return ""
+    return " ".join(words)
+
+
+def refused_row(source: Source, reason: str, split: str = "") -> Row:
+    """The row of a scan that is not taken."""
+    return {
+        "id": source.id,
+        "split": split,
+        "status": "refused",
+        "reason": reason,
+        "source": source.name,
+        "label_source": source.label_name,
+        "stamp": stamp(source),
+    }
+
+
+def work(task: Task) -> Row:
+    """Prepare one case and write its arrays.
+
+    Returns:
+        the row for the index: taken, or refused with the reason.
+
+    Raises:
+        WorkFailed: the store cannot be written; no other case would fare better.
+    """
+    source = task.source
+    if source.fault:
+        return refused_row(source, source.fault, task.split)
+    try:
+        return _prepare(task)
+    except ScanError as error:
+        return refused_row(source, error.reason, task.split)
+    except MemoryError:
+        return refused_row(source, "too large: preparing it takes more memory than there is", task.split)
+    except WorkFailed:
+        raise
+    except Exception as error:  # one bad scan never stops a batch; its text may hold what must not be shown
+        return refused_row(source, f"unexpected {type(error).__name__} while it was prepared", task.split)
+
+
+def _of_label(source: Source, error: ScanError) -> ScanError:
+    """`on another grid` becomes `label on another grid`: the row stands for the scan."""
+    return ScanError(source.name, f"label {error.reason}")
+
+
+def _prepare(task: Task) -> Row:
+    source = task.source
+    header = read_header(source.path, files=source.files, unoriented=task.unoriented)
+    check_label_grid(source, header, task.unoriented)
+    array = read_voxels(header)
+    check_voxels(array, source.name)
+    label: Any = None
+    label_affine = header.affine
+    notes: tuple[str, ...] = ()
+    if source.label is not None:
+        label, label_affine, notes = _label(task, header)
+    prepared = prepare_array(
+        Volume(array, header.affine, header.notes),
+        spacing_mm=task.spacing_mm,
+        modality=task.modality,
+        crop=task.crop,
+        keep_mm=None if label is None else extent_mm(label, label_affine),
+        told=task.told,
+        name=source.name,
+    )
+    notes = (*notes, *modality_notes(array, task.modality, header.details.get("modality", "")))
+    del array
+    on_grid: Any = None
+    if label is not None:
+        on_grid, lost = resample_labels(label, label_affine, prepared.grid)
+        notes = (*notes, *lost)
+    row: Row = {}
+    try:
+        affine = prepared.grid.affine
+        row["image_sha256"] = write_array(task.store / "images" / f"{source.id}.b2nd", prepared.image, affine)
+        if on_grid is not None:
+            row["label_sha256"] = write_array(task.store / "labels" / f"{source.id}.b2nd", on_grid, affine)
+    except OSError as error:
+        raise WorkFailed(cannot_write(task.store, error)) from None
+    shape = prepared.image.shape
+    case = Case(
+        id=source.id,
+        split=task.split,
+        shape=(shape[0], shape[1], shape[2]),
+        grid=prepared.grid,
+        stats=prepared.stats,
+        body_box_mm=prepared.body_box_mm,
+        checksum=prepared.checksum,
+        content=prepared.content,
+        source=source.name,
+        labelled=on_grid is not None,
+        structures=() if on_grid is None else tuple(int(v) for v in np.flatnonzero(np.bincount(on_grid.ravel())) if v),
+        label_checksum="" if on_grid is None else voxels_checksum(on_grid),
+        notes="; ".join((*prepared.notes, *notes)),
+    )
+    turned, turned_affine = to_closest_ras(np.broadcast_to(np.uint8(0), header.shape), header.affine)
+    row["source_shape"] = joined(turned.shape)
+    row["source_spacing_mm"] = joined(np.sqrt((turned_affine[:3, :3] ** 2).sum(axis=0)).round(6))
+    return {**case.to_row(), **row, "label_source": source.label_name, "stamp": stamp(source)}
+
+
+def cannot_write(store: Path, error: OSError) -> str:
+    """What to tell when a file of the store could not be written."""
+    what = "disk full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or type(error).__name__
+    return f"{store}: cannot be written ({what}); what is there is whole, the same command goes on"
+
+
+def check_label_grid(source: Source, header: Header, unoriented: Unoriented) -> None:
+    """Compare the grid of the label's header before any voxel is read; a DICOM object is placed by its own numbers.
+
+    Raises:
+        ScanError: the label cannot be read, or lies on another grid than its scan.
+    """
+    if source.label is None or ending_of(source.label) is None:
+        return
+    try:
+        label = read_header(source.label, unoriented=unoriented)
+        check_same_grid(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
+    except ScanError as error:
+        raise _of_label(source, error) from None
+
+
+def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
+    """Label values with axes closest to RAS, their affine, and notes; None for a label without structures."""
+    source = task.source
+    assert source.label is not None
+    try:
+        if ending_of(source.label) is None:
+            volume = read_labels(source.label, header, task.label_names)
+        else:
+            volume = read_label(source.label, unoriented=task.unoriented)
+        values = np.flatnonzero(np.bincount(volume.array.ravel()))
+        check_classes(values, task.label_names, source.label_name)
+        label, affine = check_same_grid(volume.array, volume.affine, header.shape, header.affine, source.label_name)
+    except ScanError as error:
+        raise _of_label(source, error) from None
+    if not values.any():
+        return None, affine, (*volume.notes, "the label is empty, taken as unlabelled")
+    return label, affine, volume.notes if ending_of(source.label) is None else ()

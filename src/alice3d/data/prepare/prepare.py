@@ -1,0 +1,275 @@
+"""From a folder of scans to a store: find, check, prepare in parallel, go on where it stopped."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from alice3d import console
+from alice3d.data.batch import run_batch
+from alice3d.data.prepare.case import Task, cannot_write, refused_row, stamp, work
+from alice3d.data.prepare.options import PrepareOptions, check_settings, new_spec
+from alice3d.data.prepare.summary import SHOWN, dry_run, result_of
+from alice3d.data.sources.layouts import find_sources
+from alice3d.data.sources.sources import Found, Source
+from alice3d.data.store import Store, StoreSpec
+from alice3d.data.store.index import INDEX, Row, appending, part_name, read_index, write_rows
+from alice3d.data.store.repair import mend_index
+from alice3d.data.store.spec import SPEC, read_spec, write_spec
+from alice3d.data.store.splits import SPLITS, default_splits, read_splits, write_splits
+from alice3d.data.store.writer import FOLDERS, claim, fold, is_fresh, locked, sweep, sync_folders, unseal
+from alice3d.data.store.writer import verify as verify_files
+from alice3d.errors import UserError, WorkFailed
+
+
+def prepare(
+    scans: Path, store: Path, options: PrepareOptions | None = None, *, executor: Executor | None = None
+) -> dict[str, Any]:
+    """Fill a store, or add what is new to one.
+
+    Args:
+        scans: folder, or one file.
+        store: folder of the store.
+        options: see `PrepareOptions`.
+        executor: runs the cases instead of processes of this machine.
+
+    Returns:
+        `taken`, `refused` (counts in the store), `reasons` (reason to count), `store`, and `added` (by this call).
+
+    Raises:
+        UserError: nothing to read, a store made with other settings, or no scan could be taken.
+        WorkFailed: the store cannot be written.
+    """
+    options = options or PrepareOptions()
+    found = find_sources(scans, options.labels, options.channel)
+    split_file = read_splits(options.splits) if options.splits is not None else None
+    for warning in found.warnings:
+        console.warn(warning)
+    check_apart(store, scans, options.labels, found)
+    if options.overwrite and options.shard is not None:
+        raise UserError("overwrite: not with --shard, whose calls share one store; remove the store first")
+    fresh = is_fresh(store, overwrite=options.overwrite)
+    names = dict(options.label_names or found.label_names)
+    spec = None if fresh else read_spec(store)
+    if spec is None:
+        spec = new_spec(found, options, names or found.structures)
+    else:
+        check_settings(store, spec, options, names)
+    if options.dry_run:
+        holds = not fresh and any(row["status"] == "taken" for row in read_index(store))
+        return dry_run(found, options, spec, empty_is_fine=holds or options.shard is not None)
+    _tell_left_out(found, spec)
+    claim(store, clear=options.overwrite)
+    with locked(store, options.shard):
+        try:
+            if options.shard is None:
+                sweep(store)
+                mend_index(store)
+            unseal(store)
+            spec = _settle(store, spec, options, found)
+            return _fill(store, spec, found, split_file, options, executor)
+        except OSError as error:  # of the index, the spec or the manifest; what a scan raises became its row
+            raise WorkFailed(cannot_write(store, error)) from None
+
+
+def _tell_left_out(found: Found, spec: StoreSpec) -> None:
+    """Structures of DICOM label objects for which the store has no value."""
+    known = set(spec.label_names.values())
+    unknown = [name for name in found.structures.values() if name not in known]
+    if known and unknown:
+        some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        console.warn(f"structures without a value in the store's label names are left out: {some}")
+
+
+def _settle(store: Path, spec: StoreSpec, options: PrepareOptions, found: Found) -> StoreSpec:
+    """Write store.json, unless it is there by now: another shard of the same array may have been first."""
+    existing = read_spec(store)
+    if existing is not None:
+        check_settings(store, existing, options, options.label_names or {})
+        if existing.label_names or not found.structures:
+            return existing
+        if any(row["label"] for row in read_index(store)):
+            raise UserError(f"{store}: holds labels without names, DICOM structures have some; prepare them apart")
+        spec = existing.model_copy(update={"label_names": found.structures})
+    write_spec(store, spec)
+    return spec
+
+
+def _fill(
+    store: Path,
+    spec: StoreSpec,
+    found: Found,
+    split_file: dict[str, str] | None,
+    options: PrepareOptions,
+    executor: Executor | None,
+) -> dict[str, Any]:
+    rows = read_index(store)
+    split_of = _splits(store, found, split_file, spec, rows)
+    write_splits(store, split_of)
+    taken = {row["id"]: row for row in rows if row["status"] == "taken"}
+    todo = [source for source in found.sources if not _is_done(store, source, taken.get(source.id))]
+    if options.shard is not None:
+        position, count = options.shard
+        mine = {source.name for source in found.sources[position - 1 :: count]}
+        todo = [source for source in todo if source.name in mine]
+    _tell_changed(todo, taken)
+    tasks = (
+        Task(
+            source=source if executor is None else _absolute(source),
+            store=store if executor is None else store.absolute(),
+            split=split_of.get(source.id, ""),
+            spacing_mm=spec.spacing_mm,
+            modality=spec.modality,
+            told=options.modality != "auto",
+            crop=spec.crop,
+            label_names=spec.label_names,
+            unoriented=options.unoriented,
+        )
+        for source in todo
+    )
+    index = store / (part_name(options.shard) if options.shard else INDEX)
+    added = 0
+    if not index.exists():
+        write_rows(index, [])
+    with console.progress("Preparing", len(todo)) as bar:
+        lost_reason = "the process that prepared it died: out of memory, or a crash in a library"
+        results = run_batch(
+            work,
+            tasks,
+            jobs=options.jobs,
+            lost=lambda task: refused_row(task.source, lost_reason, task.split),
+            executor=executor,
+        )
+        with appending(index, lambda: sync_folders(store)) as append:
+            for row in results:
+                append(row)
+                added += row["status"] == "taken"
+                bar.advance(note=row["id"] if row["status"] == "taken" else f"{row['id']} refused")
+    if options.shard is None:
+        _finish_index(store, found, split_of)
+    return result_of(store, added, len(todo), empty_is_fine=options.shard is not None)
+
+
+def verify(store: Path) -> dict[str, Any]:
+    """Compare every file of a store with its checksum.
+
+    Returns:
+        `files` (count) and `store`.
+
+    Raises:
+        UserError: no store there.
+        WorkFailed: damaged files; the first are named.
+    """
+    opened = Store.open(store)
+    rows = read_index(store)
+    faults = verify_files(store, rows)
+    for name, fault in faults[:SHOWN]:
+        console.say(f"  {name} {fault}")
+    if faults:
+        arrays = [name for name, _ in faults if name not in (INDEX, SPEC)]
+        advice = (
+            "delete the damaged arrays and run the call of alice prepare that filled the store again"
+            if len(arrays) == len(faults)
+            else f"take {INDEX} and {SPEC} from a copy, or prepare the scans into a new store"
+        )
+        raise WorkFailed(
+            f"{store}: {len(faults)} files are damaged, the first: {faults[0][0]} {faults[0][1]}; {advice}"
+        )
+    count = sum(1 + bool(row["label"]) for row in opened.rows.values())
+    console.say(f"{store}: {count} arrays are as they were written")
+    return {"files": count, "store": str(store)}
+
+
+def _tell_changed(todo: list[Source], taken: dict[str, Row]) -> None:
+    """Cases that are about to be replaced: a scan of the same name from another folder looks like a changed one."""
+    changed = [source.id for source in todo if source.id in taken and _has_changed(source, taken[source.id])]
+    if changed:
+        some = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        console.warn(
+            f"{len(changed)} cases of the same name are prepared again from other files than before ({some}); "
+            "if these are other scans, prepare them into another store, or rename them"
+        )
+
+
+def _absolute(source: Source) -> Source:
+    """The same with paths that hold on another machine."""
+    return replace(
+        source,
+        path=source.path.absolute(),
+        files=None if source.files is None else tuple(path.absolute() for path in source.files),
+        label=None if source.label is None else source.label.absolute(),
+    )
+
+
+def _is_done(store: Path, source: Source, row: Row | None) -> bool:
+    """Taken, its arrays are there, and its files are as they were; a label that is not given now is kept."""
+    if row is None or row["source"] != source.name or source.fault:
+        return False
+    if not all((store / name).exists() for name in (f"images/{row['id']}.b2nd", row["label"]) if name):
+        return False
+    now, then = stamp(source).split(), row["stamp"].split()
+    return now == then[: len(now)] and (source.label is None or len(now) == len(then))
+
+
+def _has_changed(source: Source, row: Row) -> bool:
+    """The case was prepared from other files than the given ones; a label more or less is no change."""
+    seen = zip(stamp(source).split(), row["stamp"].split(), strict=False)
+    return row["source"] != source.name or any(now != then for now, then in seen)
+
+
+def _splits(
+    store: Path, found: Found, split_file: dict[str, str] | None, spec: StoreSpec, rows: list[Row]
+) -> dict[str, str]:
+    """Case id to split, decided from the list of files alone, so that restarts and shards agree."""
+    earlier = read_splits(store / SPLITS) if (store / SPLITS).exists() else {}
+    known = {source.id for source in found.sources}
+    if split_file is not None:
+        strangers = sorted(set(split_file) - known - {row["id"] for row in rows})
+        if strangers:
+            shown = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+            console.warn(f"{len(strangers)} ids of the splits file have no scan ({shown})")
+        return {**{name: split for name, split in earlier.items() if name not in known}, **split_file}
+    said = {source.id: source.split for source in found.sources if source.split is not None}
+    free = [source for source in found.sources if source.split is None]
+    labelled = {source.id for source in free if source.label is not None}
+    drawn = default_splits(labelled, {source.id for source in free} - labelled, spec.seed, earlier)
+    return {**earlier, **drawn, **said}
+
+
+def _finish_index(store: Path, found: Found, split_of: dict[str, str]) -> None:
+    """One index of all: parts of shards merged, splits as they are now, refusals of files that are gone dropped.
+
+    Where the store holds scans that are not among the given ones, their folder was another: all refusals are kept.
+    """
+    names = {source.name for source in found.sources}
+    rows = read_index(store)
+    strange = [row for row in rows if row["source"] not in names]
+    if strange and all(row["status"] != "taken" for row in strange):
+        console.warn(f"{len(strange)} scans that were refused before are not among the given ones and leave the index")
+        rows = [row for row in rows if row["source"] in names]
+    for row in rows:
+        row["split"] = split_of.get(row["id"], "")
+    fold(store, rows)
+
+
+def check_apart(store: Path, scans: Path, labels: Path | None, found: Found) -> None:
+    """Refuse a store that would be written among its own scans or labels.
+
+    Raises:
+        UserError: a scan or label lies where the store keeps its arrays, or the store is the folder of scans or labels.
+    """
+    given = [path for path in (scans, labels) if path is not None]
+    if store.resolve() in {path.resolve() for path in given}:
+        raise UserError(f"{store}: is the folder of scans or labels itself; choose another folder for the store")
+    places = set(given)
+    for source in found.sources:
+        places |= {path.parent for path in (source.path, source.label, *(source.files or ())) if path is not None}
+    resolved = {place.resolve() for place in places}
+    for name in FOLDERS:
+        own = (store / name).resolve()
+        if any(place.is_relative_to(own) for place in resolved):
+            raise UserError(
+                f"{store}: its folder {name} holds scans or labels of this call; choose another folder for the store"
+            )

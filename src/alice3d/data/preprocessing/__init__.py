@@ -1,0 +1,1 @@
+"""One scan onto one grid: reorient, find the body, resample, normalise."""

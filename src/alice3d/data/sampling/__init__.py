@@ -1,0 +1,1 @@
+"""What a network reads: crops drawn by seed and number, their masks and augmentation, and whole scans."""

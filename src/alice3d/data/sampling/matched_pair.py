@@ -1,0 +1,184 @@
+"""Samples for self-supervised methods: two crops that share anatomy, and the points that correspond."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alice3d.data.pairs import PairsTable
+from alice3d.data.pairs.correspondence import local_linear
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.augmentation import change_intensity
+from alice3d.data.sampling.crops import ViewSettings, random_matrix
+from alice3d.data.sampling.masks import draw_visible, draw_visible_regions
+from alice3d.data.store import Case, Store
+from alice3d.data.store.read_grid import read_grid
+from alice3d.errors import UserError
+from alice3d.geometry import Grid, centred_grid
+
+Partner = Literal["same", "matched", "random"]
+MIN_CERTAINTY = 0.5
+"""Correspondence below this certainty gives neither crop centres nor points."""
+
+
+class PairSamples:
+    """Sample i is two crops, Q and K, drawn from a generator seeded with (seed, i): the same i, the same sample.
+
+    A sample holds (no batch axis): `q`, `k` (c, x, y, z) online views; `q_target`, `k_target` views under other
+    intensity changes and `q_clean`, `k_clean` without any (only with masks); `visible_q`, `visible_k` (n,) True =
+    visible; `points_q`, `points_k` (p, 3) corresponding fractional voxel indices and `valid` (p,); `candidates_q`,
+    `candidates_k` (m, 3) voxel indices in tissue; `axes_q`, `axes_k` (3, 3) voxel axes in mm.
+
+    Args:
+        store: where the scans are.
+        cases: which of them.
+        rule: how voxels become channels.
+        settings: how crops are drawn.
+        partner: `same` draws K from Q's scan; `matched` from another patient's at the matched place; `random` from
+            another patient's at any place.
+        pairs: the table for `matched`.
+        patch: voxels a mask's patch spans.
+        seed: of everything.
+
+    Raises:
+        UserError: no case, or no scan pair of the table among the cases.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        cases: list[Case],
+        rule: IntensityRule,
+        settings: ViewSettings,
+        partner: Partner = "same",
+        pairs: PairsTable | None = None,
+        patch: int = 8,
+        seed: int = 0,
+    ) -> None:
+        if not cases:
+            raise UserError("no scans to learn from: the chosen split of the store is empty")
+        self.store, self.rule, self.settings = store, rule, settings
+        self.cases = {case.id: case for case in cases}
+        self.ids = sorted(self.cases)
+        self.partner: Partner = partner
+        self.patch, self.seed = patch, seed
+        self.pairs = pairs
+        self.scan_pairs: list[tuple[str, str]] = []
+        self.air = float(rule(np.full((1, 1, 1), rule.fill(cases[0].stats)), cases[0].stats).min())
+        if partner == "matched":
+            if pairs is None:
+                raise UserError("matched partners need a pairs table: give --pairs, or choose --partner same")
+            self.scan_pairs = [(a, b) for a, b in pairs.scan_pairs() if a in self.cases and b in self.cases]
+            if not self.scan_pairs:
+                raise UserError(
+                    "no scan pair of the pairs table lies among the chosen scans; was it made from this store?"
+                )
+        if partner == "random" and len(cases) < 2:
+            raise UserError("random partners need at least two scans")
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        rng = np.random.default_rng([self.seed, index])
+        if self.partner == "matched" and rng.random() < self.settings.matched_share:
+            return self._matched(rng)
+        query = self.cases[self.ids[rng.integers(len(self.ids))]]
+        grid_q = self._grid(self._centre(query, rng), rng)
+        if self.partner == "random":
+            others = [name for name in self.ids if name != query.id]
+            key = self.cases[others[rng.integers(len(others))]]
+            return self._sample(query, key, grid_q, self._grid(self._centre(key, rng), rng), None, rng)
+        reach = self.settings.shift * self.settings.crop * np.asarray(self.settings.spacing_mm)
+        grid_k = self._grid(grid_q.centre_mm + rng.uniform(-reach, reach), rng)
+        return self._sample(query, query, grid_q, grid_k, _identity, rng)
+
+    def _matched(self, rng: np.random.Generator) -> dict[str, Any]:
+        assert self.pairs is not None
+        name_q, name_k = self.scan_pairs[rng.integers(len(self.scan_pairs))]
+        query, key = self.cases[name_q], self.cases[name_k]
+        field = self.pairs.correspondence(name_q, name_k)
+        centres = np.stack([self._centre(query, rng) for _ in range(16)])
+        best = int(np.argmax(field.certainty(centres) + rng.uniform(0, 0.5, len(centres))))
+        grid_q = self._grid(centres[best], rng)
+        linear = local_linear(field, centres[best]) if self.settings.local_affine else None
+        grid_k = self._grid(field.map(centres[best : best + 1])[0], rng, linear)
+
+        def carry(points_mm: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+            return field.map(points_mm), field.certainty(points_mm) >= MIN_CERTAINTY
+
+        return self._sample(query, key, grid_q, grid_k, carry, rng)
+
+    def _centre(self, case: Case, rng: np.random.Generator) -> NDArray[np.float64]:
+        """A place in the body box, kept from its faces so that little of the crop is air."""
+        low, high = np.asarray(case.body_box_mm)
+        inset = np.minimum(0.35 * self.settings.crop * np.asarray(self.settings.spacing_mm), 0.4 * (high - low))
+        centre: NDArray[np.float64] = rng.uniform(low + inset, high - inset)
+        return centre
+
+    def _grid(
+        self, centre_mm: NDArray[Any], rng: np.random.Generator, linear: NDArray[np.float64] | None = None
+    ) -> Grid:
+        side, matrix = self.settings.crop, random_matrix(self.settings, rng)
+        return centred_grid(centre_mm, (side, side, side), matrix if linear is None else linear @ matrix)
+
+    def _tissue(self, image: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """`count` random voxels (count, 3) that are not air; any voxels where all is air."""
+        flat = np.flatnonzero((image > self.air + 0.05).any(axis=0))
+        if not len(flat):
+            flat = np.arange(image[0].size)
+        chosen = flat[rng.integers(len(flat), size=count)]
+        return np.stack(np.unravel_index(chosen, image.shape[1:]), axis=-1)
+
+    def _sample(
+        self, query: Case, key: Case, grid_q: Grid, grid_k: Grid, carry: Any, rng: np.random.Generator
+    ) -> dict[str, Any]:
+        settings = self.settings
+        clean_q = read_grid(self.store, query, grid_q, self.rule)
+        clean_k = read_grid(self.store, key, grid_k, self.rule)
+        sample: dict[str, Any] = {
+            "q": change_intensity(clean_q, settings.strength, rng),
+            "k": change_intensity(clean_k, settings.strength, rng),
+            "axes_q": grid_q.affine[:3, :3].astype(np.float32),
+            "axes_k": grid_k.affine[:3, :3].astype(np.float32),
+            "candidates_q": self._tissue(clean_q, settings.candidates, rng).astype(np.float32),
+            "candidates_k": self._tissue(clean_k, settings.candidates, rng).astype(np.float32),
+        }
+        points_q = self._tissue(clean_q, 4 * settings.points, rng) + rng.uniform(-0.5, 0.5, (4 * settings.points, 3))
+        sample.update(_corresponding(points_q, grid_q, grid_k, carry, settings.points))
+        if settings.hidden_share is not None:
+            for name, clean in (("q", clean_q), ("k", clean_k)):
+                sample[f"{name}_clean"] = clean
+                sample[f"{name}_target"] = change_intensity(clean, settings.strength, rng)
+                sample[f"visible_{name}"] = self._visible(clean, settings.hidden_share, rng)
+        return sample
+
+    def _visible(self, clean: NDArray[np.float32], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+        settings = self.settings
+        if settings.regions:
+            return draw_visible_regions(clean, self.patch, share, settings.block, rng)
+        return draw_visible((settings.crop // self.patch,) * 3, share, settings.block, rng)
+
+
+def _identity(points_mm: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    return points_mm, np.ones(len(points_mm), bool)
+
+
+def _corresponding(
+    points_q: NDArray[Any], grid_q: Grid, grid_k: Grid, carry: Any, count: int
+) -> dict[str, NDArray[Any]]:
+    """The first `count` query points whose counterpart lies in the key crop; fewer are filled up as not valid."""
+    if carry is None:
+        zero = np.zeros((count, 3), np.float32)
+        return {"points_q": zero, "points_k": zero, "valid": np.zeros(count, bool)}
+    there_mm, known = carry(grid_q.world(points_q))
+    points_k = grid_k.index(there_mm)
+    inside = known & grid_k.contains(there_mm, margin_voxels=0.0) & grid_q.contains(grid_q.world(points_q), 0.0)
+    chosen = np.flatnonzero(inside)[:count]
+    valid = np.arange(count) < len(chosen)
+    chosen = np.concatenate([chosen, np.zeros(count - len(chosen), int)])
+    return {
+        "points_q": points_q[chosen].astype(np.float32),
+        "points_k": points_k[chosen].astype(np.float32),
+        "valid": valid,
+    }

@@ -1,0 +1,139 @@
+"""The scans that a user names, files and folders in any format or a store's cases, by id or by output name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alice3d import console
+from alice3d.data.sources.sources import Source, plain_sources, without_duplicates
+from alice3d.data.store import Store
+from alice3d.data.store.spec import SPEC
+from alice3d.errors import UserError
+from alice3d.io.read import read_header, read_voxels
+from alice3d.io.volume import ScanError, Volume, check_voxels
+
+
+@dataclass(frozen=True)
+class ScanList:
+    """Scans that are not read before they are asked for.
+
+    Attributes:
+        sources: id to file or series; empty for a store.
+        store: whose cases the ids are; None for files.
+        ids: sorted.
+        warnings: for the user.
+    """
+
+    sources: dict[str, Source]
+    store: Store | None
+    ids: tuple[str, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], split: str = "") -> ScanList:
+        """List the scans of a store, or of files and folders.
+
+        Args:
+            paths: one store, or any number of files and folders.
+            split: of a store: names of the splits that count, comma separated; "" for all.
+
+        Raises:
+            UserError: missing, without scans, an unknown split, or a split of what is no store.
+        """
+        for path in paths:
+            if not path.exists():
+                raise UserError(f"{path}: no such file or folder")
+        if len(paths) == 1 and (paths[0] / SPEC).is_file():
+            store = Store.open(paths[0])
+            return cls(
+                {}, store, tuple(case.id for case in store.cases() if not split or case.split in _named(store, split))
+            )
+        if split:
+            raise UserError(f"split {split!r}: {paths[0]} is no store; splits are a store's")
+        found = [plain_sources(path) for path in paths]
+        sources = without_duplicates([source for one in found for source in one.sources])
+        # A name that stands for two scans is one row, refused.
+        return cls(
+            {source.id: source for source in sources},
+            None,
+            tuple(sorted({source.id for source in sources})),
+            tuple(warning for one in found for warning in one.warnings),
+        )
+
+    def state(self, id: str) -> str:
+        """What changes when the scan changes: the checksum of a stored case, size and time of a file."""
+        if self.store is not None:
+            return self.store.case(id).checksum
+        source = self.sources[id]
+        about = [path.stat() for path in source.files or (source.path,) if path.exists()]
+        return f"{sum(one.st_size for one in about)}-{max((one.st_mtime_ns for one in about), default=0)}"
+
+    def volume(self, id: str) -> Volume:
+        """The scan in its own grid; of a store, as it is stored.
+
+        Raises:
+            ScanError: it cannot be read.
+        """
+        if self.store is not None:
+            return Volume(self.store.image(id)[:, :, :], self.store.case(id).grid.affine)
+        source = self.sources[id]
+        if source.fault:
+            raise ScanError(source.name, source.fault)
+        header = read_header(source.path, files=source.files)
+        array = read_voxels(header)
+        check_voxels(array, source.name)
+        return Volume(array, header.affine, header.notes)
+
+
+def _named(store: Store, split: str) -> set[str]:
+    names = {name.strip() for name in split.split(",") if name.strip()}
+    for name in names - set(store.splits):
+        raise UserError(f"split: the store has no split {name!r}; it has {', '.join(store.splits) or 'none'}")
+    return names
+
+
+def find_scans(given: list[Path]) -> dict[str, Source]:
+    """Name of the output, relative to the output folder, to the scan it is of.
+
+    A file gives its own name; a folder gives the names of all scans in it, relative to it, and one of its folders for
+    each DICOM series.
+
+    Raises:
+        UserError: missing, a folder without scans, or two scans that would be written under one name.
+    """
+    found: dict[str, Source] = {}
+    for path in given:
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+        for source in plain_sources(path).sources:
+            ending = ".nii" if source.path.name.lower().endswith(".nii") else ".nii.gz"
+            inside = source.files is None and path.is_dir()
+            folder = source.path.relative_to(path).parent if inside else Path()
+            name = (folder / f"{source.id}{ending}").as_posix()
+            if name in found:
+                raise UserError(f"{name}: two scans have this name; predict them into two folders")
+            found[name] = source
+    return found
+
+
+def readable(found: dict[str, Source], refused: dict[str, str]) -> dict[str, Source]:
+    """The scans whose header is sound; the others go into `refused` with a warning."""
+    kept = {}
+    for name, source in found.items():
+        if source.fault:
+            refuse(name, source.fault, refused)
+            continue
+        try:
+            read_header(source.path, files=source.files)
+            kept[name] = source
+        except ScanError as error:
+            refuse(name, error.reason, refused)
+    return kept
+
+
+def refuse(name: str, reason: str, refused: dict[str, str]) -> None:
+    """Note why a scan is left out, and warn."""
+    refused[name] = reason
+    console.warn(f"{name} is refused: {reason}")

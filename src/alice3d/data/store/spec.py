@@ -1,0 +1,84 @@
+"""store.json: how every scan of a store was prepared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.errors import UserError
+from alice3d.files import write_text
+
+SPEC = "store.json"
+FORMAT = "alice-store"
+VERSION = 1
+
+
+class StoreSpec(BaseModel):
+    """What store.json says: how every scan of the store was prepared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["alice-store"] = "alice-store"
+    version: int = VERSION
+    made_by: str = ""
+    axes: Literal["RAS"] = "RAS"
+    spacing_mm: tuple[float, float, float]
+    modality: Literal["ct", "mr"]
+    intensity: IntensityRule
+    """The rule that a model reads the stored numbers by unless told otherwise; the arrays do not depend on it."""
+    crop: Literal["body", "none"] = "body"
+    label_names: dict[int, str] = {}
+    """Value to name, as declared; empty where nothing was declared."""
+    seed: int = 0
+    """Of the default split."""
+
+
+def spec_content(folder: Path) -> dict[str, Any] | None:
+    """What store.json of a folder says, not checked further; None where there is none, {} where it is damaged.
+
+    Raises:
+        UserError: it cannot be read, or is no store's.
+    """
+    path = folder / SPEC
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable for you") from None
+    except (ValueError, RecursionError):
+        return {}
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{path}: is not a store of alice (format {str(found)[:40]!r})")
+    return dict(content)
+
+
+def read_spec(folder: Path) -> StoreSpec | None:
+    """store.json of a folder; None where there is none.
+
+    Raises:
+        UserError: unreadable, damaged, no store's, or of a format version that this release does not know.
+    """
+    content = spec_content(folder)
+    if content is None:
+        return None
+    path, version = folder / SPEC, content.get("version")
+    if content and version != VERSION:
+        raise UserError(
+            f"{path}: format version {str(version)[:40]}, this release reads {VERSION}; "
+            "update alice3d or prepare the scans again"
+        )
+    try:
+        return StoreSpec(**content)
+    except (TypeError, ValidationError):
+        raise UserError(f"{path}: is damaged; prepare again with --overwrite") from None
+
+
+def write_spec(folder: Path, spec: StoreSpec) -> None:
+    """Write store.json, atomically."""
+    write_text(folder / SPEC, json.dumps(spec.model_dump(mode="json"), indent=1) + "\n")

@@ -1,0 +1,214 @@
+"""Writing side of a store: arrays that appear whole or not at all, a lock, and the manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alice3d.data.store.index import INDEX, PARTS, Row, read_index, write_rows
+from alice3d.data.store.repair import SET_ASIDE
+from alice3d.data.store.spec import SPEC, spec_content
+from alice3d.data.store.splits import SPLITS
+from alice3d.errors import UserError
+from alice3d.files import UNFINISHED, file_sha256, write_text
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there
+    fcntl = None  # type: ignore[assignment]
+
+MANIFEST = "SHA256SUMS"
+"""In the form that `sha256sum --check` reads."""
+FOLDERS = ("images", "labels")
+
+
+def sync_folders(store: Path) -> None:
+    """Force the names of a store's arrays to disk, where the system can."""
+    for name in FOLDERS:
+        try:
+            handle = os.open(store / name, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            os.fsync(handle)
+        except OSError:
+            pass
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]:
+    """Hold the store for writing: one writer, or the shards of one job array, each once.
+
+    Raises:
+        UserError: somebody else is writing to it, or it cannot be written.
+    """
+    names = [(".lock", shard is None), *([(f".lock-{shard[0]}-of-{shard[1]}", True)] if shard else [])]
+    held: list[int] = []
+    try:
+        for name, alone in names if fcntl is not None else ():
+            try:
+                handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError as error:
+                raise UserError(
+                    f"{folder / name}: cannot be opened for writing ({error.strerror}); make the store writable for you"
+                ) from None
+            held.append(handle)
+            try:
+                fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{folder}: another alice prepare is writing to it; wait for it, or stop it") from None
+            except OSError:  # a file system without locks
+                pass
+        yield
+    finally:
+        for handle in held:
+            os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what interrupted calls left unfinished; only under the lock of a sole writer."""
+    for place in (folder, *(folder / name for name in FOLDERS)):
+        for path in place.glob(f"{UNFINISHED}*"):
+            path.unlink(missing_ok=True)
+
+
+def fold(folder: Path, rows: list[Row] | None = None) -> list[Row]:
+    """Merge the parts of a job array into index.csv, drop arrays without a row, write the manifest.
+
+    Args:
+        folder: the store, held by a sole writer.
+        rows: what the index shall hold; the union of all parts where not given.
+
+    Returns:
+        the rows.
+    """
+    rows = read_index(folder) if rows is None else rows
+    write_rows(folder / INDEX, rows)
+    for part in folder.glob(PARTS):
+        part.unlink()
+    known = {f"images/{row['id']}.b2nd" for row in rows if row["status"] == "taken"}
+    known |= {row["label"] for row in rows if row["label"]}
+    for name in FOLDERS:
+        for path in (folder / name).glob("*.b2nd"):
+            if f"{name}/{path.name}" not in known:
+                path.unlink()
+    write_manifest(folder, rows)
+    return rows
+
+
+def write_manifest(folder: Path, rows: list[Row]) -> None:
+    """SHA-256 of every file of the store."""
+    lines = []
+    for row in rows:
+        if row["status"] == "taken":
+            lines.append(f"{row['image_sha256']}  images/{row['id']}.b2nd")
+            if row["label"]:
+                lines.append(f"{row['label_sha256']}  {row['label']}")
+    lines += [f"{file_sha256(folder / name)}  {name}" for name in (INDEX, SPEC)]
+    write_text(folder / MANIFEST, "\n".join(lines) + "\n")
+
+
+def unseal(folder: Path) -> None:
+    """Take the index and the spec out of the manifest before they change; `fold` puts them back."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line for line in lines if line.partition("  ")[2] not in (INDEX, SPEC)]
+    if len(kept) < len(lines):
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def verify(folder: Path, rows: list[Row]) -> list[tuple[str, str]]:
+    """Compare every file with its checksum; the index and the spec only where no call is under way or was stopped.
+
+    Returns:
+        (file, what is wrong) of each damaged one.
+    """
+    wanted = [(f"images/{row['id']}.b2nd", row["image_sha256"]) for row in rows if row["status"] == "taken"]
+    wanted += [(row["label"], row["label_sha256"]) for row in rows if row["label"]]
+    manifest = folder / MANIFEST
+    if manifest.exists():
+        lines = [line.partition("  ") for line in manifest.read_text(encoding="utf-8", errors="replace").splitlines()]
+        wanted += [(name, checksum) for checksum, _, name in lines if name in (INDEX, SPEC)]
+    faults = []
+    for name, checksum in wanted:
+        path = folder / name
+        try:
+            found = file_sha256(path)
+        except FileNotFoundError:
+            faults.append((name, "is missing"))
+            continue
+        except OSError as error:
+            faults.append((name, f"cannot be read ({error.strerror})"))
+            continue
+        if found != checksum:
+            faults.append((name, "has changed since it was written (checksum differs)"))
+    return faults
+
+
+def is_fresh(store: Path, *, overwrite: bool) -> bool:
+    """Whether no store is there that this call goes on with; nothing is written.
+
+    Raises:
+        UserError: something else is there, or it cannot be read.
+    """
+    try:
+        if store.exists() and not store.is_dir():
+            raise UserError(f"{store}: is a file; an output folder is needed")
+        if spec_content(store) is not None:
+            return overwrite
+        held = [path for path in store.iterdir() if not _is_a_beginning(path)] if store.exists() else []
+        if held and spec_content(store) is not None:  # another shard wrote it just now
+            return overwrite
+    except OSError as error:
+        raise UserError(f"{store}: cannot be read ({error.strerror})") from None
+    in_the_way = sorted(path.name for path in held if _is_of_a_store(path.name))
+    if in_the_way:
+        raise UserError(f"{store}: holds {in_the_way[0]}, but no store ({SPEC} is missing); choose another folder")
+    if held and not overwrite:
+        raise UserError(f"{store}: holds something else and no store; choose another folder")
+    return True
+
+
+def _is_a_beginning(path: Path) -> bool:
+    """What a call leaves that stopped before store.json was there, or another shard has just begun."""
+    if path.name in FOLDERS and path.is_dir():
+        return all(inner.name.startswith(UNFINISHED) for inner in path.iterdir())
+    return path.name.startswith((".lock", UNFINISHED)) or path.name == SPEC
+
+
+def _is_of_a_store(name: str) -> bool:
+    """A file or folder that a store has beside store.json."""
+    return name in (INDEX, MANIFEST, SPLITS, *FOLDERS) or Path(name).match(PARTS)
+
+
+def claim(store: Path, *, clear: bool) -> None:
+    """Make the folder; with `clear` take away the files of the store in it, and nothing else.
+
+    Raises:
+        UserError: it cannot be written, or somebody else is writing to it.
+    """
+    try:
+        if clear and spec_content(store) is not None:
+            with locked(store):
+                _clear(store)
+        for name in FOLDERS:
+            (store / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{store}: cannot be written ({error.strerror})") from None
+
+
+def _clear(store: Path) -> None:
+    """Remove what a store has; store.json last, so that a call that is stopped here leaves a store."""
+    mine = [store / name for name in (INDEX, MANIFEST, SPLITS)]
+    mine += [*store.glob(PARTS), *store.glob(f"{SET_ASIDE}index*.csv"), *store.glob(f"{UNFINISHED}*")]
+    for name in FOLDERS:
+        mine += [*(store / name).glob("*.b2nd"), *(store / name).glob(f"{UNFINISHED}*")]
+    for path in [*mine, store / SPEC]:
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)

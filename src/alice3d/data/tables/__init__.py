@@ -1,0 +1,1 @@
+"""CSV files of the user: landmarks, classes, label names."""

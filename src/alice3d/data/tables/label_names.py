@@ -1,0 +1,76 @@
+"""Names of label values, from a JSON file or from words such as `1=liver,2=spleen`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from alice3d.errors import UserError
+
+
+def read_label_names(text: str) -> dict[int, str]:
+    """Label value to name, of a JSON file or of `1=brainstem,2=spinal_cord`.
+
+    A file may be a `dataset.json` (nnU-Net or Medical Segmentation Decathlon, under `labels`) or a plain mapping, from
+    value to name or from name to value; value 0 is background and left out.
+
+    Raises:
+        UserError: neither, or a value that is no whole number from 1 to 32,767.
+    """
+    if not text:
+        return {}
+    path = Path(text)
+    if "=" in text and not os.path.exists(path):  # False where the text is too long for a file's name
+        pairs: Any = _pairs(text)
+        where = "label_names"
+    else:
+        where = path.name
+        try:
+            pairs = json.loads(path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise UserError(f"{where}: label names cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise UserError(f"{where}: no valid JSON ({error})") from None
+        if isinstance(pairs, dict) and isinstance(pairs.get("labels"), dict):
+            pairs = pairs["labels"]
+    return checked_names(pairs, where)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """`1=liver,2=spleen` as it stands, nothing dropped.
+
+    Raises:
+        UserError: a part without a name or a value, or one that stands twice.
+    """
+    pairs: dict[str, str] = {}
+    for part in text.split(","):
+        one, equals, other = (word.strip() for word in part.partition("="))
+        if not (one and equals and other):
+            raise UserError(f"label_names: {part[:40]!r} is no value and name; write 1=liver,2=spleen")
+        if one in pairs:
+            raise UserError(f"label_names: {one[:40]!r} stands twice; each value has one name")
+        pairs[one] = other
+    return pairs
+
+
+def checked_names(pairs: Any, where: str) -> dict[int, str]:
+    """Sort out which side is the value; see `read_label_names`."""
+    if not isinstance(pairs, dict):
+        raise UserError(f"{where}: label names must be a mapping of value to name")
+    names: dict[int, str] = {}
+    for one, other in pairs.items():
+        value, name = (one, other) if re.fullmatch(r"\s*\d+\s*", str(one)) else (other, one)
+        if isinstance(value, list):
+            raise UserError(f"{where}: {name!r} is a region of several labels; give each label a name of its own")
+        if not re.fullmatch(r"\s*\d+\s*", str(value)) or int(value) > 32767:
+            raise UserError(f"{where}: label value {value!r} of {name!r} is no whole number from 0 to 32767")
+        if int(value) in names:
+            raise UserError(f"{where}: label value {value} is named twice")
+        if int(value):
+            names[int(value)] = str(name)
+    if len(set(names.values())) < len(names):
+        raise UserError(f"{where}: two label values have the same name")
+    return dict(sorted(names.items()))

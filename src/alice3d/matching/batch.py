@@ -1,0 +1,184 @@
+"""The same work on many scans, kept as rows: an interrupted call goes on, scans added later are done."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from alice3d.data.preprocessing.preprocess import prepare_array
+from alice3d.data.sampling.whole_scan import ScanInput
+from alice3d.data.sources.scan_list import ScanList
+from alice3d.files import write_text
+from alice3d.io.volume import Volume
+from alice3d.matching.embedding import EmbeddedScan
+from alice3d.matching.matcher import Matcher, Mode
+
+ROWS = "rows.jsonl"
+
+
+class ScanRows:
+    """Rows by case id; each holds `case`, `state` (see `ScanList.state`) and whatever the command found.
+
+    Args:
+        folder: of the output.
+        scans: rows of other scans, or of scans that have changed since, do not count.
+        anew: forget what is there.
+    """
+
+    def __init__(self, folder: Path, scans: ScanList, *, anew: bool) -> None:
+        self.path, self.scans = folder / ROWS, scans
+        self.rows: dict[str, dict[str, Any]] = {} if anew else self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """Lines that are whole and still true."""
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return {}
+        known, found = set(self.scans.ids), {}
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:  # cut off by a kill
+                continue
+            if row["case"] in known and row["state"] == self.scans.state(row["case"]):
+                found[row["case"]] = row
+        return found
+
+    @property
+    def missing(self) -> list[str]:
+        """Ids without a row."""
+        return [id for id in self.scans.ids if id not in self.rows]
+
+    def ordered(self) -> list[dict[str, Any]]:
+        """Rows in the order of ids."""
+        return [self.rows[id] for id in self.scans.ids]
+
+    def tidy(self) -> None:
+        """Write the file anew, without what does not count; call it once before `add`."""
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows.values()))
+
+    def add(self, id: str, found: dict[str, Any]) -> None:
+        """Keep a scan's row; it is on the disk when this returns."""
+        row = {"case": id, "state": self.scans.state(id), **found}
+        self.rows[id] = row
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+Found = dict[str, Any]
+
+
+WAITING = 4
+"""Scans handed out a process at once: memory does not grow with their number."""
+
+
+class ScanWork(Protocol):
+    """What is done with a scan; it is pickled once for each process."""
+
+    def on(self, matcher: Matcher, id: str) -> Found:
+        """The row of a scan; `reason` where it is refused."""
+        ...
+
+
+@dataclass(frozen=True)
+class OpenMatcher:
+    """How every process opens the matcher.
+
+    Attributes:
+        name: folder, file or shipped name.
+        mode: direct or robust.
+        device: where the network runs.
+        threads: of each process; 0 leaves them as they are.
+    """
+
+    name: str
+    mode: Mode
+    device: str
+    threads: int
+
+    def __call__(self) -> Matcher:
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        matcher = Matcher.load(self.name, device=self.device)
+        matcher.mode = self.mode
+        return matcher
+
+
+_work: ScanWork | None = None
+
+
+_matcher: Matcher | None = None
+
+
+def _open(work: ScanWork, opened: OpenMatcher) -> None:
+    global _work, _matcher
+    _work, _matcher = work, opened()
+
+
+def _on(id: str) -> Found:
+    assert _work is not None
+    assert _matcher is not None
+    return _work.on(_matcher, id)
+
+
+def over_scans(
+    work: ScanWork, ids: Sequence[str], matcher: Matcher, opened: OpenMatcher, *, jobs: int
+) -> Iterator[tuple[str, Found]]:
+    """Each scan's id and row, as they are done.
+
+    Args:
+        work: on a scan.
+        ids: of the scans.
+        matcher: of this process, which does the work itself where `jobs` is 1.
+        opened: the same matcher for the others.
+        jobs: processes.
+    """
+    jobs = min(jobs, len(ids))
+    if jobs <= 1:
+        for id in ids:
+            yield id, work.on(matcher, id)
+        return
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_open, initargs=(work, opened)) as pool:
+        left, running = iter(ids), dict[Future[Found], str]()
+        try:
+            while True:
+                for id in left:
+                    running[pool.submit(_on, id)] = id
+                    if len(running) >= WAITING * jobs:
+                        break
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def embed_scan(scans: ScanList, id: str, matcher: Matcher, volume: Volume | None = None) -> EmbeddedScan:
+    """The embedding of a scan; `volume` where it was read already.
+
+    Raises:
+        ScanError: it cannot be read, or is of another modality.
+    """
+    if scans.store is not None:
+        return matcher.embed_case(scans.store, scans.store.case(id))
+    prepared = prepare_array(
+        volume or scans.volume(id),
+        spacing_mm=matcher.spacing_mm,
+        modality=matcher.rule.modality,
+        name=scans.sources[id].name,
+    )
+    return matcher.embed(ScanInput.of_prepared(prepared, matcher.rule))
