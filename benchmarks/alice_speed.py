@@ -41,9 +41,9 @@ from alice3d.engine.settings import LoopSettings
 from alice3d.methods.alice import Alice
 from alice3d.methods.base import PretrainMethod, method_config
 from alice3d.methods.mae import MAE
-from alice3d.nn.backbone import build_backbone
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.backbones.vit3d import ViT3D
 from alice3d.nn.layers import take_visible
-from alice3d.nn.vit3d import ViT3D
 
 PATCH = 8
 GROUPS = {

@@ -29,9 +29,9 @@ from alice3d.data.sampling.crops import ViewSettings
 from alice3d.data.sampling.matched_pair import PairSamples
 from alice3d.data.store import Store
 from alice3d.methods.base import find_method, method_config
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.classhead import ClassificationNet
-from alice3d.nn.seghead import build_segmenter
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.classification import ClassificationNet
+from alice3d.nn.heads.segmentation import build_segmenter
 
 A100 = 312e12
 """bfloat16 operations a second that the maker names, without sparsity."""

@@ -7,7 +7,7 @@ import pytest
 from alice3d.cli import main
 from alice3d.data.store import Store
 from alice3d.io.read import read_scan
-from alice3d.nn.weights import load_encoder
+from alice3d.weights.files import load_encoder
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ LAYERS = (
     ("config", "outputs"),
     ("geometry",),
     ("nn", "losses", "io", "phantom"),
-    ("data", "matching"),
+    ("data", "matching", "weights"),
     ("methods", "tasks"),
     ("engine",),
     ("inference", "evaluation", "report", "export"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from alice3d.nn.weights import SHIPPED, find_weights, read_card, read_state, save_weights
+from alice3d.weights.files import SHIPPED, find_weights, read_card, read_state, save_weights
 
 MOST_BYTES = 8 * 2**20
 ABOUT = {

@@ -24,11 +24,11 @@ __all__ = [
 if TYPE_CHECKING:
     from alice3d.matching.calls import align, correspondence, embed, match, propagate
     from alice3d.matching.matcher import Matcher
-    from alice3d.nn.weights import load_encoder, load_matcher
+    from alice3d.weights.files import load_encoder, load_matcher
 
 _HOMES = {
-    "load_encoder": "alice3d.nn.weights",
-    "load_matcher": "alice3d.nn.weights",
+    "load_encoder": "alice3d.weights.files",
+    "load_matcher": "alice3d.weights.files",
     "Matcher": "alice3d.matching.matcher",
     "align": "alice3d.matching.calls",
     "correspondence": "alice3d.matching.calls",

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.geometry import Grid, resample, smooth_for
-from alice3d.nn.seghead import WHOLE_VOXELS, build_segmenter, reading_window
-from alice3d.nn.weights import backbone_of, fill_module, read_model_card, read_state
+from alice3d.nn.heads.segmentation import build_segmenter
+from alice3d.nn.tiling import predict_probabilities, reading_window
+from alice3d.weights.files import backbone_of, fill_module, read_model_card, read_state
 
 # Shape suffixes: c channels, k classes (0 is background), xyz voxels.
 
@@ -98,91 +96,6 @@ def load_model(path: str | Path) -> SegmentationModel:
         whole_voxels=whole_voxels,
         single_piece=tuple(values.index(int(value)) for value in card.get("single_piece", [])),
     )
-
-
-def gaussian_window(shape: tuple[int, ...], sigma_share: float = 0.125) -> Float[Tensor, "x y z"]:
-    """Weight of each voxel of a window: a Gaussian of `sigma_share` of each side, at least a thousandth of its peak.
-
-    As in nnU-Net (Isensee et al., Nature Methods 2021) and MONAI.
-    """
-    weight = torch.ones(())
-    for n in shape:
-        x = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
-        weight = weight[..., None] * torch.exp(-0.5 * (x / (sigma_share * n)) ** 2)
-    return weight.clamp(min=max(float(weight.min()), 1e-3))
-
-
-def window_starts(length: int, window: int, overlap: float) -> list[int]:
-    """First voxels of windows that cover 0 .. length, in equal steps, the last one moved back to end at `length`."""
-    step = max(int(window * (1 - overlap)), 1)
-    starts = list(range(0, max(length - window, 0), step))
-    return [*starts, max(length - window, 0)]
-
-
-@torch.no_grad()
-def predict_probabilities(
-    net: nn.Module,
-    image_cxyz: NDArray[np.float32],
-    *,
-    window: int,
-    whole_voxels: int = WHOLE_VOXELS,
-    overlap: float = 0.5,
-    batch: int = 4,
-    device: str | torch.device = "cpu",
-) -> NDArray[np.float32]:
-    """Class probabilities of a whole scan, by Gaussian-weighted overlapping windows or in one piece.
-
-    Args:
-        net: volume (b, c, x, y, z) to scores (b, k, x, y, z); its `stride` (1 where it has none) divides the sides.
-        image_cxyz: channels of the scan. It is padded at the far ends with each channel's smallest value.
-        window: voxels a side of a window, rounded up to a multiple of the stride.
-        whole_voxels: a padded scan of up to this many voxels goes through in one piece; 0 always cuts windows.
-        overlap: share of a window that it shares with the next one along an axis.
-        batch: windows at once.
-        device: where the net runs.
-
-    Returns:
-        (k, x, y, z) float32 that sums to 1 over k.
-    """
-    stride = int(getattr(net, "stride", 1))
-    net = net.to(device)
-    image = torch.from_numpy(np.ascontiguousarray(image_cxyz))
-    shape = image.shape[1:]
-
-    def up(n: int) -> int:
-        return -(-n // stride) * stride
-
-    whole = int(np.prod([up(n) for n in shape])) <= whole_voxels
-    sides = [up(n) if whole else up(window) for n in shape]
-    padded = [max(n, side) for n, side in zip(shape, sides, strict=True)]
-    lowest = image.amin(dim=(1, 2, 3), keepdim=True)
-    ends = [(0, p - n) for n, p in zip(shape, padded, strict=True)]
-    image = F.pad(image - lowest, [value for pair in reversed(ends) for value in pair]) + lowest
-
-    starts = [window_starts(n, side, overlap) for n, side in zip(padded, sides, strict=True)]
-    boxes = [
-        tuple(slice(at, at + side) for at, side in zip(corner, sides, strict=True))
-        for corner in itertools.product(*starts)
-    ]
-    if len(boxes) == 1:
-        scores = net(image[None].to(device)).float().softmax(dim=1)[0].cpu()
-        piece_kxyz: NDArray[np.float32] = scores[:, : shape[0], : shape[1], : shape[2]].numpy()
-        return piece_kxyz
-    weight = gaussian_window(tuple(sides))
-    total: Tensor | None = None
-    weights = torch.zeros(padded)
-    for first in range(0, len(boxes), batch):
-        chosen = boxes[first : first + batch]
-        volumes = torch.stack([image[:, *box] for box in chosen]).to(device)
-        probabilities = net(volumes).float().softmax(dim=1).cpu()
-        if total is None:
-            total = torch.zeros(probabilities.shape[1], *padded)
-        for box, piece in zip(chosen, probabilities, strict=True):
-            total[:, *box] += piece * weight
-            weights[box] += weight
-    assert total is not None
-    result: NDArray[np.float32] = (total / weights)[:, : shape[0], : shape[1], : shape[2]].numpy()
-    return result
 
 
 def classes_on_grid(probabilities_kxyz: NDArray[np.float32], grid: Grid, target: Grid) -> NDArray[np.int16]:

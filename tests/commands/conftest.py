@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.fpn3d import FPN3D
-from alice3d.nn.weights import save_weights
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.embedding import FPN3D
+from alice3d.weights.files import save_weights
 
 
 @pytest.fixture(scope="session")

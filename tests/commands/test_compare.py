@@ -14,11 +14,11 @@ from calling import call, result
 
 import alice3d
 from alice3d.commands import compare_cells
-from alice3d.data.leakage import described
 from alice3d.data.pairs import PairRows
 from alice3d.data.pairs.table import write_part, write_table
 from alice3d.data.store import Store
-from alice3d.nn.weights import read_state
+from alice3d.weights.files import read_state
+from alice3d.weights.provenance import described
 
 TINY = {
     "labels": [2],

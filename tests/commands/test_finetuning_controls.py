@@ -17,10 +17,10 @@ from alice3d.data.store import Store
 from alice3d.engine.log import read_log
 from alice3d.engine.supervised import prepare_finetuning
 from alice3d.errors import UserError
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.fpn3d import FPN3D
-from alice3d.nn.weights import save_weights
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.embedding import FPN3D
 from alice3d.tasks.segmentation import SegmentationTask
+from alice3d.weights.files import save_weights
 
 SMALL = {
     "backbone_options": {"widths": [4, 8, 12], "blocks": [1, 1]},

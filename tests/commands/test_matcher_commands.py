@@ -266,9 +266,9 @@ def test_evaluation_with_cut_scans_and_a_plot(capsys, calibrated, tiny_store, ti
 
 
 def test_shipped_matchers_are_not_written_to(capsys, tiny_store, tiny_scans, tiny_matcher, monkeypatch):
-    from alice3d.nn import weights
+    from alice3d.weights import files
 
-    monkeypatch.setattr(weights, "SHIPPED", tiny_matcher.parent)
+    monkeypatch.setattr(files, "SHIPPED", tiny_matcher.parent)
     code, _, err = call(capsys, "calibrate-matcher", tiny_matcher.name, tiny_store, "--landmarks", tiny_scans.landmarks)
     assert code == 2
     assert "shipped matchers stay as they are" in err

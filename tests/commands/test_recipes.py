@@ -15,7 +15,7 @@ from alice3d.data.pairs import PairRows
 from alice3d.data.pairs.table import write_part, write_table
 from alice3d.data.store import Store
 from alice3d.inference import load_model
-from alice3d.nn.weights import load_encoder
+from alice3d.weights.files import load_encoder
 
 TINY = {"steps": 2, "batch": 2, "crop": 16, "workers": 0, "threads": 1}
 VIT = {"width": 24, "depth": 2, "heads": 2}

@@ -18,8 +18,8 @@ from alice3d.commands.predict import PredictConfig
 from alice3d.data.sources.scan_list import find_scans
 from alice3d.data.store import Store
 from alice3d.errors import UserError
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.weights import save_weights
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.weights.files import save_weights
 
 RESUNET = {"name": "resunet", "options": {"widths": [4, 8, 12], "blocks": [1, 1]}, "in_channels": 2}
 VIT = {"name": "vit", "options": {"patch": 6, "width": 24, "depth": 4, "heads": 2}, "in_channels": 2}

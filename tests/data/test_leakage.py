@@ -8,10 +8,10 @@ import pytest
 from dicom_files import write_series
 from scan_files import affine_of, head_like, write_nifti
 
-from alice3d.data.leakage import described, guard, leaked
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.store import Store
 from alice3d.errors import UserError
+from alice3d.weights.provenance import described, guard, leaked
 
 
 def store_of(scans: Path, store: Path, spacing: float) -> Store:

@@ -17,7 +17,7 @@ from alice3d.engine.log import read_log
 from alice3d.engine.monitors import agreement, average_distance, effective_rank, relative_deviation
 from alice3d.errors import UserError, WorkFailed
 from alice3d.methods.alice import Alice
-from alice3d.nn.backbone import build_backbone
+from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.ema import target_of
 
 HEALTHY = {

@@ -11,7 +11,7 @@ from torch import nn
 from alice3d.engine.optim import build_optimiser, learning_rate, set_rates
 from alice3d.engine.settings import LoopSettings
 from alice3d.methods.alice import Alice, AliceConfig
-from alice3d.nn.backbone import build_backbone
+from alice3d.nn.backbones.registry import build_backbone
 
 LOOP = LoopSettings(steps=100, warmup=0.1, learning_rate=1.0, final_rate=0.0, weight_decay=0.04, weight_decay_end=0.4)
 

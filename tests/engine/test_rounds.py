@@ -9,7 +9,7 @@ import pytest
 from alice3d import cli
 from alice3d.commands.train_matcher import TrainMatcherConfig, run
 from alice3d.errors import UserError
-from alice3d.nn.weights import load_matcher, read_card
+from alice3d.weights.files import load_matcher, read_card
 
 
 def config(store: Path, out: Path, **changes: object) -> TrainMatcherConfig:

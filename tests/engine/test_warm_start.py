@@ -11,12 +11,12 @@ import yaml
 from in_processes import SMALL, pretrain
 
 from alice3d.commands.pretrain import PretrainConfig
-from alice3d.data.leakage import leaked
 from alice3d.data.store import Store
 from alice3d.engine.selfsupervised import prepare_training
 from alice3d.errors import UserError
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.weights import save_weights
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.weights.files import save_weights
+from alice3d.weights.provenance import leaked
 
 VIT = {"width": 12, "depth": 1, "heads": 2}
 QUICK = {**SMALL, "steps": 1, "monitor_every": 0, "workers": 0}

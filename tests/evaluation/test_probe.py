@@ -16,8 +16,8 @@ from alice3d.evaluation.probe import monitor_inputs, nearest_classes, probe_moni
 from alice3d.evaluation.reading import Reading
 from alice3d.evaluation.retrieval import describe_errors, most_alike, retrieve
 from alice3d.geometry import Grid, diagonal_affine
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
+from alice3d.nn.backbones.registry import build_backbone
 
 READING = Reading(IntensityRule(), (8.0, 8.0, 8.0), 16, torch.device("cpu"))
 

@@ -109,8 +109,8 @@ def test_files_and_arrays_give_one_answer(tiny_scans, tmp_path):
 def _network():
     import torch
 
-    from alice3d.nn.backbone import build_backbone
-    from alice3d.nn.fpn3d import FPN3D
+    from alice3d.nn.backbones.registry import build_backbone
+    from alice3d.nn.heads.embedding import FPN3D
 
     torch.manual_seed(0)
     return FPN3D(build_backbone("resunet", 2, CARD["backbone"]["options"]), fine_width=8, coarse_width=8)

@@ -17,8 +17,8 @@ from alice3d.matching import Matcher, embedding
 from alice3d.matching.embedding import embed_image
 from alice3d.matching.matcher import body_points
 from alice3d.matching.search import search_all, search_near
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.fpn3d import FPN3D
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.embedding import FPN3D
 
 
 @pytest.mark.parametrize("mode", ["direct", "robust"])

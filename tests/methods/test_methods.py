@@ -15,7 +15,7 @@ from alice3d.methods.alice import Alice, AliceConfig
 from alice3d.methods.base import Method
 from alice3d.methods.mae import MAE, MAEConfig
 from alice3d.methods.sam import SAM, SAMConfig
-from alice3d.nn.backbone import build_backbone
+from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.layers import take_visible
 
 CROP, PATCH = 16, 8

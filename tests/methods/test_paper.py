@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import alice3d
 from alice3d.methods.alice import Alice
 from alice3d.methods.base import method_config
-from alice3d.nn.backbone import build_backbone
+from alice3d.nn.backbones.registry import build_backbone
 
 CROP, PATCH = 16, 8
 RECIPE = Path(alice3d.__file__).parent / "configs" / "alice-paper.yaml"

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from alice3d.errors import UserError
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.fpn3d import FPN3D
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.embedding import FPN3D
 from alice3d.nn.layers import Conv3, sincos_position
 
 SMALL = {

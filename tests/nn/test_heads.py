@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from alice3d.losses.distill import Centring
-from alice3d.nn.heads import PrototypeHead
+from alice3d.nn.heads.prototypes import PrototypeHead
 
 
 def head() -> PrototypeHead:

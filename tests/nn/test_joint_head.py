@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.seghead import JointSegmentationNet, LinearSegmentationNet, build_segmenter
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.segmentation import JointSegmentationNet, LinearSegmentationNet, build_segmenter
 
 
 def joint() -> JointSegmentationNet:

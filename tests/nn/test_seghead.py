@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.seghead import ConvStem, LinearSegmentationNet, SegmentationNet, build_segmenter, features_at
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.segmentation import ConvStem, LinearSegmentationNet, SegmentationNet, build_segmenter, features_at
 
 RESUNET = ("resunet", {"widths": [4, 6, 8], "blocks": [1, 1]})
 VIT8 = ("vit", {"patch": 8, "width": 24, "depth": 4, "heads": 2})

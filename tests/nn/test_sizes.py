@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from alice3d.errors import UserError
-from alice3d.nn import resunet, swin3d, vit3d
-from alice3d.nn.backbone import BACKBONES, build_backbone
+from alice3d.nn.backbones import resunet, swin3d, vit3d
+from alice3d.nn.backbones.registry import BACKBONES, build_backbone
 
 NAMED = {"resunet": resunet.SIZES, "vit": vit3d.SIZES, "swin": swin3d.SIZES}
 

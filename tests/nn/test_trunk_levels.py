@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.fpn3d import FPN3D, TrunkLevels
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.embedding import FPN3D, TrunkLevels
 
 CHANNELS = [3, 4, 5, 6]
 

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 
 from alice3d.errors import UserError
 from alice3d.files import file_sha256
-from alice3d.nn import weights
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.weights import SHIPPED, load_encoder, read_card, read_model_card, read_state, save_weights
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.weights import files
+from alice3d.weights.files import SHIPPED, load_encoder, read_card, read_model_card, read_state, save_weights
 
 TRUNK = {"name": "resunet", "options": {"widths": [4, 4], "blocks": [1]}, "in_channels": 1}
 CARD = {
@@ -75,7 +75,7 @@ def test_a_kill_between_weights_and_card_leaves_no_card_of_other_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path)
-    monkeypatch.setattr(weights, "write_text", lambda path, text: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(files, "write_text", lambda path, text: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save_weights(tmp_path, "encoder", {"other": torch.zeros(3)}, CARD)
     with pytest.raises(UserError, match=r"encoder.json: the card is missing"):
@@ -88,7 +88,7 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path, monkeypatch: pytest
     def full(*_: Any) -> None:
         raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")
 
-    monkeypatch.setattr(weights, "save_file", full)
+    monkeypatch.setattr(files, "save_file", full)
     with pytest.raises(OSError, match="No space left") as caught:
         save_weights(tmp_path, "encoder", {"other": torch.zeros(3)}, CARD)
     assert caught.value.errno == errno.ENOSPC
@@ -110,7 +110,11 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path, monkeypatch: pytest
         ("encoder", {"spacing_mm": ["x", 4, 4]}, "spacing_mm.0: .*, got 'x'"),
         ("encoder", {"intensity": "ct"}, "intensity: .*, got 'ct'"),
         ("encoder", {"intensity": {"modality": "ct", "windos": []}}, "intensity.windos: "),
-        ("encoder", {"intensity": {"modality": "ct", "windows": [[300, -200]]}}, "intensity: the low end"),
+        (
+            "encoder",
+            {"intensity": {"modality": "ct", "windows": [[300, -200]]}},
+            "intensity: windows: low 300 must lie below high -200",
+        ),
         ("encoder", {"crop": "big"}, "crop: .*, got 'big'"),
         ("encoder", {"crop": 0}, "crop: .*, got 0"),
         ("encoder", {"method": "alice"}, "method: "),

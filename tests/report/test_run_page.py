@@ -29,7 +29,7 @@ def write(out: Path, settings: dict[str, object]) -> str:
 
 
 def test_shipped_curves_are_small_whole_and_found() -> None:
-    files = [folder.joinpath(NAME) for folder in resources.files("alice3d.weights").iterdir()]
+    files = [folder.joinpath(NAME) for folder in (resources.files("alice3d.weights") / "shipped").iterdir()]
     shipped = [json.loads(file.read_text()) for file in files if file.is_file()]
     assert {one["kind"]["method"] for one in shipped} == {"alice", "sam"}
     for one in shipped:

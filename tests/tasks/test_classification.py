@@ -11,8 +11,8 @@ from alice3d import console
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
 from alice3d.data.tables.classes import Example
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.classhead import ClassificationNet
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.classification import ClassificationNet
 from alice3d.tasks.classification import (
     Augmentation,
     ClassificationSamples,

@@ -13,12 +13,12 @@ from alice3d.console import Progress
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
 from alice3d.data.store.read_grid import read_case
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.seghead import LinearSegmentationNet
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.segmentation import LinearSegmentationNet
+from alice3d.nn.tiling import pieces_of
 from alice3d.tasks import linear
 from alice3d.tasks.crops import class_values
 from alice3d.tasks.linear import LinearFit, Voxels, draw_by_stratum, solve_linear, strata_of
-from alice3d.tasks.pieces import pieces_of
 from alice3d.tasks.settings import LinearSettings
 
 RESUNET = ("resunet", {"widths": [4, 6, 8, 8]})

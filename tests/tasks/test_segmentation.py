@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from alice3d.errors import UserError
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.seghead import SegmentationNet
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.segmentation import SegmentationNet
 from alice3d.tasks.segmentation import SegmentationTask, draw_cases, labelled_cases, single_pieces
 from alice3d.tasks.settings import SegmentationSettings
 

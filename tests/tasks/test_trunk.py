@@ -7,8 +7,8 @@ import torch
 
 from alice3d.engine.optim import build_optimiser, set_rates
 from alice3d.engine.settings import LoopSettings
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.seghead import SegmentationNet
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.segmentation import SegmentationNet
 from alice3d.tasks.segmentation import SegmentationTask
 from alice3d.tasks.settings import SegmentationSettings, TrunkSettings
 from alice3d.tasks.trunk import depths, freeze_norms, frozen_steps, trunk_groups

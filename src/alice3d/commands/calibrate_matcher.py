@@ -66,7 +66,7 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
     from alice3d.matching import Matcher
     from alice3d.matching.embedded_cases import EmbeddedCases
     from alice3d.matching.trust import KINDS
-    from alice3d.nn.weights import find_weights, read_card
+    from alice3d.weights.files import find_weights, read_card
 
     weights = find_weights(config.matcher, "matcher")
     if not config.matcher.exists():

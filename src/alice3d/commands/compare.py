@@ -148,10 +148,10 @@ def _write_table(config: CompareConfig, units: list[Unit]) -> None:
 
 def _write(config: CompareConfig, units: list[Unit], reference: str, conditions: list[str]) -> dict[str, Any]:
     """compare.csv, compare.md and compare.png of what is there; returns `table`, `best` and `tests`."""
-    from alice3d.engine.selfsupervised import source_commit
     from alice3d.evaluation.comparison import TESTS, best, paired_tests, table
     from alice3d.report.comparison import draw_comparison, page
     from alice3d.version import __version__
+    from alice3d.weights.provenance import source_commit
 
     rows = table(units)
     tested = paired_tests(units, reference, seed=config.seed)

@@ -44,7 +44,7 @@ class Cells:
     def inputs(self) -> dict[str, Any]:
         """Checksums of what all cells read."""
         from alice3d.data.pairs import PairsTable
-        from alice3d.engine.selfsupervised import read_card_of
+        from alice3d.weights.files import read_card_of
 
         pairs = PairsTable.open(self.config.pairs).card.get("checksum") if self.config.pairs is not None else None
         init = files.file_sha256(read_card_of(self.config.init)[0]) if self.config.init is not None else None
@@ -71,7 +71,7 @@ class Cells:
         Raises:
             UserError: the other arms differ, so that no random weights are equal to them all.
         """
-        from alice3d.engine.selfsupervised import read_card_of
+        from alice3d.weights.files import read_card_of
 
         warm = read_card_of(self.config.init)[1] if self.config.init is not None else None
         found: dict[str, Conditions] = {}
@@ -128,8 +128,8 @@ class Cells:
 
     def probe(self, arm: Arm, seed: int, measures: list[str]) -> list[Unit]:
         """Units of the quick measures of one cell, in files `MEASURE-LABELS.json`."""
-        from alice3d.engine.selfsupervised import read_card_of
         from alice3d.evaluation.comparison import Unit
+        from alice3d.weights.files import read_card_of
 
         if not measures:
             return []

@@ -45,7 +45,7 @@ def check(cells: Cells) -> None:
 
 def _scored(cells: Cells) -> list[Case]:
     """The labelled cases that are scored: none of them may be drawn to learn from, with any seed."""
-    from alice3d.data.leakage import described, leaked
+    from alice3d.weights.provenance import described, leaked
 
     config = cells.config
     scored = cells.labelled("split")
@@ -75,9 +75,9 @@ def _marked(cells: Cells) -> list[Case]:
 
 def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
     """Build what an arm trains, or read what it brings, and ask whether that has seen the scored cases."""
-    from alice3d.data.leakage import NOT_FOR_TESTING, guard
     from alice3d.engine.selfsupervised import prepare_training
-    from alice3d.nn.weights import load_encoder
+    from alice3d.weights.files import load_encoder
+    from alice3d.weights.provenance import NOT_FOR_TESTING, guard
 
     config = cells.config
     card: dict[str, Any] = {}
@@ -105,7 +105,7 @@ def _check_random(cells: Cells, arm: Arm) -> None:
     """Build the network of random weights; a scratch arm may have named its own."""
     import torch
 
-    from alice3d.nn.backbone import build_backbone
+    from alice3d.nn.backbones.registry import build_backbone
 
     one = cells.conditions[arm.name]
     try:

@@ -84,7 +84,7 @@ def _crop(cells: Cells, arm: Arm) -> tuple[int, int]:
     import torch
 
     from alice3d.engine.starting import crop_side
-    from alice3d.nn.backbone import build_backbone
+    from alice3d.nn.backbones.registry import build_backbone
 
     one, config = cells.conditions[arm.name], cells.config
     made = FinetuneConfig.checked({**config.finetune, "store": config.store, "out": config.out}, "finetune")

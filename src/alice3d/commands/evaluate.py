@@ -53,8 +53,9 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     from alice3d.engine.device import resolve_device
     from alice3d.evaluation.segmentation import summarise
     from alice3d.inference import load_model
-    from alice3d.nn.weights import find_weights, read_card
     from alice3d.tasks.segmentation import labelled_cases
+    from alice3d.weights.files import find_weights, read_card
+    from alice3d.weights.provenance import guard_scores
 
     weights = find_weights(config.model, "model")
     if read_card(weights, "model").get("task") == "classification":
@@ -70,7 +71,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         raise UserError(f"{store.path}: holds {held} scans; the model reads {read}")
     cases = labelled_cases(store, config.split)
     names = _same_names(model, store)
-    guard_scores(model.card, cases, config)
+    guard_scores(model.card, cases, config.split, allow_seen=config.allow_seen)
     out = config.out if config.out is not None else weights.parent / f"evaluation-{config.split}"
     settings = config.settings(model=files.file_sha256(weights), store=store.checksum)
     state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)
@@ -99,21 +100,6 @@ def _same_names(model: SegmentationModel, store: Store) -> dict[int, str]:
     if unknown:
         console.warn(f"the model does not know {', '.join(unknown)}; where present, it counts as missed")
     return {**model.names, **names}
-
-
-def guard_scores(card: dict[str, Any], cases: list[Case], config: EvaluateConfig) -> None:
-    """Tell of scored cases that training saw; refuse those that lie in a split for testing."""
-    from alice3d.data.leakage import NOT_FOR_TESTING, guard, leaked
-
-    trained = leaked({"cases": card["cases"]}, cases)
-    if trained:
-        where = f"{len(trained)} of {len(cases)} cases of split {config.split!r} ({trained[0]}, …)"
-        if config.split != card.get("split") and not config.allow_seen:
-            raise UserError(f"the model was trained on {where}; take another split, or give --allow-seen to score them")
-        console.warn(f"the model was trained on {where}: these scores say nothing about new scans")
-    strict = config.split not in {card.get("split"), *NOT_FOR_TESTING}
-    fresh = [case for case in cases if case.id not in trained]
-    guard(card.get("encoder") or {}, fresh, what=f"{config.split} split", strict=strict, force=config.allow_seen)
 
 
 def _score(

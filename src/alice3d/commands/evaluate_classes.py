@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alice3d import console, files, outputs
-from alice3d.commands.evaluate import EvaluateConfig, guard_scores
+from alice3d.commands.evaluate import EvaluateConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def evaluate_classes(config: EvaluateConfig, weights: Path) -> dict[str, Any]:
         raise UserError(f"{store.path}: holds {held} scans; the model reads {read}")
     table = _table(config, weights)
     examples = _examples(model, store, table, config.split)
-    guard_scores(model.card, list({example.case.id: example.case for example in examples}.values()), config)
+    from alice3d.weights.provenance import guard_scores
+
+    scored = list({example.case.id: example.case for example in examples}.values())
+    guard_scores(model.card, scored, config.split, allow_seen=config.allow_seen)
     out = config.out if config.out is not None else weights.parent / f"evaluation-{config.split}"
     settings = config.settings(model=files.file_sha256(weights), store=store.checksum, classes=files.file_sha256(table))
     state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)

@@ -54,7 +54,6 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     import json
     import tempfile
 
-    from alice3d.data import leakage
     from alice3d.data.store import Store
     from alice3d.data.tables.landmarks import check_convention, read_landmarks
     from alice3d.engine.device import resolve_device
@@ -63,6 +62,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     from alice3d.matching import Matcher
     from alice3d.matching.cache import EmbeddingCache
     from alice3d.matching.embedded_cases import EmbeddedCases
+    from alice3d.weights import provenance
 
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)
@@ -73,7 +73,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         cache = EmbeddingCache(config.cache or Path(scratch), config.embeddings)
         matcher = Matcher.load(config.matcher, device=device, cache=cache)
-        leakage.guard_by_split(matcher.card, map(store.case, sorted(landmarks.points_mm)), force=config.allow_seen)
+        provenance.guard_by_split(matcher.card, map(store.case, sorted(landmarks.points_mm)), force=config.allow_seen)
         if config.mode != "card":
             matcher.mode = config.mode  # type: ignore[assignment]
         note = matcher.reading_note(store)

@@ -39,7 +39,7 @@ def _finish(config: FinetuneConfig, job: Any) -> dict[str, Any]:
     from alice3d.engine.classification import ClassificationJob, learn_classes
     from alice3d.engine.supervised import finetune
     from alice3d.evaluation.learning import ClassificationCheck, SegmentationCheck
-    from alice3d.nn.weights import save_weights
+    from alice3d.weights.files import save_weights
 
     state = outputs.check(config.out, "model", job.settings, overwrite=config.overwrite)
     if state == "done":

@@ -35,7 +35,7 @@ def run(config: PredictConfig) -> dict[str, Any]:
     from alice3d.data.sources.scan_list import find_scans, readable
     from alice3d.engine.device import resolve_device
     from alice3d.inference import load_model
-    from alice3d.nn.weights import find_weights, read_card
+    from alice3d.weights.files import find_weights, read_card
 
     weights = find_weights(config.model, "model")
     if read_card(weights, "model").get("task") == "classification":

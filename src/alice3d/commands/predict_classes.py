@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from alice3d import console, files, outputs
 from alice3d.commands.predict import PredictConfig
-from alice3d.data.sources.scan_list import find_scans, readable, refuse
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ SCORES = "scores.csv"
 
 def predict_classes(config: PredictConfig, weights: Path) -> dict[str, Any]:
     """Write OUT/scores.csv; a scan that cannot be read is named and the rest is done."""
+    from alice3d.data.sources.scan_list import find_scans, readable
     from alice3d.engine.device import resolve_device
     from alice3d.tasks.classifier import load_classifier
 
@@ -104,6 +104,7 @@ def _predict(
     import numpy as np
 
     from alice3d.data.preprocessing.preprocess import prepare_array
+    from alice3d.data.sources.scan_list import refuse
     from alice3d.data.tables.classes import outside
     from alice3d.data.tables.csv_rows import POINT
     from alice3d.io.read import read_scan

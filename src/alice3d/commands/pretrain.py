@@ -53,8 +53,8 @@ class PretrainConfig(SelfSupervisedSettings):
 def run(config: PretrainConfig) -> dict[str, Any]:
     """Train, then write encoder.safetensors and its card."""
     from alice3d.engine.selfsupervised import prepare_training, train
-    from alice3d.nn.weights import save_weights
     from alice3d.report.run_page import drawn_at_the_end
+    from alice3d.weights.files import save_weights
 
     partner = config.partner
     if partner == "auto":

@@ -51,13 +51,13 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     """Measure; returns the keys of `--json`."""
     import json
 
-    from alice3d.data.leakage import NOT_FOR_TESTING, guard
     from alice3d.data.store import Store
     from alice3d.engine.device import resolve_device
     from alice3d.evaluation.probe import probe_encoder
     from alice3d.evaluation.reading import read_encoder
     from alice3d.evaluation.retrieval import describe_errors
     from alice3d.files import write_text
+    from alice3d.weights.provenance import NOT_FOR_TESTING, guard
 
     store = Store.open(config.store)
     backbone, reading, card = read_encoder(config.encoder, resolve_device(config.device, config.threads))
@@ -156,7 +156,7 @@ def _check(config: ProbeConfig, store: Store, landmarks: Landmarks) -> None:
 def _untrained(card: dict[str, Any], seed: int) -> Any:
     import torch
 
-    from alice3d.nn.weights import backbone_of
+    from alice3d.weights.files import backbone_of
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

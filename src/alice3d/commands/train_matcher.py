@@ -41,8 +41,8 @@ def run(config: TrainMatcherConfig) -> dict[str, Any]:
     from alice3d.engine.joining import join_trunk
     from alice3d.engine.selfsupervised import prepare_training, train
     from alice3d.methods.sam import SAM
-    from alice3d.nn.weights import save_weights
     from alice3d.report.run_page import drawn_at_the_end
+    from alice3d.weights.files import save_weights
 
     partner: Literal["matched", "same"] = "matched" if config.pairs is not None else "same"
     job = prepare_training(config, "sam", config.options, partner=partner, hidden_share=0.0, block=1)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from alice3d import console, files, outputs
-from alice3d.data import leakage
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.data.tables.classes import Example, examples_of, read_class_table
@@ -18,11 +17,10 @@ from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.device import resolve_device
 from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.engine.fit import FitResult, fit
-from alice3d.engine.selfsupervised import source_commit
 from alice3d.engine.starting import crop_side, starting_backbone, tell_of_seen
 from alice3d.engine.supervised import TRUNK_OPTIONS, Validate, already_claimed, claim, plain, watched
 from alice3d.errors import UserError
-from alice3d.nn.classhead import ClassificationNet
+from alice3d.nn.heads.classification import ClassificationNet
 from alice3d.tasks.classification import (
     Augmentation,
     ClassificationSamples,
@@ -32,6 +30,8 @@ from alice3d.tasks.classification import (
     solve_linear,
 )
 from alice3d.tasks.segmentation import draw_cases
+from alice3d.weights import provenance
+from alice3d.weights.provenance import source_commit
 
 SHOWN = 5
 WHOLE_CROP = 48
@@ -100,7 +100,7 @@ def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
         **described,
         "split": config.split,
         "seed": config.seed,
-        "cases": leakage.described(cases),
+        "cases": provenance.described(cases),
         "licence": config.licence,
         "source_commit": source_commit(),
     }

@@ -9,9 +9,9 @@ from alice3d import console
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
-from alice3d.nn.fpn3d import FPN3D, TrunkLevels
-from alice3d.nn.seghead import features_at, reading_window
-from alice3d.tasks.pieces import read_pyramids
+from alice3d.nn.heads.embedding import FPN3D, TrunkLevels
+from alice3d.nn.heads.segmentation import features_at
+from alice3d.nn.tiling import read_pyramids, reading_window
 
 SCANS = 16
 """Scans over whose bodies the maps are standardised."""

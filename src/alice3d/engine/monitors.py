@@ -16,7 +16,7 @@ from alice3d.engine.feed import Samples, collate
 from alice3d.engine.settings import SelfSupervisedSettings
 from alice3d.losses.contrast import sample_at
 from alice3d.methods.base import PretrainMethod
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 
 WATCHED = 4
 """Pairs of crops that are looked at; the same ones throughout, so that the curves show the weights and not the draw."""

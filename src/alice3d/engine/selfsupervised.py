@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 import yaml
 
 from alice3d import distributed, files, outputs
-from alice3d.data.leakage import described
 from alice3d.data.pairs import PairsTable
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.crops import ViewSettings
@@ -26,20 +24,12 @@ from alice3d.engine.device import resolve_device
 from alice3d.engine.fit import FitResult, fit
 from alice3d.engine.monitors import Monitors, Probe
 from alice3d.engine.settings import SelfSupervisedSettings
-from alice3d.engine.warm_start import described_start, follow_card, tell_of_spacing
+from alice3d.engine.warm_start import follow_card, tell_of_spacing
 from alice3d.errors import UserError
 from alice3d.methods.base import PretrainMethod, find_method, method_config
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.weights import backbone_of, find_weights, read_card, read_state
-
-
-def source_commit() -> str | None:
-    """Commit of the source tree this program runs from; None where it was installed from a package."""
-    root = Path(__file__).parents[3]
-    if not (root / "pyproject.toml").is_file():
-        return None
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.weights.files import read_card_of, read_state
+from alice3d.weights.provenance import described, described_start, source_commit
 
 
 def load_matching(method: PretrainMethod, path: Path) -> int:
@@ -226,11 +216,3 @@ def train(
         tell_of_spacing(job.card["init"], job.card["spacing_mm"])
     result = fit(job.method, job.samples, config, device=device, claim=claim, watch=watch, guard=guard)
     return result, {**job.card, "loss": result.loss}
-
-
-def read_card_of(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
-    """The file and the card of an encoder or a matcher."""
-    path = find_weights(name_or_path, "encoder", "matcher")
-    card = read_card(path, "matcher" if path.name.startswith("matcher") else "encoder")
-    backbone_of(card)  # refuses a backbone that this program does not know
-    return path, card

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from alice3d.nn.backbones.swin3d import SwinBlock
 from alice3d.nn.layers import ResidualBlock, TransformerBlock
-from alice3d.nn.swin3d import SwinBlock
 
 BLOCKS = (TransformerBlock, SwinBlock, ResidualBlock)
 """What is gathered by itself when it computes; every network calls these as modules."""

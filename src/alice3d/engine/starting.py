@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from alice3d import console, distributed, files
-from alice3d.data import leakage
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import intensity_rule
 from alice3d.engine import parallel
 from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.errors import UserError
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.base import Backbone
-from alice3d.nn.seghead import POSITION_FREE
-from alice3d.nn.weights import find_weights, load_encoder
+from alice3d.nn.backbones.base import Backbone
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.weights import provenance
+from alice3d.weights.files import find_weights, load_encoder
 
 DEFAULT_CROP = 32
 KEPT_OF_ENCODER = ("method", "init", "partner", "steps", "batch", "loss", "seed", "crop", "licence", "source_commit")
@@ -72,7 +71,7 @@ def crop_side(
     if not config.crop:
         if usual is None:
             usual = DEFAULT_CROP
-        if encoder is not None and not isinstance(backbone, POSITION_FREE):
+        if encoder is not None and not backbone.position_free:
             usual = int(encoder.get("crop", DEFAULT_CROP))
         return -(-usual // stride) * stride
     if config.crop % stride:
@@ -82,7 +81,7 @@ def crop_side(
 
 def tell_of_seen(encoder: dict[str, Any] | None, cases: list[Case]) -> None:
     """Say which of the cases the encoder saw in pre-training: worth knowing when they are scored."""
-    known = leakage.leaked(encoder or {}, cases)
+    known = provenance.leaked(encoder or {}, cases)
     if known:
-        some = ", ".join(known[: leakage.SHOWN]) + (", ..." if len(known) > leakage.SHOWN else "")
+        some = ", ".join(known[: provenance.SHOWN]) + (", ..." if len(known) > provenance.SHOWN else "")
         console.say(f"The encoder saw {len(known)} of these {len(cases)} scans before, without their labels ({some}).")

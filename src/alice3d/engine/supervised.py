@@ -13,17 +13,15 @@ from torch import nn
 
 from alice3d import console, distributed, files, outputs
 from alice3d.config import Config
-from alice3d.data import leakage
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.device import resolve_device
 from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.engine.fit import FitResult, fit
-from alice3d.engine.selfsupervised import source_commit
 from alice3d.engine.starting import crop_side, starting_backbone, tell_of_seen
 from alice3d.errors import UserError
-from alice3d.nn.seghead import JointSegmentationNet, LinearSegmentationNet, SegmentationNet, build_segmenter
+from alice3d.nn.heads.segmentation import JointSegmentationNet, LinearSegmentationNet, SegmentationNet, build_segmenter
 from alice3d.tasks.crops import CropSettings, SegmentationSamples, class_values
 from alice3d.tasks.linear import LinearFit
 from alice3d.tasks.segmentation import (
@@ -33,6 +31,8 @@ from alice3d.tasks.segmentation import (
     single_pieces,
     start_from_frequencies,
 )
+from alice3d.weights import provenance
+from alice3d.weights.provenance import source_commit
 
 Validate = Callable[[nn.Module], dict[str, float]]
 """A net in evaluation mode to its scores by name, such as `val_dice`."""
@@ -107,7 +107,7 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
         **described,
         "split": config.split,
         "seed": config.seed,
-        "cases": leakage.described(cases),
+        "cases": provenance.described(cases),
         "licence": config.licence,
         "source_commit": source_commit(),
     }

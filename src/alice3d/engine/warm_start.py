@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from alice3d import console
-from alice3d.data import leakage
 from alice3d.data.preprocessing.intensity import IntensityRule, parse_windows
 from alice3d.engine.settings import SelfSupervisedSettings
 from alice3d.errors import UserError
-from alice3d.nn.backbone import check_options, default_options
+from alice3d.nn.backbones.registry import check_options, default_options
 
 C = TypeVar("C", bound=SelfSupervisedSettings)
 FREE = ("checkpoint",)
@@ -54,27 +53,6 @@ def follow_card(config: C, card: Mapping[str, Any], modality: str) -> C:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def described_start(card: Mapping[str, Any], checksum: str) -> dict[str, Any]:
-    """What a card keeps of the weights that training started from: which they are, what they themselves started from,
-    and all scans that any of them had seen.
-
-    Args:
-        card: of those weights.
-        checksum: of their file.
-    """
-    return {**_named(card), "checksum": checksum, "cases": leakage.cases_of(card)}
-
-
-def _named(card: Mapping[str, Any]) -> dict[str, Any]:
-    method, before = card.get("method"), card.get("init")
-    return {
-        "checksum": card.get("checksum"),
-        "method": method.get("name") if isinstance(method, Mapping) else method,
-        "spacing_mm": card.get("spacing_mm"),
-        "init": _named(before) if isinstance(before, Mapping) else before,
-    }
 
 
 def tell_of_spacing(start: Mapping[str, Any], stored_mm: list[float]) -> None:

@@ -19,11 +19,11 @@ from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_label_grid
 from alice3d.geometry import Grid
-from alice3d.nn.base import Backbone
-from alice3d.nn.seghead import features_at, reading_window
+from alice3d.nn.backbones.base import Backbone
+from alice3d.nn.heads.segmentation import features_at
+from alice3d.nn.tiling import read_pyramids, reading_window
 from alice3d.tasks.crops import classes_of
 from alice3d.tasks.linear import draw_by_stratum, strata_of
-from alice3d.tasks.pieces import read_pyramids
 
 # Shape suffixes: m cells of the lattice, p points, v voxels, n any of them, f features, xyz voxels.
 

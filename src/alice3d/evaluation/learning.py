@@ -14,8 +14,8 @@ from alice3d.errors import UserError
 from alice3d.evaluation.classification import METRICS, overall_scores
 from alice3d.evaluation.segmentation import dice_score
 from alice3d.inference import SegmentationModel
-from alice3d.nn.classhead import ClassificationNet
-from alice3d.nn.seghead import reading_window
+from alice3d.nn.heads.classification import ClassificationNet
+from alice3d.nn.tiling import reading_window
 from alice3d.tasks.classifier import Classifier
 from alice3d.tasks.segmentation import draw_cases, labelled_cases
 

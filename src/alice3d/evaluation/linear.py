@@ -10,8 +10,9 @@ from alice3d.data.store.read_grid import read_case
 from alice3d.evaluation.reading import Reading
 from alice3d.evaluation.segmentation import StructureScore, score_case
 from alice3d.inference import SegmentationModel
-from alice3d.nn.base import Backbone
-from alice3d.nn.seghead import LinearSegmentationNet, reading_window
+from alice3d.nn.backbones.base import Backbone
+from alice3d.nn.heads.segmentation import LinearSegmentationNet
+from alice3d.nn.tiling import reading_window
 from alice3d.tasks.crops import class_values
 from alice3d.tasks.linear import LinearFit
 from alice3d.tasks.segmentation import single_pieces

@@ -21,7 +21,7 @@ from alice3d.evaluation.matching import ordered_pairs
 from alice3d.evaluation.reading import Reading
 from alice3d.evaluation.retrieval import Retrieved, describe_errors, retrieve
 from alice3d.evaluation.segmentation import StructureScore
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 from alice3d.tasks.crops import class_values
 from alice3d.tasks.settings import LinearSettings
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from alice3d.data.preprocessing.intensity import IntensityRule
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.base import Backbone
-from alice3d.nn.weights import load_encoder
+from alice3d.nn.backbones.base import Backbone
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.weights.files import load_encoder
 
 USUAL_CROP = 48
 """Where a card does not say."""

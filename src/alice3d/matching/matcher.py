@@ -23,8 +23,8 @@ from alice3d.matching.embedding import EmbeddedScan, body_cells, embed_image
 from alice3d.matching.search import search_all, search_near
 from alice3d.matching.signals import Signals, place_signals
 from alice3d.matching.trust import Kind, Trust
-from alice3d.nn.fpn3d import FPN3D
-from alice3d.nn.weights import backbone_of, find_weights, load_matcher
+from alice3d.nn.heads.embedding import FPN3D
+from alice3d.weights.files import backbone_of, find_weights, load_matcher
 
 Mode = Literal["direct", "robust"]
 MODES: tuple[Mode, ...] = ("direct", "robust")

@@ -16,12 +16,12 @@ from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, 
 from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.methods.alice_settings import AliceConfig
 from alice3d.methods.base import PretrainMethod
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.casa import CASA
 from alice3d.nn.decoder import TokenDecoder
 from alice3d.nn.ema import cosine_momentum, target_of, update_ema
-from alice3d.nn.fpn3d import dense_head, has_pyramid
-from alice3d.nn.heads import PrototypeHead
+from alice3d.nn.heads.embedding import dense_head, has_pyramid
+from alice3d.nn.heads.prototypes import PrototypeHead
 from alice3d.nn.layers import take_visible
 
 

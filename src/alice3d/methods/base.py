@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from alice3d.config import Config
 from alice3d.errors import UserError
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from torch import Tensor
 from alice3d.config import Config
 from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.methods.base import PretrainMethod
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.decoder import TokenDecoder
 
 

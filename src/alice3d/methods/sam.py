@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from alice3d.config import Config
 from alice3d.losses.contrast import crop_contrast
 from alice3d.methods.base import PretrainMethod
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.ema import target_of, update_ema
-from alice3d.nn.fpn3d import FPN3D
+from alice3d.nn.heads.embedding import FPN3D
 
 
 class SAMConfig(Config):

@@ -64,7 +64,7 @@ def expected_of(settings: Mapping[str, Any]) -> Expected | None:
 
     Alike are runs of the same method on the same kind of network, both from weights or both from scratch.
     """
-    for folder in resources.files("alice3d.weights").iterdir():
+    for folder in (resources.files("alice3d.weights") / "shipped").iterdir():
         file = folder.joinpath(NAME)
         if not file.is_file():
             continue

@@ -19,7 +19,7 @@ from alice3d.data.store import Store
 from alice3d.data.store.read_grid import read_grid
 from alice3d.data.tables.classes import Example
 from alice3d.geometry import Grid, centred_grid
-from alice3d.nn.classhead import ClassificationNet
+from alice3d.nn.heads.classification import ClassificationNet
 from alice3d.tasks.linear import minimise
 from alice3d.tasks.settings import LinearSettings
 from alice3d.tasks.trunk import TunedTask

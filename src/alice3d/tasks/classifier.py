@@ -14,9 +14,9 @@ from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.preprocessing.preprocess import Prepared
 from alice3d.data.store import Case
 from alice3d.data.store.read_grid import Images, read_grid
-from alice3d.nn.classhead import ClassificationNet
-from alice3d.nn.weights import backbone_of, fill_module, read_model_card, read_state
+from alice3d.nn.heads.classification import ClassificationNet
 from alice3d.tasks.classification import FieldOfView
+from alice3d.weights.files import backbone_of, fill_module, read_model_card, read_state
 
 BATCH = 8
 """Views at once."""

@@ -19,9 +19,9 @@ from alice3d.data.sampling.crops import ViewSettings, random_matrix
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import case_grid, read_grid, read_label_grid
 from alice3d.geometry import Grid, centred_grid
-from alice3d.nn.seghead import LinearSegmentationNet, features_at, reading_window
+from alice3d.nn.heads.segmentation import LinearSegmentationNet, features_at
+from alice3d.nn.tiling import Piece, read_pyramids, reading_window
 from alice3d.tasks.crops import classes_of, contoured_classes
-from alice3d.tasks.pieces import Piece, read_pyramids
 from alice3d.tasks.settings import LinearSettings
 
 # Shape suffixes: n voxels, f features, k classes (0 is background), xyz voxels.

@@ -12,7 +12,7 @@ from torch import Tensor
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
 from alice3d.losses.segment import segmentation_loss
-from alice3d.nn.seghead import SegmentationNet
+from alice3d.nn.heads.segmentation import SegmentationNet
 from alice3d.tasks.crops import SegmentationSamples
 from alice3d.tasks.settings import SegmentationSettings
 from alice3d.tasks.trunk import TunedTask

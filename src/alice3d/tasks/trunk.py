@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.ema import target_of, update_ema
 from alice3d.nn.layers import ChannelNorm
 from alice3d.tasks.settings import TrunkSettings

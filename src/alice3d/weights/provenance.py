@@ -1,8 +1,10 @@
-"""Whether a model saw a scan in training: by the scan's own voxels, whatever its name, format or spacing was."""
+"""Which scans and which code weights come from: whether a model saw a scan, by its own voxels, whatever its name."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from alice3d import console
@@ -86,3 +88,56 @@ def guard_by_split(card: Mapping[str, Any], cases: Iterable[Case], *, force: boo
         what = f"{split} split" if split else "part in no split"
         names += guard(card, mine, what=what, strict=split not in ("", *NOT_FOR_TESTING), force=force)
     return sorted(names)
+
+
+def source_commit() -> str | None:
+    """Commit of the source tree this program runs from; None where it was installed from a package."""
+    root = Path(__file__).parents[3]
+    if not (root / "pyproject.toml").is_file():
+        return None
+    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def described_start(card: Mapping[str, Any], checksum: str) -> dict[str, Any]:
+    """What a card keeps of the weights that training started from: which they are, what they themselves started from,
+    and all scans that any of them had seen.
+
+    Args:
+        card: of those weights.
+        checksum: of their file.
+    """
+    return {**_named(card), "checksum": checksum, "cases": cases_of(card)}
+
+
+def _named(card: Mapping[str, Any]) -> dict[str, Any]:
+    method, before = card.get("method"), card.get("init")
+    return {
+        "checksum": card.get("checksum"),
+        "method": method.get("name") if isinstance(method, Mapping) else method,
+        "spacing_mm": card.get("spacing_mm"),
+        "init": _named(before) if isinstance(before, Mapping) else before,
+    }
+
+
+def guard_scores(card: dict[str, Any], cases: list[Case], split: str, *, allow_seen: bool) -> None:
+    """Tell of scored cases that training saw; refuse those that lie in a split for testing.
+
+    Args:
+        card: of the model.
+        cases: to be scored.
+        split: of the store that they are.
+        allow_seen: the user knows of it: warn only.
+
+    Raises:
+        UserError: not allowed, and some case was seen.
+    """
+    trained = leaked({"cases": card["cases"]}, cases)
+    if trained:
+        where = f"{len(trained)} of {len(cases)} cases of split {split!r} ({trained[0]}, …)"
+        if split != card.get("split") and not allow_seen:
+            raise UserError(f"the model was trained on {where}; take another split, or give --allow-seen to score them")
+        console.warn(f"the model was trained on {where}: these scores say nothing about new scans")
+    strict = split not in {card.get("split"), *NOT_FOR_TESTING}
+    fresh = [case for case in cases if case.id not in trained]
+    guard(card.get("encoder") or {}, fresh, what=f"{split} split", strict=strict, force=allow_seen)

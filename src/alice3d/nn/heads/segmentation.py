@@ -7,34 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.layers import Conv3, ResidualBlock
-from alice3d.nn.resunet import ResUNet
 
 # Shape suffixes: b batch, c channels or classes, xyz voxels, n points, f features.
 
 MAX_DECODER_WIDTH = 128
 """Channels that a deep level is brought to at most: a ViT's four maps together may hold thousands."""
-
-
-POSITION_FREE = (ResUNet,)
-"""Backbones without a position code: what they compute does not depend on where a window starts or how large it is."""
-WHOLE_VOXELS = 128**3
-"""Scans up to this many voxels go through a position-free net in one piece (about 1 GB of features)."""
-LARGE_WINDOW = 96
-"""Voxels a side of a position-free net's windows in larger scans: few borders, and little read twice."""
-
-
-def reading_window(backbone: Backbone, crop: int) -> tuple[int, int]:
-    """Voxels a side of the windows that a trained net reads a scan by, and up to how many voxels it takes it whole.
-
-    Args:
-        backbone: of the net.
-        crop: voxels a side of the crops it learnt from.
-    """
-    if isinstance(backbone, POSITION_FREE):
-        return max(crop, LARGE_WINDOW), WHOLE_VOXELS
-    return crop, 0
 
 
 def _factors(n: int) -> list[int]:

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
+from alice3d.nn.backbones.windows import WindowAttention, into_windows, sides_of
 from alice3d.nn.layers import take_visible
-from alice3d.nn.windows import WindowAttention, into_windows, sides_of
 
 # Shape suffixes: b batch, xyz places of a grid, n tokens, d width.
 

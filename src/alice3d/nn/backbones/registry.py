@@ -9,10 +9,10 @@ from typing import Any, get_args, get_type_hints
 
 from alice3d.config import nearest
 from alice3d.errors import UserError
-from alice3d.nn.base import Backbone
-from alice3d.nn.resunet import ResUNet
-from alice3d.nn.swin3d import Swin3D
-from alice3d.nn.vit3d import ViT3D
+from alice3d.nn.backbones.base import Backbone
+from alice3d.nn.backbones.resunet import ResUNet
+from alice3d.nn.backbones.swin3d import Swin3D
+from alice3d.nn.backbones.vit3d import ViT3D
 
 BACKBONES: dict[str, type[Backbone]] = {"resunet": ResUNet, "vit": ViT3D, "swin": Swin3D}
 

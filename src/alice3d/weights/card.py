@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.errors import UserError
-from alice3d.nn.classhead import Pool
+from alice3d.nn.heads.classification import Pool
 
 SHOWN = 40
 """Characters of a wrong value that a message repeats."""
@@ -28,23 +29,6 @@ class Trunk(Part):
     name: str
     in_channels: Count
     options: dict[str, Any] | None = None
-
-
-class Intensity(BaseModel):
-    """`intensity`, as `data.intensity.IntensityRule` writes it and will read it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    modality: Literal["ct", "mr"] = "ct"
-    windows: list[tuple[float, float]] | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.modality == "ct" and self.windows == []:
-            raise ValueError("at least one window (low, high) is needed for CT")
-        if any(not low < high for low, high in self.windows or []):
-            raise ValueError("the low end of a window must lie below its high end")
-        return self
 
 
 class SeenCase(Part):
@@ -71,7 +55,7 @@ class Card(Part):
 
     backbone: Trunk
     spacing_mm: Spacing
-    intensity: Intensity
+    intensity: IntensityRule
     cases: list[SeenCase]
     crop: Count = 1
     method: dict[str, Any] = {}
@@ -82,8 +66,7 @@ class Card(Part):
 
     @model_validator(mode="after")
     def _channels(self) -> Self:
-        windows, wanted = self.intensity.windows, self.backbone.in_channels
-        given = 1 if self.intensity.modality == "mr" else wanted if windows is None else len(windows)
+        given, wanted = self.intensity.channels, self.backbone.in_channels
         if given != wanted:
             raise ValueError(f"backbone.in_channels is {wanted}, but intensity gives {given} channels")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,8 @@ class Backbone(nn.Module):
         stride: voxels that a token spans along each axis; crop sides are multiples of it.
         channels: channels of `pyramid`'s maps, finest first.
         strides: their strides in voxels. Feature f of a map of stride s is centred on voxel (f + 0.5) s - 0.5.
+        position_free: without a position code: what it computes does not depend on where a window starts or how large
+            it is.
         checkpoint: keep only what enters a block and compute the rest again in the backward pass: a third more
             computation for a fraction of the memory, with the same gradients. Backbones whose blocks support it take
             it as an option.
@@ -29,6 +31,7 @@ class Backbone(nn.Module):
     stride: int
     channels: list[int]
     strides: list[int]
+    position_free: ClassVar[bool] = False
     checkpoint: bool = False
 
     def through(self, block: nn.Module, x: Tensor) -> Tensor:

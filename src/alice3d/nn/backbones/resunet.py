@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.layers import ChannelNorm, Conv3, ResidualBlock, take_visible
 
 SIZES = {
@@ -34,6 +34,8 @@ class ResUNet(Backbone):
             size where given.
         checkpoint: see `Backbone`.
     """
+
+    position_free = True
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 
 # Shape suffixes: b batch, c channels, d width, k classes, n tokens, xyz voxels.
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from alice3d.nn.base import Backbone
+from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.layers import TransformerBlock, sincos_position
 
 SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from alice3d.errors import UserError
 from alice3d.files import file_sha256, replacing, write_text
-from alice3d.nn.backbone import build_backbone
-from alice3d.nn.base import Backbone
-from alice3d.nn.cards import check_card
-from alice3d.nn.fpn3d import FPN3D
+from alice3d.nn.backbones.base import Backbone
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.nn.heads.embedding import FPN3D
 from alice3d.version import __version__
+from alice3d.weights.card import check_card
 
 FORMAT_VERSION = 1
-SHIPPED = Path(__file__).parent.parent / "weights"
+SHIPPED = Path(__file__).parent / "shipped"
 """Weights that come with the package: <name>/<kind>.safetensors and its card."""
 NO_SPACE = re.compile("no space left|quota exceeded", re.IGNORECASE)
 
@@ -220,3 +220,11 @@ def load_matcher(name_or_path: str | Path) -> tuple[FPN3D, dict[str, Any]]:
         )
     fill_module(matcher, read_state(path), path.name)
     return matcher.eval(), card
+
+
+def read_card_of(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The file and the card of an encoder or a matcher."""
+    path = find_weights(name_or_path, "encoder", "matcher")
+    card = read_card(path, "matcher" if path.name.startswith("matcher") else "encoder")
+    backbone_of(card)  # refuses a backbone that this program does not know
+    return path, card
