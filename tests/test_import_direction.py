@@ -11,7 +11,7 @@ import alice3d
 ROOT = Path(alice3d.__file__).parent
 LAYERS = (
     ("errors", "version", "console", "files", "distributed"),
-    ("config", "outputs"),
+    ("config", "outputs", "executors"),
     ("geometry",),
     ("nn", "losses", "io", "phantom"),
     ("data", "matching", "weights"),

@@ -15,14 +15,13 @@ import pytest
 
 from alice3d.cli import main
 from alice3d.commands.prepare import PrepareConfig, run
-from alice3d.data.batch import run_batch
-from alice3d.data.cluster import cluster
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.prepare.prepare import verify
 from alice3d.data.preprocessing.intensity import parse_windows
 from alice3d.data.store import Store
 from alice3d.data.store.writer import locked
 from alice3d.errors import UserError, WorkFailed
+from alice3d.executors import cluster, run_batch
 
 Scans = Callable[..., Path]
 OPTIONS = PrepareOptions(spacing_mm=(3.0, 3.0, 3.0), modality="ct")
@@ -89,7 +88,7 @@ def test_tasks_are_taken_as_workers_get_free() -> None:
 ENDLESS = """
 import os, signal, sys
 from pathlib import Path
-from alice3d.data.batch import run_batch
+from alice3d.executors import run_batch
 def work(folder):
     (Path(folder) / "worker").write_text(str(os.getpid()))
     signal.pause()

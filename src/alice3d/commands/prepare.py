@@ -102,11 +102,11 @@ def run(config: PrepareConfig) -> dict[str, Any]:
     """Fill the store; returns counts of taken and refused scans and the reasons."""
     from dataclasses import replace
 
-    from alice3d.data.cluster import cluster
     from alice3d.data.prepare import PrepareOptions, prepare
     from alice3d.data.prepare.prepare import verify
     from alice3d.data.preprocessing.intensity import parse_windows
     from alice3d.data.tables.label_names import read_label_names
+    from alice3d.executors import cluster
 
     if config.verify:
         return verify(config.store)

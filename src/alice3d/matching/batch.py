@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +14,7 @@ import torch
 from alice3d.data.preprocessing.preprocess import prepare_array
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.sources.scan_list import ScanList
+from alice3d.executors import DIED, Workers
 from alice3d.files import write_text
 from alice3d.io.volume import Volume
 from alice3d.matching.embedding import EmbeddedScan
@@ -79,10 +78,6 @@ class ScanRows:
 Found = dict[str, Any]
 
 
-WAITING = 4
-"""Scans handed out a process at once: memory does not grow with their number."""
-
-
 class ScanWork(Protocol):
     """What is done with a scan; it is pickled once for each process."""
 
@@ -126,16 +121,16 @@ def _open(work: ScanWork, opened: OpenMatcher) -> None:
     _work, _matcher = work, opened()
 
 
-def _on(id: str) -> Found:
+def _on(id: str) -> tuple[str, Found]:
     assert _work is not None
     assert _matcher is not None
-    return _work.on(_matcher, id)
+    return id, _work.on(_matcher, id)
 
 
 def over_scans(
     work: ScanWork, ids: Sequence[str], matcher: Matcher, opened: OpenMatcher, *, jobs: int
 ) -> Iterator[tuple[str, Found]]:
-    """Each scan's id and row, as they are done.
+    """Each scan's id and row, as they are done; a scan at which a process died twice gets a `reason`.
 
     Args:
         work: on a scan.
@@ -149,22 +144,8 @@ def over_scans(
         for id in ids:
             yield id, work.on(matcher, id)
         return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_open, initargs=(work, opened)) as pool:
-        left, running = iter(ids), dict[Future[Found], str]()
-        try:
-            while True:
-                for id in left:
-                    running[pool.submit(_on, id)] = id
-                    if len(running) >= WAITING * jobs:
-                        break
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        finally:
-            for future in running:
-                future.cancel()
+    with Workers(jobs, opening=_open, arguments=(work, opened)) as workers:
+        yield from workers.run(_on, ids, lost=lambda id: (id, {"reason": DIED}))
 
 
 def embed_scan(scans: ScanList, id: str, matcher: Matcher, volume: Volume | None = None) -> EmbeddedScan:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from alice3d.data.pairs.table import read_part, write_part
 from alice3d.data.store import Store
+from alice3d.errors import WorkFailed
+from alice3d.executors import DIED, Workers
 from alice3d.matching.cache import EmbeddingCache, Precision
 from alice3d.matching.embedded_cases import EmbeddedCases
 from alice3d.matching.matcher import Matcher
@@ -103,39 +101,19 @@ def _embed(case: str) -> None:
     _process.embed(case)
 
 
-def _match(number: int, query: str, key: str) -> None:
+def _match(task: tuple[int, str, str]) -> None:
     assert _process is not None
-    _process.match(number, query, key)
+    _process.match(*task)
 
 
-@contextmanager
-def _pool(pairing: Pairing, jobs: int) -> Iterator[Executor | None]:
-    """Processes that hold the matcher, or None where this process does the work."""
-    if jobs == 1:
-        _open(pairing)
-        yield None
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_open, initargs=(pairing,)) as pool:
-        yield pool
+def _died(task: str | tuple[int, str, str]) -> None:
+    """The table would lack it: stop; what is done is kept.
 
-
-def _each(
-    pool: Executor | None, work: Callable[..., None], calls: Sequence[tuple[Any, ...]], done: Callable[[], None]
-) -> None:
-    if pool is None:
-        for call in calls:
-            work(*call)
-            done()
-        return
-    futures = [pool.submit(work, *call) for call in calls]
-    try:
-        for future in as_completed(futures):
-            future.result()
-            done()
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
+    Raises:
+        WorkFailed: always.
+    """
+    what = task if isinstance(task, str) else f"{task[1]} and {task[2]}"
+    raise WorkFailed(f"{what}: {DIED}; the same call goes on from here, with fewer --jobs where memory is short")
 
 
 def match_pairs(
@@ -153,6 +131,9 @@ def match_pairs(
         scan_pairs: (query, key) case ids; the place in this list is the number of the part.
         jobs: processes.
         embedded, matched: called after each scan and each pair, also for those that were there.
+
+    Raises:
+        WorkFailed: a process died twice at the same scan or pair.
     """
     missing = [n for n in range(len(scan_pairs)) if read_part(pairing.part(n)) is None]
     needed = sorted({name for n in missing for name in scan_pairs[n]})
@@ -160,6 +141,8 @@ def match_pairs(
         matched()
     if not missing:
         return
-    with _pool(pairing, jobs) as pool:
-        _each(pool, _embed, [(name,) for name in needed], embedded)
-        _each(pool, _match, [(n, *scan_pairs[n]) for n in missing], matched)
+    with Workers(jobs, opening=_open, arguments=(pairing,)) as workers:
+        for _ in workers.run(_embed, needed, lost=_died):
+            embedded()
+        for _ in workers.run(_match, [(n, *scan_pairs[n]) for n in missing], lost=_died):
+            matched()

@@ -6,9 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,14 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from alice3d.errors import WorkFailed
+from alice3d.executors import DIED, run_batch
 from alice3d.files import replacing, write_text
 from alice3d.phantom.patient import LABEL_NAMES, make_phantom
 
 UNLABELLED_SPLIT = "pretrain"
+Mark = tuple[str, str, float, float, float]
+"""Case, structure and the point in RAS mm."""
 
 
 @dataclass(frozen=True)
@@ -92,18 +94,12 @@ def write_phantoms(
             labelled = split != UNLABELLED_SPLIT
             jobs.append({"folder": folder, "name": name, "seed": (seed, len(jobs)), "labelled": labelled})
     common = {"spacing_mm": spacing_mm, "coverage": coverage, "with_body": with_body}
-    rows: list[tuple[str, str, float, float, float]] = []
-    if workers > 1:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for marks in pool.map(_write_job, [{**job, **common} for job in jobs]):
-                rows += marks
-                if done is not None:
-                    done()
-    else:
-        for job in jobs:
-            rows += _write_job({**job, **common})
-            if done is not None:
-                done()
+    by_name: dict[str, list[Mark]] = {}
+    for name, marks in run_batch(_write_job, [{**job, **common} for job in jobs], jobs=workers, lost=_lost):
+        by_name[name] = marks
+        if done is not None:
+            done()
+    rows = [row for job in jobs for row in by_name[job["name"]]]
     files = PhantomFiles.in_folder(folder, cases)
     names = {str(value): name for value, name in LABEL_NAMES.items() if with_body or name != "body"}
     files.label_names.write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
@@ -116,8 +112,13 @@ def write_phantoms(
     return files
 
 
-def _write_job(job: dict[str, Any]) -> list[tuple[str, str, float, float, float]]:
-    """Write one patient; returns the rows of its landmarks."""
+def _lost(job: dict[str, Any]) -> tuple[str, list[Mark]]:
+    """Raises WorkFailed: without the patient the set would not be the one that its seed names."""
+    raise WorkFailed(f"{job['name']}: {DIED}")
+
+
+def _write_job(job: dict[str, Any]) -> tuple[str, list[Mark]]:
+    """Write one patient; returns its name and the rows of its landmarks."""
     phantom = make_phantom(
         np.random.default_rng(job["seed"]), name=job["name"], spacing_mm=job["spacing_mm"], coverage=job["coverage"]
     )
@@ -126,7 +127,7 @@ def _write_job(job: dict[str, Any]) -> list[tuple[str, str, float, float, float]
         body = max(LABEL_NAMES)
         labels = phantom.labels if job["with_body"] else np.where(phantom.labels == body, 0, phantom.labels)
         _write_nifti(job["folder"] / "labels" / f"{phantom.name}.nii.gz", labels.astype(np.uint8), phantom.grid.affine)
-    return [
+    return phantom.name, [
         (phantom.name, structure, *(round(float(value), 3) for value in point))  # type: ignore[misc]
         for structure, point in phantom.landmarks_mm.items()
     ]

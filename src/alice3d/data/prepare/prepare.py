@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from alice3d import console
-from alice3d.data.batch import run_batch
 from alice3d.data.prepare.case import Task, cannot_write, refused_row, stamp, work
 from alice3d.data.prepare.options import PrepareOptions, check_settings, new_spec
 from alice3d.data.prepare.summary import SHOWN, dry_run, result_of
@@ -22,6 +21,7 @@ from alice3d.data.store.splits import SPLITS, default_splits, read_splits, write
 from alice3d.data.store.writer import FOLDERS, claim, fold, is_fresh, locked, sweep, sync_folders, unseal
 from alice3d.data.store.writer import verify as verify_files
 from alice3d.errors import UserError, WorkFailed
+from alice3d.executors import run_batch
 
 
 def prepare(

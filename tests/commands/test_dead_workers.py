@@ -1,0 +1,97 @@
+"""A worker process that dies costs its own scan alone, and never ends as an internal error."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alice3d.data.store import Store
+from alice3d.errors import WorkFailed
+from alice3d.executors import Workers
+from alice3d.matching import Matcher
+from alice3d.matching.batch import OpenMatcher, over_scans
+from alice3d.matching.pairing import Pairing, match_pairs
+
+
+def die_in_a_worker() -> None:
+    if multiprocessing.parent_process() is not None:
+        os._exit(1)
+
+
+class DiesAt:
+    """Work on a scan that kills its process at one of them."""
+
+    def __init__(self, bad: str) -> None:
+        self.bad = bad
+
+    def on(self, matcher: Matcher, id: str) -> dict[str, Any]:
+        if id == self.bad:
+            die_in_a_worker()
+        return {"spacing": list(matcher.spacing_mm)}
+
+
+@dataclass(frozen=True)
+class DyingPairing(Pairing):
+    """A pairing that kills the process which is about to write part 1."""
+
+    def part(self, number: int) -> Path:
+        if number == 1:
+            die_in_a_worker()
+        return super().part(number)
+
+
+@pytest.mark.slow
+def test_landmarks_and_propagation_lose_one_scan(tiny_matcher: Path) -> None:
+    matcher = Matcher.load(str(tiny_matcher), device="cpu")
+    opened = OpenMatcher(str(tiny_matcher), "direct", "cpu", 1)
+    found = dict(over_scans(DiesAt("b"), ["a", "b", "c", "d", "e"], matcher, opened, jobs=2))
+    assert found.keys() == {"a", "b", "c", "d", "e"}
+    assert "the worker process died" in found.pop("b")["reason"]
+    assert all(row == {"spacing": [8.0, 8.0, 8.0]} for row in found.values())
+
+
+@pytest.mark.slow
+def test_pairing_stops_in_one_line_and_keeps_what_is_done(tiny_matcher: Path, tiny_store: Path, tmp_path: Path) -> None:
+    names = [case.id for case in Store.open(tiny_store).cases()][:4]
+    pairs = list(itertools.pairwise(names))
+    work = DyingPairing(
+        store=tiny_store,
+        matcher=str(tiny_matcher),
+        device="cpu",
+        threads=1,
+        cache=tmp_path / "cache",
+        precision="fp16",
+        parts=tmp_path / "parts",
+        points=60,
+    )
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(WorkFailed, match=f"^{names[1]} and {names[2]}: the worker process died at it, twice"):
+        match_pairs(work, pairs, jobs=2, embedded=lambda: None, matched=lambda: None)
+    assert (tmp_path / "parts" / "000000.npz").exists()
+
+
+_opened: list[int] = []
+
+
+def open_once(number: int) -> None:
+    _opened.append(number)
+
+
+def opened_and(task: int) -> int:
+    assert len(_opened) == 1, "opened once in each process"
+    return _opened[0] * task
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_workers_stay_for_several_batches(jobs: int) -> None:
+    _opened.clear()
+    with Workers(jobs, opening=open_once, arguments=(7,)) as workers:
+        for tasks in ([1, 2, 3], [4, 5]):
+            assert sorted(workers.run(opened_and, tasks, lost=lambda task: -1)) == [7 * task for task in tasks]
