@@ -10,16 +10,17 @@ import alice3d
 
 ROOT = Path(alice3d.__file__).parent
 LAYERS = (
-    ("errors", "version", "console", "files", "distributed"),
-    ("config", "outputs", "executors"),
-    ("geometry",),
-    ("nn", "losses", "io", "phantom"),
-    ("data", "matching", "weights"),
-    ("methods", "tasks"),
-    ("engine",),
-    ("inference", "evaluation", "report", "export"),
+    ("errors", "version", "console", "files", "metrics", "distributed"),
+    ("config", "geometry", "losses", "outputs", "executors", "plugins"),
+    ("io", "nn", "phantom", "options"),
+    ("data",),
+    ("weights", "methods"),
+    ("matching", "engine"),
+    ("tasks",),
+    ("evaluation",),
+    ("report",),
     ("commands",),
-    ("options", "cli", "__main__"),
+    ("cli", "__main__"),
 )
 """Nothing imports what stands in a later line."""
 HEAVY = {"torch", "numpy", "scipy", "nibabel", "blosc2", "matplotlib", "safetensors", "jaxtyping", "surface_distance"}

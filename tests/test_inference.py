@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from alice3d.geometry import Grid, diagonal_affine
-from alice3d.inference import classes_on_grid, keep_largest_piece
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import SegmentationNet
 from alice3d.nn.tiling import gaussian_window, predict_probabilities, window_starts
+from alice3d.tasks.segmentation.model import classes_on_grid, keep_largest_piece
 
 
 class Pointwise(nn.Module):

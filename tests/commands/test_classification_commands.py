@@ -14,13 +14,11 @@ from safetensors.torch import load_file
 from test_segmentation_commands import RESUNET, VIT, write_encoder
 
 from alice3d.commands import evaluate, finetune, predict
-from alice3d.commands.evaluate import EvaluateConfig
-from alice3d.commands.finetune import FinetuneConfig
-from alice3d.commands.predict import PredictConfig
 from alice3d.data.store import Store
 from alice3d.engine.log import read_log
 from alice3d.errors import UserError
-from alice3d.tasks.classification import ClassificationTask
+from alice3d.tasks.classification.objective import ClassificationTask
+from alice3d.tasks.settings import EvaluateConfig, FinetuneConfig, PredictConfig
 
 ORGANS = ("liver", "spleen")
 QUICK = {

@@ -11,15 +11,14 @@ from safetensors.torch import load_file
 from test_segmentation_commands import INTENSITY, write_encoder
 
 from alice3d.commands import evaluate, finetune
-from alice3d.commands.evaluate import EvaluateConfig
-from alice3d.commands.finetune import FinetuneConfig
 from alice3d.data.store import Store
 from alice3d.engine.log import read_log
-from alice3d.engine.supervised import prepare_finetuning
 from alice3d.errors import UserError
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.embedding import FPN3D
-from alice3d.tasks.segmentation import SegmentationTask
+from alice3d.tasks.segmentation.job import prepare_finetuning
+from alice3d.tasks.segmentation.objective import SegmentationTask
+from alice3d.tasks.settings import EvaluateConfig, FinetuneConfig
 from alice3d.weights.files import save_weights
 
 SMALL = {

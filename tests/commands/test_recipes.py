@@ -14,7 +14,7 @@ from calling import call, result
 from alice3d.data.pairs import PairRows
 from alice3d.data.pairs.table import write_part, write_table
 from alice3d.data.store import Store
-from alice3d.inference import load_model
+from alice3d.tasks.segmentation.model import load_model
 from alice3d.weights.files import load_encoder
 
 TINY = {"steps": 2, "batch": 2, "crop": 16, "workers": 0, "threads": 1}

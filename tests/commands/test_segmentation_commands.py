@@ -12,13 +12,11 @@ import pytest
 import torch
 
 from alice3d.commands import evaluate, finetune, predict
-from alice3d.commands.evaluate import EvaluateConfig
-from alice3d.commands.finetune import FinetuneConfig
-from alice3d.commands.predict import PredictConfig
 from alice3d.data.sources.scan_list import find_scans
 from alice3d.data.store import Store
 from alice3d.errors import UserError
 from alice3d.nn.backbones.registry import build_backbone
+from alice3d.tasks.settings import EvaluateConfig, FinetuneConfig, PredictConfig
 from alice3d.weights.files import save_weights
 
 RESUNET = {"name": "resunet", "options": {"widths": [4, 8, 12], "blocks": [1, 1]}, "in_channels": 2}
@@ -226,7 +224,7 @@ def test_prediction_equals_what_is_scored(model, tiny_store, tiny_scans, tmp_pat
     """The file's road and the store's road end in the same labels, but for rounding on the way between grids."""
     from alice3d.data.store.read_grid import read_case
     from alice3d.geometry import resample
-    from alice3d.inference import load_model
+    from alice3d.tasks.segmentation.model import load_model
 
     store = Store.open(tiny_store)
     case = store.cases("test")[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alice3d.evaluation.bootstrap import mean_interval, pair_interval
+from alice3d.metrics.intervals import mean_interval, pair_interval
 
 
 def test_interval_equals_scipy():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from alice3d.evaluation.classification import (
+from alice3d.metrics.classification import (
     METRICS,
     auroc,
     case_weights,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from alice3d.evaluation.segmentation import dice_score, score_case, summarise, surface_scores
+from alice3d.metrics.segmentation import dice_score, score_case, summarise, surface_scores
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.8, 1.5, 3.0)]
 

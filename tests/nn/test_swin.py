@@ -13,7 +13,7 @@ from torch import Tensor
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.backbones.swin3d import PatchMerging, Swin3D, SwinBlock
 from alice3d.nn.backbones.windows import Sides, WindowAttention, from_windows, into_windows, may_attend, window_layout
-from alice3d.tasks.trunk import depths
+from alice3d.tasks.adaptation import depths
 
 GRIDS: list[Sides] = [(4, 4, 4), (2, 4, 6), (5, 7, 3), (1, 2, 9)]
 

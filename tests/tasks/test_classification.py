@@ -13,16 +13,10 @@ from alice3d.data.store import Store
 from alice3d.data.tables.classes import Example
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.classification import ClassificationNet
-from alice3d.tasks.classification import (
-    Augmentation,
-    ClassificationSamples,
-    ClassificationTask,
-    FieldOfView,
-    frozen_features,
-    solve_linear,
-)
-from alice3d.tasks.classifier import Classifier
-from alice3d.tasks.segmentation import draw_cases
+from alice3d.tasks.cases import draw_cases
+from alice3d.tasks.classification.model import Classifier
+from alice3d.tasks.classification.objective import ClassificationTask, frozen_features, solve_linear
+from alice3d.tasks.classification.samples import Augmentation, ClassificationSamples, FieldOfView
 from alice3d.tasks.settings import LinearSettings, TrunkSettings
 
 STILL = Augmentation(rotation_deg=0, scale=(1, 1), strength=0, shift=0)

@@ -10,7 +10,13 @@ import pytest
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
 from alice3d.errors import UserError
-from alice3d.tasks.crops import CropSettings, SegmentationSamples, class_values, classes_of, contoured_classes
+from alice3d.tasks.segmentation.samples import (
+    CropSettings,
+    SegmentationSamples,
+    class_values,
+    classes_of,
+    contoured_classes,
+)
 
 SETTINGS = CropSettings(crop=16, spacing_mm=(8.0, 8.0, 8.0))
 

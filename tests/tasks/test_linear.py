@@ -16,9 +16,10 @@ from alice3d.data.store.read_grid import read_case
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import LinearSegmentationNet
 from alice3d.nn.tiling import pieces_of
-from alice3d.tasks import linear
-from alice3d.tasks.crops import class_values
-from alice3d.tasks.linear import LinearFit, Voxels, draw_by_stratum, solve_linear, strata_of
+from alice3d.tasks import base
+from alice3d.tasks.segmentation import linear
+from alice3d.tasks.segmentation.linear import LinearFit, Voxels, draw_by_stratum, solve_linear, strata_of
+from alice3d.tasks.segmentation.samples import class_values
 from alice3d.tasks.settings import LinearSettings
 
 RESUNET = ("resunet", {"widths": [4, 6, 8, 8]})
@@ -45,7 +46,7 @@ def test_cross_entropy_part_equals_scikit_learn(monkeypatch):
         calls.append(loss_of)
         return minimise(loss_of, parameters, 500) if len(calls) == 1 else 0.0
 
-    minimise = linear.minimise
+    minimise = base.minimise
     monkeypatch.setattr(linear, "minimise", only_first)
     ridge = 1e-3
     weight, bias, _ = solve_linear(given, LinearSettings(ridge=ridge), structure_weight=1.0)

@@ -13,7 +13,8 @@ import torch
 from alice3d.errors import UserError
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import SegmentationNet
-from alice3d.tasks.segmentation import SegmentationTask, draw_cases, labelled_cases, single_pieces
+from alice3d.tasks.cases import draw_cases, labelled_cases
+from alice3d.tasks.segmentation.objective import SegmentationTask, single_pieces
 from alice3d.tasks.settings import SegmentationSettings
 
 

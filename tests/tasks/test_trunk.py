@@ -9,9 +9,9 @@ from alice3d.engine.optim import build_optimiser, set_rates
 from alice3d.engine.settings import LoopSettings
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import SegmentationNet
-from alice3d.tasks.segmentation import SegmentationTask
+from alice3d.tasks.adaptation import depths, freeze_norms, frozen_steps, trunk_groups
+from alice3d.tasks.segmentation.objective import SegmentationTask
 from alice3d.tasks.settings import SegmentationSettings, TrunkSettings
-from alice3d.tasks.trunk import depths, freeze_norms, frozen_steps, trunk_groups
 
 RESUNET = ("resunet", 1, {"widths": [4, 6, 8], "blocks": [1, 1]})
 VIT = ("vit", 1, {"patch": 6, "width": 24, "depth": 3, "heads": 2})

@@ -56,7 +56,7 @@ class Cells:
         Raises:
             UserError: no such split, or no labels in it.
         """
-        from alice3d.tasks.segmentation import labelled_cases
+        from alice3d.tasks.cases import labelled_cases
 
         try:
             return labelled_cases(self.store, getattr(self.config, field))
@@ -91,7 +91,7 @@ class Cells:
 
     def drawn(self, labels: int, seed: int) -> list[Case]:
         """The labelled cases of a seed, as `alice finetune` draws them."""
-        from alice3d.tasks.segmentation import draw_cases
+        from alice3d.tasks.cases import draw_cases
 
         return draw_cases(self.labelled("train_split"), labels, seed)
 

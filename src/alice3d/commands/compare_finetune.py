@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from alice3d.commands.compare_arms import Arm
 from alice3d.commands.compare_conditions import windows_of
-from alice3d.commands.evaluate import EvaluateConfig
 from alice3d.commands.evaluate import run as run_evaluate
-from alice3d.commands.finetune import FinetuneConfig
 from alice3d.commands.finetune import run as run_finetune
 from alice3d.errors import UserError
+from alice3d.tasks.settings import EvaluateConfig, FinetuneConfig
 
 if TYPE_CHECKING:
     from alice3d.commands.compare_cells import Cells
@@ -83,8 +82,8 @@ def _crop(cells: Cells, arm: Arm) -> tuple[int, int]:
     """Voxels a side of an arm's crops in fine-tuning: of pre-trained weights, and of a fresh net by itself."""
     import torch
 
-    from alice3d.engine.starting import crop_side
     from alice3d.nn.backbones.registry import build_backbone
+    from alice3d.tasks.initialisation import crop_side
 
     one, config = cells.conditions[arm.name], cells.config
     made = FinetuneConfig.checked({**config.finetune, "store": config.store, "out": config.out}, "finetune")

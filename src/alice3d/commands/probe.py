@@ -105,7 +105,7 @@ def _inputs(
 ) -> tuple[list[str], list[Case], list[Case], list[Case], Landmarks | None]:
     """What is measured, cases to learn from, cases to score, cases with landmarks, and those."""
     from alice3d.data.tables.landmarks import read_landmarks
-    from alice3d.tasks.segmentation import draw_cases, labelled_cases
+    from alice3d.tasks.cases import draw_cases, labelled_cases
 
     for name in config.measures:
         if name not in MEASURES:

@@ -22,8 +22,8 @@ from alice3d.geometry import Grid
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.heads.segmentation import features_at
 from alice3d.nn.tiling import read_pyramids, reading_window
-from alice3d.tasks.crops import classes_of
-from alice3d.tasks.linear import draw_by_stratum, strata_of
+from alice3d.tasks.segmentation.linear import draw_by_stratum, strata_of
+from alice3d.tasks.segmentation.samples import classes_of
 
 # Shape suffixes: m cells of the lattice, p points, v voxels, n any of them, f features, xyz voxels.
 

@@ -8,14 +8,14 @@ from alice3d import console
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_case
 from alice3d.evaluation.reading import Reading
-from alice3d.evaluation.segmentation import StructureScore, score_case
-from alice3d.inference import SegmentationModel
+from alice3d.metrics.segmentation import StructureScore, score_case
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.heads.segmentation import LinearSegmentationNet
 from alice3d.nn.tiling import reading_window
-from alice3d.tasks.crops import class_values
-from alice3d.tasks.linear import LinearFit
-from alice3d.tasks.segmentation import single_pieces
+from alice3d.tasks.segmentation.linear import LinearFit
+from alice3d.tasks.segmentation.model import SegmentationModel
+from alice3d.tasks.segmentation.objective import single_pieces
+from alice3d.tasks.segmentation.samples import class_values
 from alice3d.tasks.settings import LinearSettings
 
 

@@ -14,15 +14,15 @@ from torch import Tensor
 from alice3d import console
 from alice3d.data.store import Case, Store
 from alice3d.data.tables.landmarks import Landmarks
-from alice3d.evaluation.bootstrap import mean_interval
 from alice3d.evaluation.frozen import Alike, FrozenScan, ProbeScan, clear_of, freeze, probe_scan
 from alice3d.evaluation.linear import linear_scores
 from alice3d.evaluation.matching import ordered_pairs
 from alice3d.evaluation.reading import Reading
 from alice3d.evaluation.retrieval import Retrieved, describe_errors, retrieve
-from alice3d.evaluation.segmentation import StructureScore
+from alice3d.metrics.intervals import mean_interval
+from alice3d.metrics.segmentation import StructureScore
 from alice3d.nn.backbones.base import Backbone
-from alice3d.tasks.crops import class_values
+from alice3d.tasks.segmentation.samples import class_values
 from alice3d.tasks.settings import LinearSettings
 
 # Shape suffixes: n places, b of the bank, d width of the vectors.

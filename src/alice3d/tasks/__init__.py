@@ -1,1 +1,1 @@
-"""Supervised tasks on top of an encoder."""
+"""Labelled tasks, one folder each: samples, objective, model, scores; what they share stands beside them."""

@@ -123,3 +123,6 @@ class TunedTask(nn.Module, Generic[N]):
     def trained(self) -> N:
         """What is written: the averaged net, or the last one where nothing is averaged."""
         return self.averaged if self.averaged is not None else self.net
+
+
+TRUNK_OPTIONS = ("backbone_rate", "head_first", "warm_head", "layer_decay", "freeze_norms")

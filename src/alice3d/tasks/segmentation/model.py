@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from alice3d.geometry import Grid, resample, smooth_for
 from alice3d.nn.heads.segmentation import build_segmenter
 from alice3d.nn.tiling import predict_probabilities, reading_window
 from alice3d.weights.files import backbone_of, fill_module, read_model_card, read_state
+
+if TYPE_CHECKING:
+    pass
 
 # Shape suffixes: c channels, k classes (0 is background), xyz voxels.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,8 +15,11 @@ from alice3d.data.preprocessing.preprocess import Prepared
 from alice3d.data.store import Case
 from alice3d.data.store.read_grid import Images, read_grid
 from alice3d.nn.heads.classification import ClassificationNet
-from alice3d.tasks.classification import FieldOfView
+from alice3d.tasks.classification.samples import FieldOfView
 from alice3d.weights.files import backbone_of, fill_module, read_model_card, read_state
+
+if TYPE_CHECKING:
+    pass
 
 BATCH = 8
 """Views at once."""

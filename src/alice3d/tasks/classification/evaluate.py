@@ -1,68 +1,32 @@
-"""The part of `alice evaluate` that scores a classifier on the rows of a class table."""
+"""Scores of a classifier on the rows of a class table."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from alice3d import console, files, outputs
-from alice3d.commands.evaluate import EvaluateConfig
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from torch import nn
+
+from alice3d import console, files
+from alice3d.data.store import Store
+from alice3d.data.tables.classes import Example, examples_of, read_class_table
+from alice3d.data.tables.csv_rows import POINT
 from alice3d.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from alice3d.data.store import Store
-    from alice3d.data.tables.classes import Example
-    from alice3d.tasks.classifier import Classifier
+from alice3d.metrics.classification import METRICS, overall_scores
+from alice3d.nn.heads.classification import ClassificationNet
+from alice3d.tasks.classification.job import ClassificationJob
+from alice3d.tasks.classification.model import Classifier
+from alice3d.tasks.settings import EvaluateConfig
 
 
-def evaluate_classes(config: EvaluateConfig, weights: Path) -> dict[str, Any]:
-    """Score each row of the split; metrics.csv has a row for each, metrics.json the summary."""
-    import numpy as np
-
-    from alice3d.data.store import Store
-    from alice3d.engine.device import resolve_device
-    from alice3d.evaluation.classification import summarise_classes
-    from alice3d.tasks.classifier import load_classifier
-
-    model = load_classifier(weights)
-    store = Store.open(config.store)
-    if model.rule.modality != store.spec.modality:
-        held, read = (one.upper() for one in (store.spec.modality, model.rule.modality))
-        raise UserError(f"{store.path}: holds {held} scans; the model reads {read}")
-    table = _table(config, weights)
-    examples = _examples(model, store, table, config.split)
-    from alice3d.weights.provenance import guard_scores
-
-    scored = list({example.case.id: example.case for example in examples}.values())
-    guard_scores(model.card, scored, config.split, allow_seen=config.allow_seen)
-    out = config.out if config.out is not None else weights.parent / f"evaluation-{config.split}"
-    settings = config.settings(model=files.file_sha256(weights), store=store.checksum, classes=files.file_sha256(table))
-    state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)
-    if state == "done":
-        console.say(f"{out}: already done")
-        return outputs.earlier_result(out)
-    device = resolve_device(config.device, config.threads)
-    outputs.begin(out, "evaluation", settings, state=state, overwrite=config.overwrite)
-    chances = _score(model, store, examples, str(device))
-    reference = np.array([model.classes.index(example.name) for example in examples])
-    cases = [example.case.id for example in examples]
-    result = summarise_classes(cases, reference, chances, model.classes, seed=config.seed)
-    _write(out, model, examples, chances)
-    files.write_text(out / "metrics.json", json.dumps({**result, "settings": settings}, indent=1) + "\n")
-    outputs.finish(out, result)
-    _say(result, config, out, model)
-    return result
-
-
-def _table(config: EvaluateConfig, weights: Path) -> Path:
+def class_table_of(config: EvaluateConfig, weights: Path) -> Path:
     """The class table: as given, or the one that fine-tuning read."""
-    import yaml
 
     if config.classes is not None:
         return config.classes
@@ -76,9 +40,8 @@ def _table(config: EvaluateConfig, weights: Path) -> Path:
     return path
 
 
-def _examples(model: Classifier, store: Store, table: Path, split: str) -> list[Example]:
+def examples_to_score(model: Classifier, store: Store, table: Path, split: str) -> list[Example]:
     """The rows of a split, in the order of the cases; a class that the model does not know is refused."""
-    from alice3d.data.tables.classes import examples_of, read_class_table
 
     rows = read_class_table(table)
     for row in rows:
@@ -98,8 +61,7 @@ def _examples(model: Classifier, store: Store, table: Path, split: str) -> list[
     return sorted(found, key=lambda example: example.case.id)
 
 
-def _score(model: Classifier, store: Store, examples: list[Example], device: str) -> NDArray[np.float64]:
-    import numpy as np
+def score_examples(model: Classifier, store: Store, examples: list[Example], device: str) -> NDArray[np.float64]:
 
     chances = []
     by_case: dict[str, list[Example]] = {}
@@ -113,9 +75,8 @@ def _score(model: Classifier, store: Store, examples: list[Example], device: str
     return np.concatenate(chances)
 
 
-def _write(out: Path, model: Classifier, examples: list[Example], chances: NDArray[np.float64]) -> None:
+def write_scores(out: Path, model: Classifier, examples: list[Example], chances: NDArray[np.float64]) -> None:
     """metrics.csv: a row an example, its class, what was predicted, and the chance of each class."""
-    from alice3d.data.tables.csv_rows import POINT
 
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -128,8 +89,7 @@ def _write(out: Path, model: Classifier, examples: list[Example], chances: NDArr
     files.write_text(out / "metrics.csv", text.getvalue())
 
 
-def _say(result: dict[str, Any], config: EvaluateConfig, out: Path, model: Classifier) -> None:
-    from alice3d.evaluation.classification import METRICS
+def say_scores(result: dict[str, Any], config: EvaluateConfig, out: Path, model: Classifier) -> None:
 
     def shown(value: float | None) -> str:
         return "   - " if value is None else f"{value:.3f}"
@@ -149,3 +109,40 @@ def _say(result: dict[str, Any], config: EvaluateConfig, out: Path, model: Class
         f"{what}{result['cases']} cases. Scores written to {out}. "
         f"Next: alice predict {config.model} SCANS PREDICTIONS{points}"
     )
+
+
+class ClassificationCheck:
+    """AUROC, accuracy, balanced accuracy and F1 on the rows of `validate_split`, all of them: they cost little.
+
+    Args:
+        job: what `prepare_classification` made.
+
+    Raises:
+        UserError: no row is of a case of that split.
+    """
+
+    def __init__(self, job: ClassificationJob) -> None:
+        split = job.config.validate_split
+        self.examples = [example for example in job.held if example.case.split == split]
+        if not self.examples:
+            raise UserError(
+                f"{job.config.classes}: no row is of a case of split {split!r}, which --validate-every scores"
+            )
+        self.store = job.store
+        self.reference = np.array([job.classes.index(example.name) for example in self.examples])
+        card = job.card
+        self.model = Classifier(
+            job.net, card, job.rule, tuple(card["spacing_mm"]), job.classes, bool(card["points"]), job.field
+        )
+
+    def __call__(self, net: nn.Module) -> dict[str, float]:
+        """`val_auroc` and the like of a net in evaluation mode; NaN is left out."""
+        assert isinstance(net, ClassificationNet)
+        model = replace(self.model, net=net)
+        device = next(net.parameters()).device
+        chances = [
+            model.scores(self.store, example.case, example.centre_mm[None], device=device) for example in self.examples
+        ]
+        scores = overall_scores(self.reference, np.concatenate(chances), np.ones((1, len(self.examples))))
+        found = {f"val_{metric}": float(scores[metric][0]) for metric in METRICS}
+        return {name: value for name, value in found.items() if not np.isnan(value)}

@@ -15,25 +15,19 @@ from alice3d.data.store import Case, Store
 from alice3d.data.tables.classes import Example, examples_of, read_class_table
 from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.device import resolve_device
-from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.engine.fit import FitResult, fit
-from alice3d.engine.starting import crop_side, starting_backbone, tell_of_seen
-from alice3d.engine.supervised import TRUNK_OPTIONS, Validate, already_claimed, claim, plain, watched
 from alice3d.errors import UserError
 from alice3d.nn.heads.classification import ClassificationNet
-from alice3d.tasks.classification import (
-    Augmentation,
-    ClassificationSamples,
-    ClassificationTask,
-    FieldOfView,
-    frozen_features,
-    solve_linear,
-)
-from alice3d.tasks.segmentation import draw_cases
+from alice3d.tasks.adaptation import TRUNK_OPTIONS
+from alice3d.tasks.base import Validate, already_claimed, claim, plain, watched
+from alice3d.tasks.cases import draw_examples
+from alice3d.tasks.classification.objective import ClassificationTask, frozen_features, solve_linear
+from alice3d.tasks.classification.samples import Augmentation, ClassificationSamples, FieldOfView
+from alice3d.tasks.initialisation import crop_side, starting_backbone, tell_of_seen
+from alice3d.tasks.settings import FinetuneSettings
 from alice3d.weights import provenance
 from alice3d.weights.provenance import source_commit
 
-SHOWN = 5
 WHOLE_CROP = 48
 """Voxels a side by which a whole scan is seen unless `--crop` says otherwise."""
 
@@ -109,39 +103,6 @@ def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
     settings = config.settings(**inputs, classes=files.file_sha256(config.classes))
     net = ClassificationNet(backbone, len(classes), config.pool)
     return ClassificationJob(config, net, store, cases, examples, held, classes, rule, field, settings, card)
-
-
-def draw_examples(
-    held: list[Example], store: Store, config: FinetuneSettings
-) -> tuple[list[Case], list[Example], tuple[str, ...]]:
-    """The drawn cases of the training split, their examples, and the classes of the whole table, sorted.
-
-    Raises:
-        UserError: an unknown split, one without rows, too few cases, one class only, or a class that no drawn case
-            shows.
-    """
-    if config.split not in store.splits:
-        raise UserError(f"split: the store has no split {config.split!r}; it has {', '.join(store.splits) or 'none'}")
-    classes = tuple(sorted({example.name for example in held}))
-    if len(classes) < 2:
-        raise UserError(f"{config.classes}: all rows are of class {classes[0]!r}; two classes at least are needed")
-    shown: dict[str, set[str]] = {}
-    for example in held:
-        if example.case.split == config.split:
-            shown.setdefault(example.case.id, set()).add(example.name)
-    cases = [case for case in store.cases(config.split) if case.id in shown]
-    if not cases:
-        raise UserError(f"{config.classes}: no row is of a case of split {config.split!r}")
-    cases = draw_cases(cases, config.labels, config.seed, shows=lambda case: shown[case.id])
-    drawn = {case.id for case in cases}
-    lacking = sorted(set(classes) - set().union(*(shown[id] for id in drawn)))
-    if lacking:
-        some = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
-        raise UserError(
-            f"{config.classes}: none of the {len(cases)} training cases shows class {some}; take more --labels or "
-            "leave its rows out"
-        )
-    return cases, [example for example in held if example.case.id in drawn], classes
 
 
 def field_of_view(

@@ -2,71 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
 from alice3d.data.store import Case, Store
-from alice3d.errors import UserError
 from alice3d.losses.segment import segmentation_loss
 from alice3d.nn.heads.segmentation import SegmentationNet
-from alice3d.tasks.crops import SegmentationSamples
+from alice3d.tasks.adaptation import TunedTask
+from alice3d.tasks.segmentation.samples import SegmentationSamples
 from alice3d.tasks.settings import SegmentationSettings
-from alice3d.tasks.trunk import TunedTask
 
 SINGLE_SHARE = 0.98
 """A structure counts as one piece where its largest piece holds this share of its voxels in every training case."""
-
-
-def labelled_cases(store: Store, split: str) -> list[Case]:
-    """Cases of a split whose reference shows at least one structure, sorted by id.
-
-    Raises:
-        UserError: no such split, or no such case in it.
-    """
-    if split not in store.splits:
-        known = ", ".join(store.splits) or "none"
-        raise UserError(f"split: the store has no split {split!r}; it has {known}")
-    found = [case for case in store.cases(split) if case.labelled and case.structures]
-    if not found:
-        raise UserError(f"split: no case of split {split!r} has labels; give `alice prepare` a --labels folder")
-    return found
-
-
-def draw_cases(
-    cases: list[Case],
-    count: int | None,
-    seed: int,
-    shows: Callable[[Case], Iterable[int | str]] = lambda case: case.structures,
-) -> list[Case]:
-    """The first `count` cases of a seeded order: the draw of 5 is part of the draw of 20 with the same seed.
-
-    In that order, cases that show a structure not shown before come first, so that a small draw lacks none it need not.
-
-    Args:
-        cases: labelled ones.
-        count: how many; None takes all.
-        seed: of the order.
-        shows: what a case can lack: its structures, or the classes of its rows.
-
-    Raises:
-        UserError: there are fewer.
-    """
-    if count is None:
-        return cases
-    if count > len(cases):
-        raise UserError(f"--labels: {count} labelled cases are asked for, the training split has {len(cases)}")
-    shuffled = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]
-    seen: set[int | str] = set()
-    first = []
-    for case in shuffled:
-        if not seen.issuperset(shows(case)):
-            first.append(case)
-            seen.update(shows(case))
-    return [*first, *(case for case in shuffled if case not in first)][:count]
 
 
 def single_pieces(store: Store, cases: list[Case], values: tuple[int, ...]) -> list[int]:

@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
-from alice3d import console, distributed, files, outputs
-from alice3d.config import Config
+from alice3d import console, outputs
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.device import resolve_device
-from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.engine.fit import FitResult, fit
-from alice3d.engine.starting import crop_side, starting_backbone, tell_of_seen
 from alice3d.errors import UserError
 from alice3d.nn.heads.segmentation import JointSegmentationNet, LinearSegmentationNet, SegmentationNet, build_segmenter
-from alice3d.tasks.crops import CropSettings, SegmentationSamples, class_values
-from alice3d.tasks.linear import LinearFit
-from alice3d.tasks.segmentation import (
-    SegmentationTask,
-    draw_cases,
-    labelled_cases,
-    single_pieces,
-    start_from_frequencies,
-)
+from alice3d.tasks.adaptation import TRUNK_OPTIONS
+from alice3d.tasks.base import Validate, already_claimed, claim, plain, watched
+from alice3d.tasks.cases import draw_cases, labelled_cases
+from alice3d.tasks.initialisation import crop_side, starting_backbone, tell_of_seen
+from alice3d.tasks.segmentation.linear import LinearFit
+from alice3d.tasks.segmentation.objective import SegmentationTask, single_pieces, start_from_frequencies
+from alice3d.tasks.segmentation.samples import CropSettings, SegmentationSamples, class_values
+from alice3d.tasks.settings import FinetuneSettings
 from alice3d.weights import provenance
 from alice3d.weights.provenance import source_commit
-
-Validate = Callable[[nn.Module], dict[str, float]]
-"""A net in evaluation mode to its scores by name, such as `val_dice`."""
-TRUNK_OPTIONS = ("backbone_rate", "head_first", "warm_head", "layer_decay", "freeze_norms")
-
-
-class Trained(Protocol):
-    """A task that can say what would be written now."""
-
-    def trained(self) -> nn.Module:
-        """The averaged net, or the net itself."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -155,43 +137,6 @@ def finetune(
     if config.head != "linear" and config.encoder is not None:
         options |= plain(config, TRUNK_OPTIONS)
     return result, net.eval(), {**job.card, "training": options, "steps": result.steps, "loss": result.loss}
-
-
-def claim(config: FinetuneSettings, settings: dict[str, Any], state: outputs.State) -> None:
-    """Claim the output folder before training looks into it, so that no checkpoint of a replaced run is found there."""
-    if distributed.rank() == 0:
-        outputs.begin(config.out, "model", settings, state=state, overwrite=config.overwrite)
-        files.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-
-
-def already_claimed() -> None:
-    """For `fit`: the folder is claimed by then, since a linear head is solved before it."""
-
-
-def watched(
-    task: Trained, config: FinetuneSettings, validate: Validate | None
-) -> Callable[[int], dict[str, float]] | None:
-    """What the loop calls after each step: nothing, or the scores of what would be written by then."""
-    if validate is None or not config.validate_every:
-        return None
-
-    def watch(step: int) -> dict[str, float]:
-        if (step % config.validate_every and step != config.steps) or distributed.rank():
-            return {}
-        net = task.trained()
-        learning = net.training
-        scores = validate(net.eval())
-        net.train(learning)
-        shown = ", ".join(f"{name.removeprefix('val_')} {value:.3f}" for name, value in scores.items())
-        console.say(f"Step {step}: {shown} on {config.validate_split}")
-        return scores
-
-    return watch
-
-
-def plain(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
-    """Those settings that a card repeats."""
-    return {name: getattr(config, name) for name in names}
 
 
 def _samples(job: FinetuneJob) -> SegmentationSamples:

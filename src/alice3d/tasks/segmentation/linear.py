@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ from alice3d.data.store.read_grid import case_grid, read_grid, read_label_grid
 from alice3d.geometry import Grid, centred_grid
 from alice3d.nn.heads.segmentation import LinearSegmentationNet, features_at
 from alice3d.nn.tiling import Piece, read_pyramids, reading_window
-from alice3d.tasks.crops import classes_of, contoured_classes
+from alice3d.tasks.base import minimise
+from alice3d.tasks.segmentation.samples import classes_of, contoured_classes
 from alice3d.tasks.settings import LinearSettings
 
 # Shape suffixes: n voxels, f features, k classes (0 is background), xyz voxels.
@@ -223,18 +224,3 @@ def solve_linear(
     value = minimise(lambda: loss_of(True), [weight, bias], settings.linear_iterations)
     folded = weight.detach() * scale
     return folded, bias.detach() - folded @ mean, value
-
-
-def minimise(loss_of: Callable[[], Tensor], parameters: list[Tensor], iterations: int) -> float:
-    """L-BFGS with a strong Wolfe line search; returns the loss reached."""
-    optimiser = torch.optim.LBFGS(parameters, max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = loss_of()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        return float(loss_of())

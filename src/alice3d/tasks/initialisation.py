@@ -9,10 +9,10 @@ from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import intensity_rule
 from alice3d.engine import parallel
-from alice3d.engine.finetune_settings import FinetuneSettings
 from alice3d.errors import UserError
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.backbones.registry import build_backbone
+from alice3d.tasks.settings import FinetuneSettings
 from alice3d.weights import provenance
 from alice3d.weights.files import find_weights, load_encoder
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from surface_distance import compute_robust_hausdorff, compute_surface_dice_at_tolerance, compute_surface_distances
 
-from alice3d.evaluation.bootstrap import mean_interval
+from alice3d.metrics.intervals import mean_interval
 
 METRICS = ("dice", "nsd", "hd95_mm")
 

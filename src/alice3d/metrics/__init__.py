@@ -1,0 +1,1 @@
+"""Scores and their uncertainty; numpy in, numbers out."""

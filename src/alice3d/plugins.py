@@ -1,0 +1,92 @@
+"""Methods, backbones and tasks are found by listing their folder, or as `package.module` in the user's own code."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from alice3d.config import nearest
+from alice3d.errors import UserError
+
+T = TypeVar("T")
+NO_PLUGIN = ("__init__", "base", "registry")
+"""Modules of such a folder that are none; nor is one that ends in `_settings`."""
+
+
+def listed(folder: Path) -> list[str]:
+    """Names of the modules in a folder that may hold a class of its kind, sorted; nothing is imported."""
+    names = {path.stem for path in folder.glob("*.py")}
+    return sorted(name for name in names if name not in NO_PLUGIN and not name.endswith("_settings"))
+
+
+def listed_folders(folder: Path, module: str) -> list[str]:
+    """Names of the folders in a folder that hold a module of this name, sorted; nothing is imported."""
+    return sorted(path.parent.name for path in folder.glob(f"*/{module}.py"))
+
+
+def classes_of(module: ModuleType, base: type[T]) -> list[type[T]]:
+    """Classes that derive from `base` and are defined in the module itself."""
+    return [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__
+    ]
+
+
+def find_class(name: str, base: type[T], known: dict[str, str], kind: str) -> type[T]:
+    """The class of a name, or of `package.module` in the user's own code: the one that the module defines.
+
+    Args:
+        name: what the user gave.
+        base: the class that it derives from.
+        known: name to module of what comes with this package.
+        kind: for messages, such as `method`.
+
+    Raises:
+        UserError: no such name or module, the module cannot be imported, or it defines none or several such classes.
+    """
+    if name not in known and "." not in name:
+        hint = nearest(name, known)
+        more = "" if hint.startswith("did") else ", or package.module of your own"
+        raise UserError(f"{kind}: {name!r} is unknown; {hint}{more}")
+    try:
+        module = importlib.import_module(known.get(name, name))
+    except Exception as error:  # whatever the user's own module does when it is imported
+        said = " ".join(str(error).split())
+        raise UserError(f"{kind}: {name!r} cannot be imported ({type(error).__name__}: {said})") from error
+    found = classes_of(module, base)
+    if len(found) != 1:
+        raise UserError(
+            f"{kind}: {name!r} must define one class that derives from {base.__name__}, it defines {len(found)}"
+        )
+    return found[0]
+
+
+def checked_options(kind: type[Any], options: dict[str, Any], group: str) -> Any:
+    """The settings that a class names as its `Config`, from a group of options.
+
+    Args:
+        kind: of method, task or the like.
+        options: key to value.
+        group: name of the option, such as `options`.
+
+    Raises:
+        UserError: unknown key or value out of range, with the nearest key.
+    """
+    known = list(kind.Config.model_fields)
+    for key in options:
+        if key not in known:
+            raise UserError(f"{group}: {kind.__name__} has no option {key!r}; {nearest(key, known)}")
+    try:
+        return kind.Config(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise UserError(f"{group}: {said}") from None
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{group}.{field}: {said}, got {first['input']!r}") from None

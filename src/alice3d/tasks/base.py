@@ -1,0 +1,222 @@
+"""What every labelled task offers, and what their training shares."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from alice3d import console, distributed, files, outputs
+from alice3d.config import Config
+from alice3d.data.sources.sources import Source
+from alice3d.data.store import Case, Store
+from alice3d.engine.fit import FitResult
+from alice3d.plugins import find_class, listed_folders
+from alice3d.tasks.settings import EvaluateConfig, FinetuneSettings, PredictConfig
+
+Validate = Callable[[nn.Module], dict[str, float]]
+"""A net in evaluation mode to its scores by name, such as `val_dice`."""
+
+
+class Job(Protocol):
+    """Everything that learning a task needs, checked; nothing is written yet."""
+
+    @property
+    def config(self) -> FinetuneSettings:
+        """As given."""
+        ...
+
+    @property
+    def cases(self) -> list[Case]:
+        """What is learnt from."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the result depends on, inputs by checksum."""
+        ...
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is to be scored or predicted.
+
+    Attributes:
+        cases: of a store, that are scored.
+        sources: output name to scan, that are predicted.
+        inputs: name to checksum of what else the result depends on.
+        rows: whatever the task keeps of them for itself.
+    """
+
+    cases: list[Case] = field(default_factory=list)
+    sources: dict[str, Source] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    rows: Any = None
+
+
+class Task(ABC):
+    """A labelled task: how it is learnt, scored and applied. `tasks/run.py` does what is the same for all.
+
+    A task is a folder of `tasks/` whose module `task` defines one class of this kind, or `package.module` of the user's
+    own. A model is any object with the attributes `card`, the JSON beside its weights, `rule`, an `IntensityRule`, and
+    `spacing_mm`.
+
+    Attributes:
+        Config: settings that `alice finetune --task-options.FIELD` takes for it.
+        done: what happens to a scan, for messages.
+    """
+
+    Config: ClassVar[type[Config]] = Config
+    done: ClassVar[str] = "predicted"
+
+    @abstractmethod
+    def prepare(self, config: FinetuneSettings, options: Any) -> Job:
+        """Open the inputs, draw the cases, build the net; nothing is written.
+
+        Args:
+            config: of `alice finetune`.
+            options: an instance of `Config`.
+
+        Raises:
+            UserError: an input or an option is wrong.
+        """
+
+    @abstractmethod
+    def train(self, job: Any, state: outputs.State, *, watch: bool) -> tuple[FitResult, nn.Module, dict[str, Any]]:
+        """Claim the output folder and learn.
+
+        Args:
+            job: what `prepare` made.
+            state: what `outputs.check` said of the folder.
+            watch: score the model so far every `validate_every` steps.
+
+        Returns:
+            what is said of the run, the trained net in evaluation mode, and its card.
+        """
+
+    @abstractmethod
+    def load(self, weights: Path) -> Any:
+        """The model of a file that `train` led to.
+
+        Raises:
+            UserError: damaged, or of another task.
+        """
+
+    @abstractmethod
+    def select_cases(self, model: Any, store: Store, config: EvaluateConfig, weights: Path) -> Selection:
+        """The cases of a store that are scored.
+
+        Raises:
+            UserError: none, or they do not fit the model.
+        """
+
+    @abstractmethod
+    def score(
+        self, model: Any, store: Store, chosen: Selection, config: EvaluateConfig, *, out: Path, device: str
+    ) -> dict[str, Any]:
+        """Predict and score; writes OUT/metrics.csv, a row a case at least. Returns what `--json` prints."""
+
+    @abstractmethod
+    def say(self, model: Any, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
+        """Print the scores and what comes next."""
+
+    @abstractmethod
+    def select_scans(self, model: Any, found: dict[str, Source], config: PredictConfig) -> Selection:
+        """The scans that are predicted, of all that were found.
+
+        Raises:
+            UserError: an option does not fit the model.
+        """
+
+    @abstractmethod
+    def predict(
+        self, model: Any, chosen: Selection, config: PredictConfig, *, device: str, refused: dict[str, str]
+    ) -> dict[str, Any]:
+        """Write predictions of the scans; what cannot be read goes into `refused`. Returns `written` and more keys."""
+
+    def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
+        """What `predict` wrote, for the last line, and what comes next."""
+        return f"{len(made['written'])} files written to {out}", ""
+
+
+FOLDER = Path(__file__).parent
+
+
+def task_names() -> list[str]:
+    """Names of the tasks that come with the package."""
+    return listed_folders(FOLDER, "task")
+
+
+def find_task(name: str) -> Task:
+    """The task of a name, or of `package.module` in the user's own code.
+
+    Raises:
+        UserError: no such task.
+    """
+    return find_class(name, Task, {one: f"alice3d.tasks.{one}.task" for one in task_names()}, "task")()  # type: ignore[type-abstract]
+
+
+def minimise(loss_of: Callable[[], Tensor], parameters: list[Tensor], iterations: int) -> float:
+    """L-BFGS with a strong Wolfe line search; returns the loss reached."""
+    optimiser = torch.optim.LBFGS(parameters, max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = loss_of()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        return float(loss_of())
+
+
+class Trained(Protocol):
+    """A task that can say what would be written now."""
+
+    def trained(self) -> nn.Module:
+        """The averaged net, or the net itself."""
+        ...
+
+
+def claim(config: FinetuneSettings, settings: dict[str, Any], state: outputs.State) -> None:
+    """Claim the output folder before training looks into it, so that no checkpoint of a replaced run is found there."""
+    if distributed.rank() == 0:
+        outputs.begin(config.out, "model", settings, state=state, overwrite=config.overwrite)
+        files.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def already_claimed() -> None:
+    """For `fit`: the folder is claimed by then, since a linear head is solved before it."""
+
+
+def watched(
+    task: Trained, config: FinetuneSettings, validate: Validate | None
+) -> Callable[[int], dict[str, float]] | None:
+    """What the loop calls after each step: nothing, or the scores of what would be written by then."""
+    if validate is None or not config.validate_every:
+        return None
+
+    def watch(step: int) -> dict[str, float]:
+        if (step % config.validate_every and step != config.steps) or distributed.rank():
+            return {}
+        net = task.trained()
+        learning = net.training
+        scores = validate(net.eval())
+        net.train(learning)
+        shown = ", ".join(f"{name.removeprefix('val_')} {value:.3f}" for name, value in scores.items())
+        console.say(f"Step {step}: {shown} on {config.validate_split}")
+        return scores
+
+    return watch
+
+
+def plain(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
+    """Those settings that a card repeats."""
+    return {name: getattr(config, name) for name in names}

@@ -1,0 +1,96 @@
+"""Which labelled cases a task learns from and is scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from alice3d.data.store import Case, Store
+from alice3d.data.tables.classes import Example
+from alice3d.errors import UserError
+from alice3d.tasks.settings import FinetuneSettings
+
+
+def labelled_cases(store: Store, split: str) -> list[Case]:
+    """Cases of a split whose reference shows at least one structure, sorted by id.
+
+    Raises:
+        UserError: no such split, or no such case in it.
+    """
+    if split not in store.splits:
+        known = ", ".join(store.splits) or "none"
+        raise UserError(f"split: the store has no split {split!r}; it has {known}")
+    found = [case for case in store.cases(split) if case.labelled and case.structures]
+    if not found:
+        raise UserError(f"split: no case of split {split!r} has labels; give `alice prepare` a --labels folder")
+    return found
+
+
+def draw_cases(
+    cases: list[Case],
+    count: int | None,
+    seed: int,
+    shows: Callable[[Case], Iterable[int | str]] = lambda case: case.structures,
+) -> list[Case]:
+    """The first `count` cases of a seeded order: the draw of 5 is part of the draw of 20 with the same seed.
+
+    In that order, cases that show a structure not shown before come first, so that a small draw lacks none it need not.
+
+    Args:
+        cases: labelled ones.
+        count: how many; None takes all.
+        seed: of the order.
+        shows: what a case can lack: its structures, or the classes of its rows.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if count is None:
+        return cases
+    if count > len(cases):
+        raise UserError(f"--labels: {count} labelled cases are asked for, the training split has {len(cases)}")
+    shuffled = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]
+    seen: set[int | str] = set()
+    first = []
+    for case in shuffled:
+        if not seen.issuperset(shows(case)):
+            first.append(case)
+            seen.update(shows(case))
+    return [*first, *(case for case in shuffled if case not in first)][:count]
+
+
+SHOWN = 5
+
+
+def draw_examples(
+    held: list[Example], store: Store, config: FinetuneSettings
+) -> tuple[list[Case], list[Example], tuple[str, ...]]:
+    """The drawn cases of the training split, their examples, and the classes of the whole table, sorted.
+
+    Raises:
+        UserError: an unknown split, one without rows, too few cases, one class only, or a class that no drawn case
+            shows.
+    """
+    if config.split not in store.splits:
+        raise UserError(f"split: the store has no split {config.split!r}; it has {', '.join(store.splits) or 'none'}")
+    classes = tuple(sorted({example.name for example in held}))
+    if len(classes) < 2:
+        raise UserError(f"{config.classes}: all rows are of class {classes[0]!r}; two classes at least are needed")
+    shown: dict[str, set[str]] = {}
+    for example in held:
+        if example.case.split == config.split:
+            shown.setdefault(example.case.id, set()).add(example.name)
+    cases = [case for case in store.cases(config.split) if case.id in shown]
+    if not cases:
+        raise UserError(f"{config.classes}: no row is of a case of split {config.split!r}")
+    cases = draw_cases(cases, config.labels, config.seed, shows=lambda case: shown[case.id])
+    drawn = {case.id for case in cases}
+    lacking = sorted(set(classes) - set().union(*(shown[id] for id in drawn)))
+    if lacking:
+        some = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
+        raise UserError(
+            f"{config.classes}: none of the {len(cases)} training cases shows class {some}; take more --labels or "
+            "leave its rows out"
+        )
+    return cases, [example for example in held if example.case.id in drawn], classes

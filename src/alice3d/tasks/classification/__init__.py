@@ -1,0 +1,1 @@
+"""Classification of points or scans: samples, objective, model, scores."""

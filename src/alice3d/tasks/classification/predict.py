@@ -1,0 +1,78 @@
+"""A classifier applied to scans: a table of class probabilities, a row a scan or a point."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from alice3d import console
+from alice3d.config import nearest
+from alice3d.data.preprocessing.preprocess import prepare_array
+from alice3d.data.sources.scan_list import refuse
+from alice3d.data.sources.sources import Source
+from alice3d.data.tables.classes import Row, outside, read_class_table
+from alice3d.data.tables.csv_rows import POINT
+from alice3d.errors import UserError
+from alice3d.io.read import read_scan
+from alice3d.io.volume import ScanError
+from alice3d.tasks.classification.model import Classifier
+
+SCORES = "scores.csv"
+
+
+def points_by_scan(path: Path, found: dict[str, Source]) -> dict[str, list[Row]]:
+    """Rows of a points table by scan.
+
+    Raises:
+        UserError: the table is wrong, or a case of it is none of the scans.
+    """
+    by_scan: dict[str, list[Row]] = {}
+    for row in read_class_table(path, classes=False):
+        if row.point_mm is None:
+            raise UserError(f"{path}: no column {', '.join(POINT)}; the model classifies points")
+        if row.case not in found:
+            hint = nearest(row.case, found) if len(found) <= 8 else f"there are {len(found)} scans"
+            raise UserError(f"{path}: line {row.line}: no scan {row.case!r}; {hint}")
+        by_scan.setdefault(row.case, []).append(row)
+    left_out = len(found) - len(by_scan)
+    if left_out:
+        console.warn(f"{path}: holds no point of {left_out} of the {len(found)} scans")
+    return by_scan
+
+
+def predict_scores(
+    model: Classifier,
+    wanted: dict[str, Source],
+    points: dict[str, list[Row]] | None,
+    device: str,
+    refused: dict[str, str],
+) -> tuple[str, int]:
+    """The table of scores, and how many rows it has."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["case", *(POINT if points else ()), "predicted", *(f"score_{name}" for name in model.classes)])
+    written = 0
+    with console.progress("Predicting", len(wanted)) as bar:
+        for name, source in wanted.items():
+            bar.advance(note=name)
+            try:
+                volume = read_scan(source.path, files=source.files)
+                prepared = prepare_array(volume, spacing_mm=model.spacing_mm, modality=model.rule.modality)
+            except ScanError as error:
+                refuse(name, error.reason, refused)
+                continue
+            given = [row.point_mm for row in points[name] if row.point_mm is not None] if points else []
+            faults = [reason for point in given if (reason := outside(point, prepared.grid))]
+            if faults:
+                refuse(name, faults[0], refused)
+                continue
+            chances = model.scores_of_scan(prepared, np.array(given) if points else None, device=device)
+            for row, chance in enumerate(chances):
+                where = [f"{value:.6g}" for value in given[row]] if given else []
+                told = model.classes[int(chance.argmax())]
+                table.writerow([name, *where, told, *(f"{value:.6g}" for value in chance)])
+                written += 1
+    return text.getvalue(), written

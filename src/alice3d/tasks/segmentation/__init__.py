@@ -1,0 +1,1 @@
+"""Segmentation: samples, objective, linear head, model, scores."""

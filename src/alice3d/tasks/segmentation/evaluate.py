@@ -1,0 +1,128 @@
+"""Scores of a segmenter on the labelled cases of a store."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from alice3d import console, files
+from alice3d.data.store import Case, Store
+from alice3d.data.store.read_grid import read_case
+from alice3d.errors import UserError
+from alice3d.metrics.segmentation import StructureScore, dice_score, score_case
+from alice3d.nn.tiling import reading_window
+from alice3d.tasks.cases import draw_cases, labelled_cases
+from alice3d.tasks.segmentation.job import FinetuneJob
+from alice3d.tasks.segmentation.model import SegmentationModel
+from alice3d.tasks.settings import EvaluateConfig
+
+ORDER_SEED = 0
+"""Of the draw of the cases: runs with other seeds are scored on the same ones."""
+
+
+class SegmentationCheck:
+    """Mean Dice over the structures of each case, then over `validate_cases` cases of `validate_split`.
+
+    Args:
+        job: what `prepare_finetuning` made.
+
+    Raises:
+        UserError: the split does not exist or holds no labels.
+    """
+
+    def __init__(self, job: FinetuneJob) -> None:
+        config = job.config
+        cases = labelled_cases(job.store, config.validate_split)
+        self.job = job
+        self.cases = draw_cases(cases, min(config.validate_cases, len(cases)), ORDER_SEED)
+        self.read = [read_case(job.store, case, job.rule, job.spacing_mm) for case in self.cases]
+
+    def __call__(self, net: nn.Module) -> dict[str, float]:
+        """`val_dice` of a net in evaluation mode; nothing of the net or of the random state changes."""
+        job = self.job
+        window, whole_voxels = reading_window(net.backbone, job.crop)  # type: ignore[arg-type]
+        model = SegmentationModel(
+            net=net,
+            card=job.card,
+            rule=job.rule,
+            spacing_mm=job.spacing_mm,
+            values=job.values,
+            names=job.store.label_names,
+            window=window,
+            whole_voxels=whole_voxels,
+            single_piece=tuple(job.values.index(value) for value in job.card["single_piece"]),
+        )
+        device = str(next(net.parameters()).device)
+        means = []
+        for case, (image, grid) in zip(self.cases, self.read, strict=True):
+            predicted = model.label_map(image, grid, case.grid, device=device)
+            reference = job.store.label(case.id)[:, :, :]
+            means.append(np.mean([dice_score(reference == value, predicted == value) for value in case.structures]))
+        return {"val_dice": float(np.mean(means))}
+
+
+def same_names(model: SegmentationModel, store: Store) -> dict[int, str]:
+    """Names of the store's label values; a value that means something else to the model is refused."""
+    names = store.label_names
+    for value, name in model.names.items():
+        declared = store.spec.label_names.get(value)
+        if declared is not None and declared != name and not name.startswith("label_"):
+            raise UserError(f"label {value} is {declared!r} in the store and {name!r} in the model; they do not match")
+    unknown = [name for value, name in names.items() if value not in model.names]
+    if unknown:
+        console.warn(f"the model does not know {', '.join(unknown)}; where present, it counts as missed")
+    return {**model.names, **names}
+
+
+def score_cases(
+    model: SegmentationModel,
+    store: Store,
+    cases: list[Case],
+    names: dict[int, str],
+    config: EvaluateConfig,
+    device: str,
+) -> list[StructureScore]:
+
+    scores: list[StructureScore] = []
+    with console.progress("Evaluating", len(cases)) as bar:
+        for case in cases:
+            image, grid = read_case(store, case, model.rule, model.spacing_mm)
+            predicted = model.label_map(image, grid, case.grid, device=device)
+            reference = store.label(case.id)[:, :, :]
+            scores += score_case(case.id, reference, predicted, case.spacing_mm, names, tolerance_mm=config.tolerance)
+            bar.advance(note=case.id)
+    return scores
+
+
+def write_scores(out: Path, scores: list[StructureScore]) -> None:
+    """metrics.csv, a row a case and structure."""
+
+    text = io.StringIO()
+    table = csv.DictWriter(text, [field.name for field in fields(StructureScore)], lineterminator="\n")
+    table.writeheader()
+    for score in scores:
+        row = asdict(score)
+        table.writerow({key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in row.items()})
+    files.write_text(out / "metrics.csv", text.getvalue())
+
+
+def say_scores(result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
+    width = max(len(name) for name in (*result["by_structure"], "mean over cases"))
+    console.say(f"{'':{width}}  Dice                NSD at {config.tolerance:g} mm         HD95 mm")
+    for name, entry in (*result["by_structure"].items(), ("mean over cases", result)):
+        dice, nsd, hd95 = (entry[metric] for metric in ("dice", "nsd", "hd95_mm"))
+        console.say(
+            f"{name:{width}}  {dice['mean']:.3f} ({dice['low']:.3f}-{dice['high']:.3f})  "
+            f"{nsd['mean']:.3f} ({nsd['low']:.3f}-{nsd['high']:.3f})  "
+            f"{hd95['mean']:.1f} ({hd95['low']:.1f}-{hd95['high']:.1f})"
+        )
+    console.say(
+        f"{result['cases']} cases; {result['absent']} structures absent from a reference, {result['missed']} missed. "
+        f"Scores written to {out}. Next: alice predict {config.model} SCANS PREDICTIONS"
+    )

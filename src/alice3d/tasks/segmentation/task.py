@@ -1,0 +1,100 @@
+"""Segmentation as a task: what `alice finetune`, `evaluate` and `predict` do for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from alice3d import outputs
+from alice3d.data.sources.sources import Source
+from alice3d.data.store import Store
+from alice3d.engine.fit import FitResult
+from alice3d.errors import UserError
+from alice3d.metrics.segmentation import summarise
+from alice3d.tasks.base import Selection, Task
+from alice3d.tasks.cases import labelled_cases
+from alice3d.tasks.segmentation.evaluate import SegmentationCheck, same_names, say_scores, score_cases, write_scores
+from alice3d.tasks.segmentation.job import FinetuneJob, finetune, prepare_finetuning
+from alice3d.tasks.segmentation.model import SegmentationModel, load_model
+from alice3d.tasks.segmentation.predict import predict_label_maps
+from alice3d.tasks.settings import EvaluateConfig, FinetuneSettings, PredictConfig
+
+
+class Segmentation(Task):
+    """A label for every voxel, learnt from the label maps of a store."""
+
+    done = "segmented"
+
+    def prepare(self, config: FinetuneSettings, options: Any) -> FinetuneJob:
+        """See `prepare_finetuning`."""
+        if config.classes is not None:
+            raise UserError("--classes is for --task classification; a segmenter learns from the store's labels")
+        return prepare_finetuning(config)
+
+    def train(
+        self, job: FinetuneJob, state: outputs.State, *, watch: bool
+    ) -> tuple[FitResult, nn.Module, dict[str, Any]]:
+        """See `finetune`."""
+        return finetune(job, state, SegmentationCheck(job) if watch else None)
+
+    def load(self, weights: Path) -> SegmentationModel:
+        """See `load_model`."""
+        return load_model(weights)
+
+    def select_cases(self, model: SegmentationModel, store: Store, config: EvaluateConfig, weights: Path) -> Selection:
+        """The labelled cases of the split; `rows` are the names of the store's label values."""
+        if config.classes is not None:
+            raise UserError("--classes: the model segments; it is scored on the store's labels")
+        cases = labelled_cases(store, config.split)
+        return Selection(cases=cases, rows=same_names(model, store))
+
+    def score(
+        self,
+        model: SegmentationModel,
+        store: Store,
+        chosen: Selection,
+        config: EvaluateConfig,
+        *,
+        out: Path,
+        device: str,
+    ) -> dict[str, Any]:
+        """Predict each labelled case and score it on the store's grid, against the reference as the store holds it.
+
+        A score is the mean over the structures that a case's reference shows, then over cases. A structure that the
+        reference lacks is left out and counted (`absent`); one that is present but not predicted scores Dice 0, NSD 0
+        and, for HD95, the diagonal of the stored scan (`missed`).
+        """
+        cases, names = chosen.cases, chosen.rows
+        scores = score_cases(model, store, cases, names, config, device)
+        shown = sorted({value for case in cases for value in case.structures})
+        write_scores(out, scores)
+        return summarise(scores, len(cases), [names[value] for value in shown], seed=config.seed)
+
+    def say(self, model: SegmentationModel, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
+        """Each structure's scores, then their mean over cases."""
+        say_scores(result, config, out)
+
+    def select_scans(self, model: SegmentationModel, found: dict[str, Source], config: PredictConfig) -> Selection:
+        """All of them."""
+        if config.points is not None:
+            raise UserError("--points: the model segments whole scans")
+        return Selection(sources=found)
+
+    def predict(
+        self,
+        model: SegmentationModel,
+        chosen: Selection,
+        config: PredictConfig,
+        *,
+        device: str,
+        refused: dict[str, str],
+    ) -> dict[str, Any]:
+        """Write OUT/name.nii.gz for each scan, with its shape and affine."""
+        written = predict_label_maps(model, chosen.sources, config.out, device, refused)
+        return {"written": written, "labels": {str(value): name for value, name in model.names.items()}}
+
+    def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
+        """How many label maps there are."""
+        return f"{len(made['written'])} label maps written to {out}", ". Next: open them over their scans in a viewer"
