@@ -35,7 +35,7 @@ from torch.utils import flop_counter
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import described, keep
 
-from alice3d.engine.device import autocast, has_bf16, resolve_device
+from alice3d.device import autocast, has_bf16, resolve_device
 from alice3d.engine.optim import build_optimiser
 from alice3d.engine.settings import LoopSettings
 from alice3d.methods.alice import Alice
@@ -195,7 +195,8 @@ def shares(variant: Variant, batch: dict[str, Tensor]) -> dict[str, float]:
 
 def data_wait(store: Path, size: str, crop: int, batch: int, steps: int, threads: int) -> dict[str, Any]:
     """What `alice pretrain` logs of waiting, on a real store; the first two steps fill the queue and do not count."""
-    from alice3d.commands.pretrain import PretrainConfig, run
+    from alice3d.commands.pretrain import run
+    from alice3d.pretraining.settings import PretrainConfig
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"

@@ -12,9 +12,8 @@ from machine import described, keep
 from alice3d.data.store import Store
 from alice3d.data.tables.landmarks import read_landmarks
 from alice3d.evaluation import retrieval
-from alice3d.evaluation.frozen import Alike, probe_scan
+from alice3d.evaluation.features import Alike, probe_scan, read_encoder
 from alice3d.evaluation.probe import alike_of, find_landmarks, frozen_scans
-from alice3d.evaluation.reading import read_encoder
 
 
 def whiten(alike: Alike, features: list[torch.Tensor], shrink: float) -> Alike:

@@ -11,13 +11,15 @@ import alice3d
 ROOT = Path(alice3d.__file__).parent
 LAYERS = (
     ("errors", "version", "console", "files", "metrics", "distributed"),
-    ("config", "geometry", "losses", "outputs", "executors", "plugins"),
+    ("config", "geometry", "losses", "outputs", "executors", "plugins", "device"),
     ("io", "nn", "phantom", "options"),
     ("data",),
     ("weights", "methods"),
     ("matching", "engine"),
     ("tasks",),
     ("evaluation",),
+    ("pretraining",),
+    ("api",),
     ("report",),
     ("commands",),
     ("cli", "__main__"),

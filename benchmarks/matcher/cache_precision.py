@@ -19,10 +19,10 @@ from machine import described, keep
 
 from alice3d.data.store import Store
 from alice3d.data.tables.landmarks import read_landmarks
-from alice3d.engine.device import resolve_device
-from alice3d.evaluation.matching import chosen_cases, ordered_pairs
+from alice3d.device import resolve_device
+from alice3d.evaluation.landmarks import chosen_cases, ordered_pairs
 from alice3d.matching import EmbeddedScan, Matcher
-from alice3d.matching.cache import DTYPES, EmbeddingCache
+from alice3d.matching.disk_cache import DTYPES, EmbeddingCache
 from alice3d.matching.matcher import MODES
 
 

@@ -30,12 +30,12 @@ from machine import described, keep
 from alice3d.data.pairs.correspondence import fit_correspondence
 from alice3d.data.store import Store
 from alice3d.data.tables.landmarks import read_landmarks
-from alice3d.engine.device import resolve_device
-from alice3d.evaluation.matching import chosen_cases, ordered_pairs
+from alice3d.device import resolve_device
+from alice3d.evaluation.landmarks import chosen_cases, ordered_pairs
 from alice3d.geometry import apply_affine, diagonal_affine
 from alice3d.matching import Matcher
-from alice3d.matching.cache import EmbeddingCache
-from alice3d.matching.embedded_cases import EmbeddedCases
+from alice3d.matching.disk_cache import EmbeddingCache
+from alice3d.matching.memory_cache import EmbeddedCases
 
 SURFACE = 80
 """Surface points of a structure that are carried."""

@@ -30,8 +30,8 @@ from alice3d import console
 from alice3d.data.pairs.correspondence import Correspondence, fit_correspondence
 from alice3d.data.store import Store
 from alice3d.data.tables.landmarks import read_landmarks
-from alice3d.engine.device import resolve_device
-from alice3d.evaluation.matching import chosen_cases, ordered_pairs
+from alice3d.device import resolve_device
+from alice3d.evaluation.landmarks import chosen_cases, ordered_pairs
 from alice3d.geometry import apply_affine
 from alice3d.matching import Matcher
 from alice3d.matching.embedding import EmbeddedScan

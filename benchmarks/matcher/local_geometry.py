@@ -21,11 +21,11 @@ from machine import described, keep
 from alice3d.data.pairs.correspondence import Correspondence, local_linear
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_label_grid
-from alice3d.engine.device import resolve_device
+from alice3d.device import resolve_device
 from alice3d.geometry import Grid, apply_affine, centred_grid
 from alice3d.matching import Matcher
-from alice3d.matching.cache import EmbeddingCache
-from alice3d.matching.embedded_cases import EmbeddedCases
+from alice3d.matching.disk_cache import EmbeddingCache
+from alice3d.matching.memory_cache import EmbeddedCases
 
 SIDE, SPACING = 32, 3.0
 """Voxels and mm of a crop."""

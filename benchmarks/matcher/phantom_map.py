@@ -26,8 +26,8 @@ from machine import described, keep
 
 from alice3d.data.preprocessing.preprocess import prepare_array
 from alice3d.data.sampling.whole_scan import ScanInput
-from alice3d.engine.device import resolve_device
-from alice3d.evaluation.matching import same_place_in_box
+from alice3d.device import resolve_device
+from alice3d.evaluation.landmarks import same_place_in_box
 from alice3d.io.volume import Volume
 from alice3d.matching import EmbeddedScan, Matcher
 from alice3d.matching.matcher import MODES

@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described
 
 import alice3d
+from alice3d.api import embed
 from alice3d.data.store import Store
 from alice3d.geometry import Grid
 from alice3d.io.read import read_label, read_scan
-from alice3d.matching.calls import embed
+from alice3d.matching.memory_cache import RememberingMatcher
 from alice3d.matching.propagation import VOTE, Atlas, carry_labels
-from alice3d.matching.remembering import RememberingMatcher
 
 
 def grid_of(volume) -> Grid:

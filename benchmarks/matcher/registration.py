@@ -29,10 +29,10 @@ from machine import described, keep
 
 from alice3d.data.store import Store
 from alice3d.data.tables.landmarks import read_landmarks
-from alice3d.engine.device import resolve_device
-from alice3d.evaluation.matching import chosen_cases, ordered_pairs, same_place_in_box
+from alice3d.device import resolve_device
+from alice3d.evaluation.landmarks import chosen_cases, ordered_pairs, same_place_in_box
 from alice3d.matching import Matcher
-from alice3d.matching.cache import EmbeddingCache
+from alice3d.matching.disk_cache import EmbeddingCache
 
 WINDOW = (-200.0, 300.0)
 MESH_MM = 60.0

@@ -24,7 +24,7 @@ from machine import described, keep
 
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Store
-from alice3d.engine.device import resolve_device
+from alice3d.device import resolve_device
 from alice3d.matching import Matcher
 from alice3d.matching.embedding import embed_image
 from alice3d.matching.matcher import body_points

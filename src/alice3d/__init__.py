@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from alice3d.matching.calls import align, correspondence, embed, match, propagate
+    from alice3d.api import align, correspondence, embed, match, propagate
     from alice3d.matching.matcher import Matcher
     from alice3d.weights.files import load_encoder, load_matcher
 
@@ -30,11 +30,11 @@ _HOMES = {
     "load_encoder": "alice3d.weights.files",
     "load_matcher": "alice3d.weights.files",
     "Matcher": "alice3d.matching.matcher",
-    "align": "alice3d.matching.calls",
-    "correspondence": "alice3d.matching.calls",
-    "embed": "alice3d.matching.calls",
-    "match": "alice3d.matching.calls",
-    "propagate": "alice3d.matching.calls",
+    "align": "alice3d.api",
+    "correspondence": "alice3d.api",
+    "embed": "alice3d.api",
+    "match": "alice3d.api",
+    "propagate": "alice3d.api",
 }
 
 

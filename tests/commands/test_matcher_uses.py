@@ -67,11 +67,11 @@ def test_landmarks_of_many_scans_from_one_example(capsys, folder, example, tiny_
 
 
 def test_interrupted_landmarks_go_on_to_the_same_table(capsys, folder, example, tiny_matcher, tmp_path, monkeypatch):
-    from alice3d.matching import consensus
+    from alice3d.matching import landmarks
 
     words = ("--landmarks", example)
     result(capsys, "landmarks", tiny_matcher, folder, tmp_path / "whole", *words)
-    find, count = consensus.find_landmarks, []
+    find, count = landmarks.find_landmarks, []
 
     def stop_at_the_second(*arguments):
         count.append(1)
@@ -79,7 +79,7 @@ def test_interrupted_landmarks_go_on_to_the_same_table(capsys, folder, example, 
             raise KeyboardInterrupt
         return find(*arguments)
 
-    monkeypatch.setattr(consensus, "find_landmarks", stop_at_the_second)
+    monkeypatch.setattr(landmarks, "find_landmarks", stop_at_the_second)
     assert call(capsys, "landmarks", tiny_matcher, folder, tmp_path / "cut", *words)[0] != 0
     with (tmp_path / "cut" / "rows.jsonl").open("a") as file:
         file.write('{"case": "hal')  # as a kill leaves it

@@ -48,8 +48,9 @@ def pairs(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoder(tiny_store: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory, request) -> Path:
     """What `flare22-pretrain` writes, at a width of 24."""
-    from alice3d.commands.pretrain import PretrainConfig, run
+    from alice3d.commands.pretrain import run
     from alice3d.options import parse
+    from alice3d.pretraining.settings import PretrainConfig
 
     out = tmp_path_factory.mktemp("encoder") / "encoder"
     words = ["--config", "flare22-pretrain", "--pairs", str(pairs), "--accumulate", "2"]

@@ -46,7 +46,7 @@ _server.set_forkserver_preload(
         "torch._dynamo",  # what the first step of an optimiser imports
         "torch.nn.parallel",
         "alice3d.commands.pretrain",
-        "alice3d.engine.selfsupervised",
+        "alice3d.pretraining.job",
         "alice3d.methods.alice",
         "alice3d.methods.mae",
         "alice3d.report.run_page",
@@ -56,7 +56,8 @@ _server.set_forkserver_preload(
 
 def pretrain(store: Path, out: Path, changes: Mapping[str, Any]) -> None:
     """`alice pretrain STORE OUT` with the small settings and `changes`."""
-    from alice3d.commands.pretrain import PretrainConfig, run
+    from alice3d.commands.pretrain import run
+    from alice3d.pretraining.settings import PretrainConfig
 
     run(PretrainConfig.checked({"store": store, "out": out, **SMALL, **changes}, "test"))
 

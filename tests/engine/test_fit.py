@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from alice3d.engine.checkpoint import checkpoints, has_checkpoint, load_checkpoint, save_checkpoint
-from alice3d.engine.feed import batches
 from alice3d.engine.fit import fit
+from alice3d.engine.loader import batches
 from alice3d.engine.log import Log, final_loss, read_log, speed
 from alice3d.engine.optim import build_optimiser, learning_rate
 from alice3d.engine.settings import LoopSettings, TrainingConfig

@@ -10,15 +10,16 @@ import pytest
 import torch
 from in_processes import SMALL, pretrain
 
-from alice3d.commands.pretrain import PretrainConfig, run
+from alice3d.commands.pretrain import run
 from alice3d.engine.checkpoint import load_checkpoint
-from alice3d.engine.collapse import LOOKS, STEPS, CollapseGuard, idle_heads
 from alice3d.engine.log import read_log
-from alice3d.engine.monitors import agreement, average_distance, effective_rank, relative_deviation
 from alice3d.errors import UserError, WorkFailed
 from alice3d.methods.alice import Alice
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.ema import target_of
+from alice3d.pretraining.collapse import LOOKS, STEPS, CollapseGuard, idle_heads
+from alice3d.pretraining.monitors import agreement, average_distance, effective_rank, relative_deviation
+from alice3d.pretraining.settings import PretrainConfig
 
 HEALTHY = {
     "patch_target_entropy": 5.3,
@@ -140,7 +141,7 @@ class DeadAlice(Alice):
 def test_a_made_collapse_stops_with_a_checkpoint_and_goes_on_when_told(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("alice3d.engine.selfsupervised.find_method", lambda name: DeadAlice)
+    monkeypatch.setattr("alice3d.pretraining.job.find_method", lambda name: DeadAlice)
     options: dict[str, Any] = {**SMALL, "monitor_every": 2, "steps": 14}
     config = PretrainConfig.checked({"store": tiny_store, "out": tmp_path / "run", **options}, "test")
     with pytest.raises(WorkFailed, match=r"step \d+: the run has collapsed: .*; a checkpoint of this step is kept"):

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from alice3d import cli
-from alice3d.commands.train_matcher import TrainMatcherConfig, run
+from alice3d.commands.train_matcher import run
 from alice3d.errors import UserError
+from alice3d.pretraining.settings import TrainMatcherConfig
 from alice3d.weights.files import load_matcher, read_card
 
 

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from in_processes import SMALL, pretrain
 
-from alice3d.commands.pretrain import PretrainConfig
 from alice3d.data.store import Store
-from alice3d.engine.selfsupervised import prepare_training
 from alice3d.errors import UserError
 from alice3d.nn.backbones.registry import build_backbone
+from alice3d.pretraining.job import prepare_training
+from alice3d.pretraining.settings import PretrainConfig
 from alice3d.weights.files import save_weights
 from alice3d.weights.provenance import leaked
 

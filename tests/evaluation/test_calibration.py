@@ -11,9 +11,9 @@ from alice3d.data.tables.landmarks import Landmarks
 from alice3d.errors import UserError
 from alice3d.evaluation.calibration import RIDGE, Measured, fit_model, held_out, joined
 from alice3d.evaluation.field_of_view import Cut, draw_cuts, refusal
-from alice3d.evaluation.matching import reliability
+from alice3d.evaluation.landmarks import reliability
 from alice3d.geometry import Grid, diagonal_affine
-from alice3d.matching.trust import MOST_MM, features
+from alice3d.matching.confidence import MOST_MM, features
 
 INPUTS = ("similarity", "cycle_mm", "beyond_mm")
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alice3d.evaluation.comparison import Unit, best, holm, paired_bootstrap, paired_tests, signed_rank, table
+from alice3d.evaluation.comparison import Unit, best, paired_tests, table
+from alice3d.metrics.paired_tests import holm, paired_bootstrap, signed_rank
 from alice3d.report.comparison import COLUMNS, draw_comparison, page, table_csv
 
 

@@ -10,8 +10,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from alice3d.data.tables.landmarks import Landmarks
-from alice3d.evaluation.matching import PointErrors, auroc, ordered_pairs, same_place_in_box, summarise
-from alice3d.matching.embedded_cases import EmbeddedCases
+from alice3d.evaluation.landmarks import PointErrors, auroc, ordered_pairs, same_place_in_box, summarise
+from alice3d.matching.memory_cache import EmbeddedCases
 
 
 def marks(**cases: str) -> Landmarks:

@@ -10,14 +10,14 @@ from sklearn.neighbors import KNeighborsClassifier
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
 from alice3d.data.tables.landmarks import read_landmarks
-from alice3d.evaluation.frozen import Alike, FrozenScan, ProbeScan, freeze, lattice, probe_scan
-from alice3d.evaluation.probe import monitor_inputs, nearest_classes, probe_monitor
-from alice3d.evaluation.reading import Reading
+from alice3d.evaluation.features import Alike, FrozenScan, ProbeScan, Reading, freeze, lattice, probe_scan
+from alice3d.evaluation.probe import nearest_classes
 from alice3d.evaluation.retrieval import describe_errors, most_alike, retrieve
 from alice3d.geometry import Grid, diagonal_affine
 from alice3d.metrics.intervals import pair_interval
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.backbones.registry import build_backbone
+from alice3d.pretraining.pretrain import monitor_inputs, probe_monitor
 
 READING = Reading(IntensityRule(), (8.0, 8.0, 8.0), 16, torch.device("cpu"))
 

@@ -9,7 +9,7 @@ from place_net import CARD, PlaceNet
 
 from alice3d.errors import UserError
 from alice3d.matching import Matcher
-from alice3d.matching.cache import EmbeddingCache
+from alice3d.matching.disk_cache import EmbeddingCache
 
 
 @pytest.mark.parametrize(("precision", "off_mm"), [("fp32", 1e-4), ("fp16", 0.2), ("bf16", 1.5)])

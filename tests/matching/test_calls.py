@@ -10,11 +10,11 @@ import pytest
 from place_net import CARD, MOVE, PlaceNet, noise_like
 
 import alice3d
+from alice3d.api import rigid_through
 from alice3d.errors import UserError
 from alice3d.geometry import Grid, apply_affine
 from alice3d.matching import Matcher
-from alice3d.matching.calls import rigid_through
-from alice3d.matching.remembering import RememberingMatcher
+from alice3d.matching.memory_cache import RememberingMatcher
 
 
 def test_public_names_are_there():

@@ -11,7 +11,7 @@ from torch import nn
 from alice3d.errors import WorkFailed
 from alice3d.matching import Matcher
 from alice3d.matching.embedding import EmbeddedScan
-from alice3d.matching.guards import GuardResult, mirror_check, self_check
+from alice3d.matching.sanity_checks import GuardResult, mirror_check, self_check
 
 
 def test_guards_pass_a_matcher_that_knows_places(matcher, query_input):

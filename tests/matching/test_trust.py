@@ -9,8 +9,7 @@ from place_net import CARD, PlaceNet
 from alice3d.errors import UserError
 from alice3d.geometry import Grid, diagonal_affine
 from alice3d.matching import Matcher
-from alice3d.matching.signals import SIGNALS, beyond_mm
-from alice3d.matching.trust import KINDS, MOST_MM, Acceptance, ErrorModel, Trust, features
+from alice3d.matching.confidence import KINDS, MOST_MM, SIGNALS, Acceptance, ErrorModel, Trust, beyond_mm, features
 
 MODEL = ErrorModel(
     inputs=("similarity", "cycle_mm"),

@@ -19,7 +19,7 @@ import pytest
 
 from alice3d.errors import UserError
 from alice3d.geometry import apply_affine
-from alice3d.matching.remembering import RememberingMatcher
+from alice3d.matching.memory_cache import RememberingMatcher
 from alice3d.report.planes import PLANES, slice_of
 from alice3d.report.viewer import ShownScan, Viewer, ViewerServer
 

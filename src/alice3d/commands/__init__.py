@@ -1,1 +1,1 @@
-"""The commands of the command line, one file each."""
+"""One file a command: its settings and run(); the work is done elsewhere."""

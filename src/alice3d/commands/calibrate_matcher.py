@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from alice3d.data.tables.landmarks import Landmarks
     from alice3d.evaluation.calibration import Measured
     from alice3d.evaluation.field_of_view import Cut
-    from alice3d.matching.embedded_cases import EmbeddedCases
-    from alice3d.matching.trust import Kind
+    from alice3d.matching.confidence import Kind
+    from alice3d.matching.memory_cache import EmbeddedCases
 
 
 ROWS_KEEP = 0.98
@@ -59,13 +59,13 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
 
     from alice3d.data.store import Store
     from alice3d.data.tables.landmarks import read_landmarks
-    from alice3d.engine.device import resolve_device
+    from alice3d.device import resolve_device
     from alice3d.evaluation.calibration import fit_model, held_out
     from alice3d.evaluation.field_of_view import draw_cuts
-    from alice3d.evaluation.matching import chosen_cases, ordered_pairs
+    from alice3d.evaluation.landmarks import chosen_cases, ordered_pairs
     from alice3d.matching import Matcher
-    from alice3d.matching.embedded_cases import EmbeddedCases
-    from alice3d.matching.trust import KINDS
+    from alice3d.matching.confidence import KINDS
+    from alice3d.matching.memory_cache import EmbeddedCases
     from alice3d.weights.files import find_weights, read_card
 
     weights = find_weights(config.matcher, "matcher")
@@ -122,7 +122,7 @@ def _measure(
 
     from alice3d.data.tables.landmarks import check_convention
     from alice3d.evaluation.calibration import measure
-    from alice3d.matching.cache import EmbeddingCache
+    from alice3d.matching.disk_cache import EmbeddingCache
 
     with tempfile.TemporaryDirectory() as scratch:
         scans.matcher.cache = EmbeddingCache(config.cache or Path(scratch), config.embeddings)

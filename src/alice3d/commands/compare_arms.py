@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from alice3d.commands.pretrain import PretrainConfig
 from alice3d.config import nearest, recipe, recipes
 from alice3d.errors import UserError
+from alice3d.pretraining.settings import PretrainConfig
 
 if TYPE_CHECKING:
     from alice3d.commands.compare import CompareConfig

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from alice3d import console, files
 from alice3d.commands.compare_arms import Arm
 from alice3d.commands.compare_conditions import Conditions, fair_scratch, of_card, of_training
-from alice3d.commands.pretrain import PretrainConfig
 from alice3d.commands.pretrain import run as run_pretrain
 from alice3d.errors import UserError
+from alice3d.pretraining.settings import PretrainConfig
 from alice3d.tasks.settings import LinearSettings
 
 if TYPE_CHECKING:
@@ -169,9 +169,9 @@ class Cells:
         return {**shared, **({"linear": config.linear} if name == "linear" else {"neighbours": config.neighbours})}
 
     def _measure(self, arm: Arm, encoder: str | None, seed: int, labels: int, measures: list[str]) -> Probed:
-        from alice3d.engine.device import resolve_device
+        from alice3d.device import resolve_device
+        from alice3d.evaluation.features import read_encoder, untrained_encoder
         from alice3d.evaluation.probe import probe_encoder
-        from alice3d.evaluation.reading import read_encoder, untrained_encoder
 
         config = self.config
         device = resolve_device(config.device, config.threads)

@@ -62,7 +62,7 @@ def _scored(cells: Cells) -> list[Case]:
 
 def _marked(cells: Cells) -> list[Case]:
     """The cases whose landmarks are searched for."""
-    from alice3d.evaluation.matching import ordered_pairs
+    from alice3d.evaluation.landmarks import ordered_pairs
 
     config = cells.config
     if config.landmarks is None:
@@ -75,7 +75,7 @@ def _marked(cells: Cells) -> list[Case]:
 
 def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
     """Build what an arm trains, or read what it brings, and ask whether that has seen the scored cases."""
-    from alice3d.engine.selfsupervised import prepare_training
+    from alice3d.pretraining.job import prepare_training
     from alice3d.weights.files import load_encoder
     from alice3d.weights.provenance import NOT_FOR_TESTING, guard
 

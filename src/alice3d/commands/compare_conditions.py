@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from alice3d.commands.compare_arms import Arm
-from alice3d.commands.pretrain import PretrainConfig
-from alice3d.engine.settings import SelfSupervisedSettings
 from alice3d.errors import UserError
+from alice3d.pretraining.settings import PretrainConfig, SelfSupervisedSettings
 
 if TYPE_CHECKING:
     from alice3d.data.preprocessing.intensity import IntensityRule
@@ -71,7 +70,7 @@ def windows_of(rule: IntensityRule) -> str:
 def of_card(card: Mapping[str, Any], start: str) -> Conditions:
     """Conditions of an encoder that exists, by its card; of the warm start without the steps that made it."""
     from alice3d.data.preprocessing.intensity import IntensityRule
-    from alice3d.evaluation.reading import USUAL_CROP
+    from alice3d.evaluation.features import USUAL_CROP
 
     x, y, z = (float(mm) for mm in card["spacing_mm"])
     return Conditions(

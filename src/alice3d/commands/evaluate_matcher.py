@@ -13,8 +13,8 @@ from alice3d.errors import UserError
 
 if TYPE_CHECKING:
     from alice3d.data.tables.landmarks import Landmarks
-    from alice3d.evaluation.matching import PointErrors
-    from alice3d.matching.embedded_cases import EmbeddedCases
+    from alice3d.evaluation.landmarks import PointErrors
+    from alice3d.matching.memory_cache import EmbeddedCases
 
 
 class EvaluateMatcherConfig(ComputeConfig):
@@ -56,12 +56,12 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
 
     from alice3d.data.store import Store
     from alice3d.data.tables.landmarks import check_convention, read_landmarks
-    from alice3d.engine.device import resolve_device
-    from alice3d.evaluation.matching import chosen_cases, landmark_errors, ordered_pairs, summarise
+    from alice3d.device import resolve_device
+    from alice3d.evaluation.landmarks import chosen_cases, landmark_errors, ordered_pairs, summarise
     from alice3d.files import write_text
     from alice3d.matching import Matcher
-    from alice3d.matching.cache import EmbeddingCache
-    from alice3d.matching.embedded_cases import EmbeddedCases
+    from alice3d.matching.disk_cache import EmbeddingCache
+    from alice3d.matching.memory_cache import EmbeddedCases
     from alice3d.weights import provenance
 
     device = resolve_device(config.device, config.threads)

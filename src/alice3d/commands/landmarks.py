@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alice3d.data.tables.landmarks import Landmarks
     from alice3d.matching import Matcher
     from alice3d.matching.batch import ScanRows
-    from alice3d.matching.consensus import Example
+    from alice3d.matching.landmarks import Example
 
 COLUMNS = ("case", "structure", "x_mm", "y_mm", "z_mm", "similarity", "cycle_mm", "accepted")
 
@@ -50,7 +50,7 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
 
     from alice3d.data.sources.scan_list import ScanList
     from alice3d.data.tables.landmarks import check_convention, read_landmarks
-    from alice3d.engine.device import resolve_device
+    from alice3d.device import resolve_device
     from alice3d.matching import Matcher
     from alice3d.matching.batch import ScanRows
 
@@ -87,7 +87,7 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
 def _examples(matcher: Matcher, scans: ScanList, marks: Landmarks) -> dict[str, Example]:
     """The scans that the examples were marked in."""
     from alice3d.matching.batch import embed_scan
-    from alice3d.matching.consensus import Example
+    from alice3d.matching.landmarks import Example
 
     return {id: Example(embed_scan(scans, id, matcher), points) for id, points in sorted(marks.points_mm.items())}
 
@@ -97,7 +97,7 @@ def _search(
 ) -> None:
     """Add the rows that are missing; bad scans get a reason instead of points."""
     from alice3d.matching.batch import OpenMatcher, over_scans
-    from alice3d.matching.consensus import LandmarkSearch
+    from alice3d.matching.landmarks import LandmarkSearch
 
     rows.tidy()
     work = LandmarkSearch(rows.scans, examples, among=config.examples is None)
@@ -115,7 +115,7 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     import csv
     import io
 
-    from alice3d.matching.consensus import SAME_ANATOMY
+    from alice3d.matching.landmarks import SAME_ANATOMY
 
     table, refused = io.StringIO(), io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

@@ -46,7 +46,7 @@ def run(config: MatchConfig) -> dict[str, Any]:
     """Match one point; returns the keys of `--json`."""
     import numpy as np
 
-    from alice3d.engine.device import resolve_device
+    from alice3d.device import resolve_device
     from alice3d.matching import Matcher
 
     matcher = Matcher.load(config.matcher, device=resolve_device(config.device, config.threads))

@@ -52,9 +52,9 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     import json
 
     from alice3d.data.store import Store
-    from alice3d.engine.device import resolve_device
+    from alice3d.device import resolve_device
+    from alice3d.evaluation.features import read_encoder
     from alice3d.evaluation.probe import probe_encoder
-    from alice3d.evaluation.reading import read_encoder
     from alice3d.evaluation.retrieval import describe_errors
     from alice3d.files import write_text
     from alice3d.weights.provenance import NOT_FOR_TESTING, guard
@@ -140,7 +140,7 @@ def _check(config: ProbeConfig, store: Store, landmarks: Landmarks) -> None:
     import numpy as np
 
     from alice3d.data.tables.landmarks import check_convention
-    from alice3d.evaluation.matching import ordered_pairs
+    from alice3d.evaluation.landmarks import ordered_pairs
 
     if not ordered_pairs(landmarks):
         raise UserError(f"{config.landmarks}: no two cases of split {config.split!r} share a structure")

@@ -48,7 +48,7 @@ class PropagateConfig(OutputConfig, ComputeConfig):
 def run(config: PropagateConfig) -> dict[str, Any]:
     """Write OUT/case.nii.gz for each scan, in its own grid; scans added later are done later."""
     from alice3d.data.sources.scan_list import ScanList
-    from alice3d.engine.device import resolve_device
+    from alice3d.device import resolve_device
     from alice3d.matching import Matcher
     from alice3d.matching.batch import ScanRows
 
@@ -166,7 +166,7 @@ def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list
 def _carry(config: PropagateConfig, matcher: Matcher, rows: ScanRows, atlases: list[Atlas], device: str) -> None:
     """Label the scans that are missing; one that cannot be gets a reason."""
     from alice3d.matching.batch import OpenMatcher, over_scans
-    from alice3d.matching.labelling import Labelling
+    from alice3d.matching.propagation import Labelling
 
     rows.tidy()
     work = Labelling(rows.scans, atlases, config.vote, config.out)
@@ -183,7 +183,7 @@ def _result(
     config: PropagateConfig, rows: list[dict[str, Any]], names: dict[int, str], chosen: list[str]
 ) -> dict[str, Any]:
     """The keys of `--json`; warns of scans that hardly show the same anatomy."""
-    from alice3d.matching.consensus import SAME_ANATOMY
+    from alice3d.matching.landmarks import SAME_ANATOMY
 
     good = [row for row in rows if "reason" not in row]
     strange = [row["case"] for row in good if row["agreement"] < SAME_ANATOMY]

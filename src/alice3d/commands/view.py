@@ -59,8 +59,8 @@ def run(config: ViewConfig) -> dict[str, Any]:
 
 def serve(config: ViewConfig) -> ViewerServer:
     """Read and embed both scans, and open the port; the page is served by `serve_forever` of what comes back."""
-    from alice3d.engine.device import resolve_device
-    from alice3d.matching.remembering import RememberingMatcher
+    from alice3d.device import resolve_device
+    from alice3d.matching.memory_cache import RememberingMatcher
     from alice3d.report.viewer import Viewer, ViewerServer
 
     matcher = RememberingMatcher.load(config.matcher, device=resolve_device(config.device, config.threads))
@@ -76,7 +76,7 @@ def serve(config: ViewConfig) -> ViewerServer:
 
 
 def _warn_of_other_anatomy(agreement: float) -> None:
-    from alice3d.matching.consensus import SAME_ANATOMY
+    from alice3d.matching.landmarks import SAME_ANATOMY
 
     if agreement < SAME_ANATOMY:
         console.warn(
@@ -97,10 +97,10 @@ def _shown(config: ViewConfig, matcher: Matcher, name: str) -> ShownScan:
         return ShownScan(case.id, store.image(case.id)[:, :, :], case.grid, matcher.embed_case(store, case))
     import numpy as np
 
+    from alice3d.api import embed
     from alice3d.data.preprocessing.preprocess import prepare_array
     from alice3d.geometry import spacing_of
     from alice3d.io.read import case_id, read_scan
-    from alice3d.matching.calls import embed
 
     path = Path(name)
     volume = read_scan(path)

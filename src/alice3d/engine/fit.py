@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from alice3d import console, distributed
+from alice3d.device import autocast
 from alice3d.engine import parallel, sharding
 from alice3d.engine.checkpoint import load_checkpoint, save_checkpoint
-from alice3d.engine.device import autocast
-from alice3d.engine.feed import Samples, batches
+from alice3d.engine.loader import Samples, batches
 from alice3d.engine.log import UNKNOWN_SPEED, Log, Speed, final_loss, speed
 from alice3d.engine.optim import build_optimiser, set_rates
 from alice3d.engine.settings import TrainingConfig

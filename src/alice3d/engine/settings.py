@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -45,53 +44,3 @@ class TrainingConfig(OutputConfig, ComputeConfig, LoopSettings):
     """A command that trains into an output folder."""
 
     uncounted: ClassVar[frozenset[str]] = frozenset({"workers", "checkpoint_every", "shard_weights"})
-
-
-class SelfSupervisedSettings(TrainingConfig):
-    """What `train-matcher` and `pretrain` share."""
-
-    uncounted: ClassVar[frozenset[str]] = TrainingConfig.uncounted | {
-        "store",
-        "pairs",
-        "init",
-        "monitor_every",
-        "on_collapse",
-    }
-    store: Path
-    """Store of scans, made by `alice prepare`."""
-    split: str = "auto"
-    """Splits to learn from, comma separated; auto: pretrain and train where the store has them, else all."""
-    pairs: Path | None = None
-    """Pairs table, made by `alice pair`; crops then come from matched places of two patients."""
-    matched_share: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Share of the samples that are matched pairs where a table is given; the rest are two crops of one scan."""
-    local_affine: bool = False
-    """Take the key crop of a matched pair in the query's orientation and scale, as the pair's map says, instead of
-    moving it alone."""
-    windows: str = "-200:300,-1000:1000"
-    """CT windows LOW:HIGH in HU, one channel each; ignored for MR."""
-    backbone: str = "resunet"
-    """Network: resunet, vit or swin; docs/concepts/backbones.md says which when."""
-    backbone_options: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the network, as `--backbone_options.size small`."""
-    init: str | None = None
-    """Encoder or matcher (folder, file or shipped name) whose weights to start from."""
-    crop: Annotated[int, Field(ge=8)] = 48
-    """Voxels a side of the crops."""
-    rotation: Annotated[float, Field(ge=0, le=180)] = 15.0
-    """Each crop is turned by up to this many degrees about a random axis."""
-    scale_low: Annotated[float, Field(gt=0)] = 0.8
-    """Smallest scaling of a crop's voxels."""
-    scale_high: Annotated[float, Field(gt=0)] = 1.25
-    """Largest scaling of a crop's voxels."""
-    points: Annotated[int, Field(ge=1)] = 256
-    """Corresponding points a pair of crops, for contrast."""
-    candidates: Annotated[int, Field(ge=1)] = 2048
-    """Points of a crop that serve as negatives."""
-    monitor_every: Annotated[int, Field(ge=0)] = 50
-    """Steps between looks at the features of a few crops that training leaves out: their spread, rank and agreement,
-    and how far the moving average lags; 0 = never. Each costs about an eighth of a step."""
-    on_collapse: Literal["stop", "warn", "ignore"] = "stop"
-    """What to do when the features or the prototypes have collapsed: stop with a checkpoint kept, warn, or nothing."""
-    licence: str = "unknown"
-    """Licence of the scans, kept in the card of the weights."""

@@ -1,1 +1,1 @@
-"""Scores with their uncertainty."""
+"""What an encoder or a matcher knows: frozen features, landmarks, calibration."""

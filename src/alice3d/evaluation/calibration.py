@@ -13,11 +13,10 @@ from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.tables.landmarks import Landmarks
 from alice3d.errors import UserError
 from alice3d.evaluation.field_of_view import Cut, refusal
-from alice3d.evaluation.matching import auroc
-from alice3d.matching.embedded_cases import EmbeddedCases
+from alice3d.evaluation.landmarks import auroc
+from alice3d.matching.confidence import FAR_MM, GROSS_MM, KINDS, MOST_MM, ErrorModel, Kind, Signals, beyond_mm, features
 from alice3d.matching.embedding import EmbeddedScan
-from alice3d.matching.signals import Signals, beyond_mm
-from alice3d.matching.trust import FAR_MM, GROSS_MM, KINDS, MOST_MM, ErrorModel, Kind, features
+from alice3d.matching.memory_cache import EmbeddedCases
 
 RIDGE = 3.0
 """Pull of the standardised weights to zero, in points: errors of some hundred points come from few patients."""

@@ -14,10 +14,9 @@ from torch import Tensor
 from alice3d import console
 from alice3d.data.store import Case, Store
 from alice3d.data.tables.landmarks import Landmarks
-from alice3d.evaluation.frozen import Alike, FrozenScan, ProbeScan, clear_of, freeze, probe_scan
-from alice3d.evaluation.linear import linear_scores
-from alice3d.evaluation.matching import ordered_pairs
-from alice3d.evaluation.reading import Reading
+from alice3d.evaluation.features import Alike, FrozenScan, ProbeScan, Reading, clear_of, freeze, probe_scan
+from alice3d.evaluation.landmarks import ordered_pairs
+from alice3d.evaluation.linear_probe import linear_scores
 from alice3d.evaluation.retrieval import Retrieved, describe_errors, retrieve
 from alice3d.metrics.intervals import mean_interval
 from alice3d.metrics.segmentation import StructureScore
@@ -79,70 +78,6 @@ def find_landmarks(scans: Sequence[FrozenScan], alike: Alike, *, limit: int = 25
     marks = Landmarks({one.scan.case: one.scan.points_mm for one in scans if one.scan.points_mm}, ())
     pairs = ordered_pairs(marks, limit=limit, seed=seed)
     return retrieve(scans, alike, pairs) if pairs else None
-
-
-@dataclass(frozen=True)
-class MonitorInputs:
-    """Scans that are probed again and again while an encoder learns, read once.
-
-    Attributes:
-        scans: with landmarks, labelled voxels or both.
-        reading: how the encoder reads them.
-    """
-
-    scans: tuple[ProbeScan, ...]
-    reading: Reading
-
-
-def monitor_inputs(
-    store: Store, cases: Sequence[Case], reading: Reading, landmarks: Landmarks | None = None, *, voxels: int = 30
-) -> MonitorInputs:
-    """Read a few cases for `probe_monitor`; three or four are enough, and take about a second a look at 4 mm.
-
-    Args:
-        cases: with labels or landmarks; others are of no use here.
-        landmarks: of some of them.
-        voxels: drawn of each structure of each labelled case.
-    """
-    points = landmarks.points_mm if landmarks is not None else {}
-    values = class_values(list(cases))
-    scans = [
-        probe_scan(
-            store,
-            case,
-            rule=reading.rule,
-            spacing_mm=reading.spacing_mm,
-            points_mm=points.get(case.id),
-            values=values,
-            voxels=voxels if case.labelled else 0,
-        )
-        for case in cases
-    ]
-    return MonitorInputs(tuple(scans), reading)
-
-
-def probe_monitor(backbone: Backbone, inputs: MonitorInputs) -> dict[str, float]:
-    """A quick look at an encoder in training, for its log: `probe_knn_accuracy` and `probe_landmark_mm`, as known.
-
-    Neighbours are looked for in the other scans. Nothing is left behind: no random number is drawn, no gradient kept,
-    and every module's training mode is put back.
-    """
-    modes = [(module, module.training) for module in backbone.modules()]
-    backbone.eval()
-    try:
-        scans = frozen_scans(backbone, inputs.scans, inputs.reading)
-    finally:
-        for module, mode in modes:
-            module.training = mode
-    alike = alike_of(backbone, scans)
-    result: dict[str, float] = {}
-    accuracy = knn_accuracy(scans, scans, alike)
-    if accuracy:
-        result["probe_knn_accuracy"] = float(np.mean([np.mean(list(of.values())) for of in accuracy.values()]))
-    found = find_landmarks(scans, alike)
-    if found is not None:
-        result["probe_landmark_mm"] = float(found.error_mm.mean())
-    return result
 
 
 MEASURES = ("linear", "knn", "landmark")

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alice3d.evaluation.frozen import Alike, FrozenScan, Points, clear_of
-from alice3d.evaluation.matching import same_place_in_box
+from alice3d.evaluation.features import Alike, FrozenScan, Points, clear_of
+from alice3d.evaluation.landmarks import same_place_in_box
 from alice3d.metrics.intervals import pair_interval
 
 # Shape suffixes: n points, m cells of the lattice, d width of the vectors.

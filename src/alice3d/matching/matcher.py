@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,11 +17,11 @@ from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
-from alice3d.matching.cache import EmbeddingCache
+from alice3d.matching.confidence import Kind, Signals, Trust, place_signals
+from alice3d.matching.disk_cache import EmbeddingCache
 from alice3d.matching.embedding import EmbeddedScan, body_cells, embed_image
+from alice3d.matching.results import Matches, PairFit
 from alice3d.matching.search import search_all, search_near
-from alice3d.matching.signals import Signals, place_signals
-from alice3d.matching.trust import Kind, Trust
 from alice3d.nn.heads.embedding import FPN3D
 from alice3d.weights.files import backbone_of, find_weights, load_matcher
 
@@ -35,51 +34,6 @@ REACH_CELLS = 1
 """Robust mode searches again within so many cells of what the map foretells; 2 and 3 let gross errors back in."""
 PULL = 0.03
 """Similarity that a place loses a cell away from what the map foretells."""
-
-
-@dataclass(frozen=True)
-class Matches:
-    """Matched points, a row each.
-
-    Attributes:
-        point_mm: (n, 3) RAS mm in the key scan.
-        similarity: (n,) mean cosine of the fine and the coarse embedding, -1 .. 1.
-        cycle_mm: (n,) distance from the query point after matching the match back.
-        certainty: (n,) 0 .. 1 of the fitted map there; NaN in direct mode.
-        accepted: (n,) bool.
-        far_10mm, far_20mm: (n,) probability that the match is more than 10 and more than 20 mm off, as
-            `alice calibrate-matcher` fitted it; NaN where the card has no such model.
-        expected_mm: (n,) expected error; NaN likewise.
-        signals: what these were told from (`matching.signals.SIGNALS`).
-        agreement: share of points all over the body that agree on the fitted map; None in direct mode. Near 0 the two
-            scans do not show the same anatomy.
-    """
-
-    point_mm: NDArray[np.float64]
-    similarity: NDArray[np.float64]
-    cycle_mm: NDArray[np.float64]
-    certainty: NDArray[np.float64]
-    accepted: NDArray[np.bool_]
-    far_10mm: NDArray[np.float64]
-    far_20mm: NDArray[np.float64]
-    expected_mm: NDArray[np.float64]
-    signals: Signals
-    agreement: float | None = None
-
-
-@dataclass(frozen=True)
-class PairFit:
-    """What matching two whole scans gives.
-
-    Attributes:
-        rows: of the pairs table.
-        correspondence: the map through the accepted ones; None: too few.
-        agreement: share of the rows that the rule chosen by hand accepts, however the matcher is calibrated.
-    """
-
-    rows: PairRows
-    correspondence: Correspondence | None
-    agreement: float
 
 
 class Matcher:

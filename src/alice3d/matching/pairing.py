@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from alice3d.data.pairs.table import read_part, write_part
-from alice3d.data.store import Store
-from alice3d.errors import WorkFailed
+from alice3d import console, outputs
+from alice3d.data.pairs import PairsTable
+from alice3d.data.pairs.quality import quality, write_quality
+from alice3d.data.pairs.table import read_part, write_part, write_table
+from alice3d.data.store import Case, Store
+from alice3d.data.store.splits import choose_cases
+from alice3d.device import resolve_device
+from alice3d.errors import UserError, WorkFailed
 from alice3d.executors import DIED, Workers
-from alice3d.matching.cache import EmbeddingCache, Precision
-from alice3d.matching.embedded_cases import EmbeddedCases
+from alice3d.matching.disk_cache import EmbeddingCache, Precision
 from alice3d.matching.matcher import Matcher
+from alice3d.matching.memory_cache import EmbeddedCases
+from alice3d.matching.sanity_checks import GuardResult, run_guards
+from alice3d.matching.settings import PairConfig
 
 
 @dataclass(frozen=True)
@@ -146,3 +155,111 @@ def match_pairs(
             embedded()
         for _ in workers.run(_match, [(n, *scan_pairs[n]) for n in missing], lost=_died):
             matched()
+
+
+def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    """Sanity checks, embeddings, matches, table, quality report; goes on where an earlier call stopped.
+
+    Args:
+        config: of `alice pair`.
+        draw: draws the quality report into the folder.
+
+    Returns:
+        the keys of `--json`.
+
+    Raises:
+        UserError: an input is wrong, or a sanity check fails.
+        WorkFailed: a process died twice at the same scan or pair.
+    """
+
+    device = resolve_device(config.device, config.threads)
+    store = Store.open(config.store)
+    matcher = Matcher.load(config.matcher, device=device)
+    cases = choose_cases(store, config.split)
+    if len(cases) < 2:
+        raise UserError(
+            f"{config.store}: {len(cases)} scan in split {config.split!r}; two patients at least are needed"
+        )
+    trust = {"trust": matcher.trust.checksum} if matcher.trust.models else {}
+    settings = config.settings(store=store.checksum, matcher=matcher.checksum, **trust)
+    state = outputs.check(config.out, "pairs table", settings, overwrite=config.overwrite)
+    if state == "done":
+        console.say(f"{config.out}: already done")
+        return outputs.earlier_result(config.out)
+    note = matcher.reading_note(store)
+    if note:
+        console.say(note)
+    guards = check_sanity(matcher, store, cases)
+    count = config.scan_pairs or config.pairs_per_case * len(cases)
+    pairs = draw_scan_pairs([case.id for case in cases], count, config.seed)
+    outputs.begin(config.out, "pairs table", settings, state=state, overwrite=config.overwrite)
+    pairing = Pairing(
+        store=config.store,
+        matcher=config.matcher,
+        device=str(device),
+        threads=config.threads or (1 if config.jobs > 1 else 0),
+        cache=config.out / "embeddings",
+        precision=config.embeddings,
+        parts=config.out / "parts",
+        points=config.points,
+    )
+    _match_all(pairing, pairs, config.jobs)
+    parts = [pairing.part(n) for n in range(len(pairs))]
+    card = {"store": store.checksum, "matcher": matcher.checksum, **trust, "settings": settings, "guards": vars(guards)}
+    write_table(config.out, pairs, parts, card)
+    table = PairsTable.open(config.out)
+    report = quality(table)
+    write_quality(config.out, report)
+    if draw is not None:
+        draw(config.out, report)
+    if config.csv:
+        table.write_csv(config.out / "pairs.csv.gz")
+    if not report["usable"]:
+        console.warn("no scan pair has enough accepted points for a map; train the matcher longer")
+    result = _result(report, guards, len(pairs))
+    outputs.finish(config.out, result)
+    shutil.rmtree(pairing.parts, ignore_errors=True)
+    if not config.keep_embeddings:
+        shutil.rmtree(pairing.cache, ignore_errors=True)
+    share = report["accepted"] / max(report["rows"], 1)
+    console.say(
+        f"{report['rows']} matched points of {len(pairs)} scan pairs, {share:.0%} accepted; "
+        f"{report['usable']} pairs usable. Table written to {config.out}. "
+        f"Next: alice pretrain {config.store} RUN --pairs {config.out}"
+    )
+    return result
+
+
+def check_sanity(matcher: Matcher, store: Store, cases: list[Case]) -> GuardResult:
+    """Run the guards on three scans and stop where one fails."""
+
+    chosen = [cases[n * (len(cases) - 1) // 2] for n in range(3)] if len(cases) > 2 else cases
+    guards = run_guards(matcher, store, chosen)
+    guards.require()
+    console.say(
+        f"Guards passed: a scan matched with itself is {guards.self_mm:.1f} mm off; in its mirror image "
+        f"{guards.mirror_share:.0%} of the lateral points keep their side."
+    )
+    return guards
+
+
+def _match_all(pairing: Pairing, pairs: Sequence[tuple[str, str]], jobs: int) -> None:
+    """Do the work with two bars."""
+
+    scans = len({name for pair in pairs for name in pair})
+    with console.progress("Embedding scans", scans) as first, console.progress("Matching pairs", len(pairs)) as second:
+        match_pairs(pairing, pairs, jobs=jobs, embedded=first.advance, matched=second.advance)
+
+
+def _result(report: dict[str, Any], guards: GuardResult, scan_pairs: int) -> dict[str, Any]:
+    """The keys of `--json`."""
+    return {
+        "pairs": report["rows"],
+        "accepted": report["accepted"],
+        "cycle_mm_median": report["cycle_mm_median"],
+        "self_check_mm": guards.self_mm,
+        "mirror_check": guards.mirror_passed,
+        "mirror_share": guards.mirror_share,
+        "scan_pairs": scan_pairs,
+        "usable": report["usable"],
+    }

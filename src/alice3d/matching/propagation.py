@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from alice3d.data.pairs.correspondence import Correspondence
+from alice3d.data.sources.scan_list import ScanList
 from alice3d.errors import UserError
 from alice3d.geometry import Grid, apply_affine
+from alice3d.io.volume import ScanError
+from alice3d.io.write import write_label
+from alice3d.matching.batch import embed_scan
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher
 
@@ -205,3 +210,33 @@ def _carried(one: _Mapped, value: int, part: Grid) -> NDArray[np.float32]:
                 index[axis] += np.float32(by) * move
     read: NDArray[np.float32] = ndimage.map_coordinates(inside, index, order=1, mode="constant", output=np.float32)
     return read
+
+
+@dataclass(frozen=True, eq=False)
+class Labelling:
+    """The work of `alice propagate` on a scan (`scan_jobs.ScanWork`).
+
+    Attributes:
+        scans: those to label.
+        atlases: labelled scans.
+        vote: share of the votes that a voxel of a structure needs.
+        out: folder of the label maps, case.nii.gz each.
+    """
+
+    scans: ScanList
+    atlases: Sequence[Atlas]
+    vote: float
+    out: Path
+
+    def on(self, matcher: Matcher, id: str) -> dict[str, Any]:
+        """Write the label map of one scan; how sure each structure is, and the best agreement with an atlas."""
+        try:
+            volume = self.scans.volume(id)
+            x, y, z = volume.array.shape
+            scan = embed_scan(self.scans, id, matcher, volume)
+            made = carry_labels(matcher, self.atlases, scan, Grid((x, y, z), volume.affine), vote=self.vote)
+        except UserError as error:
+            return {"reason": error.reason if isinstance(error, ScanError) else str(error)}
+        write_label(self.out / f"{id}.nii.gz", made.labels, volume.affine)
+        found = {str(value): round(sure, 3) for value, sure in made.certainty.items()}
+        return {"certainty": found, "agreement": round(max(made.agreement), 3)}

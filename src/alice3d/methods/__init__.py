@@ -1,1 +1,1 @@
-"""Self-supervised methods, one file each."""
+"""Self-supervised objectives, one file each; each names the sampler it learns from."""

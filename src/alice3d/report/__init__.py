@@ -1,1 +1,1 @@
-"""Pictures and pages that a person looks at."""
+"""Pages and pictures that a person looks at."""

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alice3d import files
-from alice3d.data.pairs import PairsTable
 
-
-def write_quality(folder: Path, table: PairsTable, report: dict[str, Any]) -> None:
-    """Write quality.json, scan_pairs.csv (a row a scan pair) and quality.png."""
-    whole = {key: value for key, value in report.items() if key != "by_pair"}
-    files.write_text(folder / "quality.json", json.dumps(whole, indent=1))
-    text = io.StringIO()
-    if report["by_pair"]:
-        writer = csv.DictWriter(text, list(report["by_pair"][0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(report["by_pair"])
-    files.write_text(folder / "scan_pairs.csv", text.getvalue())
-    _draw(folder / "quality.png", report)
-
-
-def _draw(path: Path, report: dict[str, Any]) -> None:
-    """Cycle errors of all points, and the share of accepted points of each scan pair."""
+def draw_quality(folder: Path, report: dict[str, Any]) -> None:
+    """Write quality.png: cycle errors of all points, and the share of accepted points of each scan pair."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -47,4 +29,4 @@ def _draw(path: Path, report: dict[str, Any]) -> None:
     right.set(xlabel="accepted share of a scan pair's points", ylabel="scan pairs")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
-    path.write_bytes(stream.getvalue())
+    (folder / "quality.png").write_bytes(stream.getvalue())

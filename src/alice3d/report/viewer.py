@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from alice3d.errors import UserError
 from alice3d.geometry import Grid
 from alice3d.matching import EmbeddedScan, Matcher
-from alice3d.matching.consensus import SAME_ANATOMY
+from alice3d.matching.landmarks import SAME_ANATOMY
 from alice3d.report.planes import PLANES, grey, slice_of, window_of
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ from typing import Any
 from alice3d import console, distributed, files, outputs
 from alice3d.data.sources.scan_list import find_scans, readable
 from alice3d.data.store import Store
-from alice3d.engine.device import resolve_device
+from alice3d.device import resolve_device
 from alice3d.errors import UserError
 from alice3d.plugins import checked_options
 from alice3d.tasks.base import Selection, Task, find_task

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alice3d import files
 from alice3d.data.pairs import PairsTable
 
 EDGES_MM = (0, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, float("inf"))
@@ -51,3 +56,15 @@ def _median(values: Any) -> float | None:
     """JSON knows neither NaN nor infinity."""
     middle = float(np.median(values)) if len(values) else float("nan")
     return middle if np.isfinite(middle) else None
+
+
+def write_quality(folder: Path, report: dict[str, Any]) -> None:
+    """Write quality.json and scan_pairs.csv, a row a scan pair."""
+    whole = {key: value for key, value in report.items() if key != "by_pair"}
+    files.write_text(folder / "quality.json", json.dumps(whole, indent=1))
+    text = io.StringIO()
+    if report["by_pair"]:
+        writer = csv.DictWriter(text, list(report["by_pair"][0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(report["by_pair"])
+    files.write_text(folder / "scan_pairs.csv", text.getvalue())

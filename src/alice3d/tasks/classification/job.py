@@ -13,8 +13,8 @@ from alice3d import console, files, outputs
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
 from alice3d.data.tables.classes import Example, examples_of, read_class_table
+from alice3d.device import resolve_device
 from alice3d.engine.checkpoint import has_checkpoint
-from alice3d.engine.device import resolve_device
 from alice3d.engine.fit import FitResult, fit
 from alice3d.errors import UserError
 from alice3d.nn.heads.classification import ClassificationNet

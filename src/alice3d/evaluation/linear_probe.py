@@ -7,7 +7,7 @@ import torch
 from alice3d import console
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_case
-from alice3d.evaluation.reading import Reading
+from alice3d.evaluation.features import Reading
 from alice3d.metrics.segmentation import StructureScore, score_case
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.heads.segmentation import LinearSegmentationNet

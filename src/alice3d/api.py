@@ -18,10 +18,11 @@ from alice3d.errors import UserError
 from alice3d.geometry import Affine, Grid, apply_affine
 from alice3d.io.read import read_label, read_scan
 from alice3d.io.volume import Volume, check_shape, check_space, check_voxels
-from alice3d.matching.consensus import SAME_ANATOMY
 from alice3d.matching.embedding import EmbeddedScan
-from alice3d.matching.matcher import Matcher, Matches, Mode, PairFit
+from alice3d.matching.landmarks import SAME_ANATOMY
+from alice3d.matching.matcher import Matcher, Mode
 from alice3d.matching.propagation import VOTE, Atlas, Propagated, carry_labels
+from alice3d.matching.results import Matches, PairFit
 
 Scan = str | Path | Volume | EmbeddedScan | tuple[NDArray[Any], NDArray[Any]]
 """A file, (array (i, j, k), affine (4, 4) to RAS mm), a read volume, or a scan that is embedded already."""

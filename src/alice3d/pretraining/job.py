@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,49 +20,26 @@ from alice3d.data.sampling.matched_pair import PairSamples, Partner
 from alice3d.data.store import Store
 from alice3d.data.store.read_grid import intensity_rule
 from alice3d.data.store.splits import choose_cases
+from alice3d.device import resolve_device
 from alice3d.engine import parallel
-from alice3d.engine.collapse import CollapseGuard, idle_heads
-from alice3d.engine.device import resolve_device
 from alice3d.engine.fit import FitResult, fit
-from alice3d.engine.monitors import Monitors, Probe
-from alice3d.engine.settings import SelfSupervisedSettings
-from alice3d.engine.warm_start import follow_card, tell_of_spacing
 from alice3d.errors import UserError
 from alice3d.methods.base import PretrainMethod, find_method, method_config
 from alice3d.nn.backbones.registry import build_backbone
-from alice3d.weights.files import read_card_of, read_state
+from alice3d.pretraining.collapse import CollapseGuard, idle_heads
+from alice3d.pretraining.monitors import Monitors, Probe
+from alice3d.pretraining.settings import SelfSupervisedSettings
+from alice3d.pretraining.warm_start import follow_card, load_matching, tell_of_spacing
+from alice3d.weights.files import read_card_of
 from alice3d.weights.provenance import described, described_start, source_commit
 
+Around = Callable[[Path], contextlib.AbstractContextManager[None]]
+"""Entered with the output folder while training runs."""
 
-def load_matching(method: PretrainMethod, path: Path) -> int:
-    """Start a method from weights: the backbone, and the dense head where both have one of the same shape.
 
-    Args:
-        method: freshly built; its target branch is made equal to the online one again.
-        path: safetensors file of an encoder or a matcher.
-
-    Returns:
-        number of tensors taken.
-
-    Raises:
-        UserError: nothing of the backbone fits.
-    """
-    state = read_state(path)
-    if path.name.startswith("encoder"):
-        state = {f"backbone.{key}": value for key, value in state.items()}
-    # The matcher's head is the dense head of Alice and the network of SAM.
-    state |= {f"network.{key}": value for key, value in state.items() if key.startswith(("backbone.", "head."))}
-    state |= {f"dense.{key[5:]}": value for key, value in state.items() if key.startswith("head.")}
-    own = method.state_dict()
-    taken = {
-        key: value.to(own[key].dtype) for key, value in state.items() if key in own and own[key].shape == value.shape
-    }
-    missed = [key for key in own if key.startswith("backbone.") and key not in taken]
-    if missed:
-        raise UserError(f"--init: {path.name} does not fit the backbone ({missed[0]} is missing or of another shape)")
-    method.load_state_dict(taken, strict=False)
-    method.reset_target()
-    return len(taken)
+def no_page(out: Path) -> contextlib.AbstractContextManager[None]:
+    """Nothing is drawn."""
+    return contextlib.nullcontext()
 
 
 @dataclass(frozen=True)

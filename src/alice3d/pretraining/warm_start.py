@@ -1,17 +1,54 @@
-"""Weights that self-supervised training starts from: what they settle, and what a card keeps of them."""
+"""Weights that self-supervised training starts from: what they settle, and how they are taken over."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from alice3d import console
 from alice3d.data.preprocessing.intensity import IntensityRule, parse_windows
-from alice3d.engine.settings import SelfSupervisedSettings
 from alice3d.errors import UserError
+from alice3d.methods.base import PretrainMethod
 from alice3d.nn.backbones.registry import check_options, default_options
+from alice3d.pretraining.settings import SelfSupervisedSettings
+from alice3d.weights.files import read_state
+
+
+def load_matching(method: PretrainMethod, path: Path) -> int:
+    """Start a method from weights: the backbone, and the dense head where both have one of the same shape.
+
+    Args:
+        method: freshly built; its target branch is made equal to the online one again.
+        path: safetensors file of an encoder or a matcher.
+
+    Returns:
+        number of tensors taken.
+
+    Raises:
+        UserError: nothing of the backbone fits.
+    """
+    state = read_state(path)
+    if path.name.startswith("encoder"):
+        state = {f"backbone.{key}": value for key, value in state.items()}
+    # The matcher's head is the dense head of Alice and the network of SAM.
+    state |= {f"network.{key}": value for key, value in state.items() if key.startswith(("backbone.", "head."))}
+    state |= {f"dense.{key[5:]}": value for key, value in state.items() if key.startswith("head.")}
+    own = method.state_dict()
+    taken = {
+        key: value.to(own[key].dtype) for key, value in state.items() if key in own and own[key].shape == value.shape
+    }
+    missed = [key for key in own if key.startswith("backbone.") and key not in taken]
+    if missed:
+        raise UserError(f"--init: {path.name} does not fit the backbone ({missed[0]} is missing or of another shape)")
+    method.load_state_dict(taken, strict=False)
+    method.reset_target()
+    return len(taken)
+
 
 C = TypeVar("C", bound=SelfSupervisedSettings)
+
+
 FREE = ("checkpoint",)
 """Options of a backbone that change no weight: they may differ from the card's."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Any
 
 from alice3d.data.store import Store
 from alice3d.matching.embedding import EmbeddedScan
-from alice3d.matching.matcher import Matcher
+from alice3d.matching.matcher import FIT_POINTS, Matcher
+from alice3d.matching.results import PairFit
 
-KEPT = 8
+KEPT_EMBEDDINGS = 8
 """Embeddings in memory at once: 0.1 GB each for a head-and-neck scan at 4 mm, most of it the vectors to search."""
 
 
@@ -22,7 +24,7 @@ class EmbeddedCases:
         kept: embeddings in memory at once.
     """
 
-    def __init__(self, matcher: Matcher, store: Store, kept: int = KEPT) -> None:
+    def __init__(self, matcher: Matcher, store: Store, kept: int = KEPT_EMBEDDINGS) -> None:
         self.matcher, self.store, self.kept = matcher, store, kept
         self._scans: OrderedDict[str, EmbeddedScan] = OrderedDict()
 
@@ -46,3 +48,27 @@ class EmbeddedCases:
         side = max(self.kept // 2, 1)
         place = {case: n // side for n, case in enumerate(sorted({case for pair in given for case in pair}))}
         return sorted(given, key=lambda pair: (place[pair[0]], place[pair[1]], pair))
+
+
+KEPT_FITS = 16
+"""Fits in memory, about 0.5 MB each."""
+
+
+class RememberingMatcher(Matcher):
+    """A `Matcher` whose `fit` of two scans is made once; the answers are the same."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._fits: OrderedDict[tuple[int, int, int], tuple[EmbeddedScan, EmbeddedScan, PairFit]] = OrderedDict()
+
+    def fit(self, query: EmbeddedScan, key: EmbeddedScan, *, points: int = FIT_POINTS) -> PairFit:
+        """As `Matcher.fit`."""
+        name = (id(query), id(key), points)
+        known = self._fits.get(name)
+        if known is None:
+            # The scans are kept beside their fit, so that no other scan takes their id.
+            known = self._fits[name] = (query, key, super().fit(query, key, points=points))
+            if len(self._fits) > KEPT_FITS:
+                self._fits.popitem(last=False)
+        self._fits.move_to_end(name)
+        return known[2]

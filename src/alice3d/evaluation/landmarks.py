@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from alice3d.data.store import Store
 from alice3d.data.tables.landmarks import Landmarks
 from alice3d.errors import UserError
-from alice3d.matching.embedded_cases import EmbeddedCases
+from alice3d.matching.confidence import FAR_MM, GROSS_MM, MOST_MM
 from alice3d.matching.embedding import EmbeddedScan
+from alice3d.matching.memory_cache import EmbeddedCases
 from alice3d.matching.search import search_all
-from alice3d.matching.trust import FAR_MM, GROSS_MM, MOST_MM
 
 Points = NDArray[np.float64]
 MAX_PAIRS = 2500

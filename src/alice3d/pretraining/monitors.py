@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from alice3d import console, distributed
+from alice3d.device import autocast
 from alice3d.engine import sharding
-from alice3d.engine.device import autocast
-from alice3d.engine.feed import Samples, collate
-from alice3d.engine.settings import SelfSupervisedSettings
+from alice3d.engine.loader import Samples, collate
 from alice3d.losses.contrast import sample_at
 from alice3d.methods.base import PretrainMethod
 from alice3d.nn.backbones.base import Backbone
+from alice3d.pretraining.settings import SelfSupervisedSettings
 
 WATCHED = 4
 """Pairs of crops that are looked at; the same ones throughout, so that the curves show the weights and not the draw."""

@@ -1,0 +1,1 @@
+"""From a store to an encoder or a matcher: job, warm start, monitors, collapse guard."""
