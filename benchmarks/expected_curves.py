@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from alice3d.engine.log import read_log
-from alice3d.report.expected import NAME, thinned
+from alice3d.report.curves import NAME, thinned
 
 if __name__ == "__main__":
     run, folder, title = sys.argv[1:]

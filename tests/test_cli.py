@@ -15,9 +15,9 @@ import pytest
 from pydantic import Field
 
 from alice3d import cli, console
+from alice3d.cli_arguments import Call, parse, plain
 from alice3d.config import CommandConfig
 from alice3d.errors import UserError, WorkFailed
-from alice3d.options import Call, parse, plain
 
 
 class ToyConfig(CommandConfig):

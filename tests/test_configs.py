@@ -9,7 +9,7 @@ import yaml
 
 import alice3d
 from alice3d.cli import COMMANDS
-from alice3d.options import describe, parse
+from alice3d.cli_arguments import describe, parse
 
 CONFIGS = Path(alice3d.__file__).parent / "configs"
 RECIPES = sorted(CONFIGS.rglob("*.yaml"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alice3d.cli import COMMANDS
-from alice3d.options import GLOBAL
+from alice3d.cli_arguments import GLOBAL
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])

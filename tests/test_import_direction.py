@@ -12,7 +12,7 @@ ROOT = Path(alice3d.__file__).parent
 LAYERS = (
     ("errors", "version", "console", "files", "metrics", "distributed"),
     ("config", "geometry", "losses", "outputs", "executors", "plugins", "device"),
-    ("io", "nn", "phantom", "options"),
+    ("io", "nn", "phantom", "cli_arguments"),
     ("data",),
     ("weights", "methods"),
     ("matching", "engine"),
@@ -21,6 +21,7 @@ LAYERS = (
     ("pretraining",),
     ("api",),
     ("report",),
+    ("comparison",),
     ("commands",),
     ("cli", "__main__"),
 )
@@ -30,9 +31,9 @@ LONGEST_FILE = 300
 
 
 def layer_of(part: str) -> int:
-    """Place of `nn`, `matching`, ... in the order; `matching_cache` counts as `matching`."""
+    """Place of `nn`, `matching`, ... in the order."""
     for place, parts in enumerate(LAYERS):
-        if part in parts or part.split("_")[0] in parts:
+        if part in parts:
             return place
     raise AssertionError(f"alice3d.{part} stands in no layer: add it to LAYERS here and to pyproject.toml")
 
@@ -54,26 +55,71 @@ def imported(nodes: list[ast.AST]) -> set[str]:
     return names
 
 
-def parts_imported(path: Path) -> set[str]:
-    """Parts of the package that a file imports anywhere, functions included."""
-    names = (name.split(".") for name in imported(list(ast.walk(tree_of(path)))))
-    known = {file.stem for file in ROOT.glob("*.py")} | {folder.name for folder in ROOT.iterdir() if folder.is_dir()}
-    return {name[1] for name in names if name[0] == "alice3d" and len(name) > 1 and name[1] in known}
+def module_file(module: str) -> str | None:
+    """File of the package that a dotted name leads to; of `alice3d.a.b.name` that of `alice3d.a.b`."""
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        stem = Path(*parts[1:length])
+        for name in (f"{stem.as_posix()}.py", (stem / "__init__.py").as_posix()):
+            if (ROOT / name).is_file():
+                return name
+    return None
+
+
+@functools.cache
+def files_imported(name: str) -> frozenset[str]:
+    """Files of the package that a file imports anywhere: functions and `if TYPE_CHECKING` included."""
+    inside = [module for module in imported(list(ast.walk(tree_of(ROOT / name)))) if module.split(".")[0] == "alice3d"]
+    return frozenset(found for module in inside if (found := module_file(module)) is not None)
 
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 
+def part_of(name: str) -> str:
+    return Path(name).parts[0].removesuffix(".py")
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if name != "__init__.py"])
 def test_imports_go_one_way(name):
-    own = Path(name).parts[0].removesuffix(".py")
-    for part in parts_imported(ROOT / name):
-        assert layer_of(part) <= layer_of(own), f"{name} imports alice3d.{part}, which stands right of it"
+    own = part_of(name)
+    for other in files_imported(name):
+        assert other != "__init__.py", f"{name} imports the package root, which imports everything else"
+        assert layer_of(part_of(other)) <= layer_of(own), f"{name} imports {other}, which stands above it"
+        same = part_of(other) != own and layer_of(part_of(other)) == layer_of(own)
+        assert not (same and own in {part_of(back) for back in reached(other)}), f"{name} and {other} import each other"
 
 
-def test_pairs_do_not_need_the_matcher():
-    for path in (ROOT / "data").rglob("*.py"):
-        assert not any(part.startswith("matching") for part in parts_imported(path)), path.name
+@functools.cache
+def reached(name: str) -> frozenset[str]:
+    """Files that a file imports, through others too."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        for other in files_imported(todo.pop()):
+            if other not in found:
+                found.add(other)
+                todo.append(other)
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_circle_of_files(name):
+    assert name not in reached(name), f"{name} imports itself through {sorted(reached(name))}"
+
+
+INSIDE_DATA = (("preprocessing",), ("pairs",), ("store",), ("tables", "sampling"), ("sources",), ("prepare",))
+"""Within `data`, nothing imports what stands in a later group."""
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("data/") and name.count("/") == 2])
+def test_data_flows_one_way_inside_its_folder(name):
+    def place(folder):
+        return next(number for number, group in enumerate(INSIDE_DATA) if folder in group)
+
+    for other in files_imported(name):
+        if other.startswith("data/") and other.count("/") == 2:
+            assert place(Path(other).parts[1]) <= place(Path(name).parts[1]), f"{name} imports {other}"
 
 
 def top_level(path: Path) -> list[ast.AST]:
@@ -95,19 +141,10 @@ def loaded_on_import(name: str, seen: set[str]) -> set[str]:
     seen.add(name)
     outside: set[str] = set()
     for module in imported(top_level(ROOT / name)):
-        parts = module.split(".")
-        if parts[0] != "alice3d":
-            outside.add(parts[0])
-            continue
-        for length in range(len(parts), 0, -1):
-            stem = Path(*parts[1:length])
-            near = next(
-                (n for n in (f"{stem.as_posix()}.py", (stem / "__init__.py").as_posix()) if (ROOT / n).is_file()), None
-            )
-            if near:
-                if near not in seen:
-                    outside |= loaded_on_import(near, seen)
-                break
+        if module.split(".")[0] != "alice3d":
+            outside.add(module.split(".")[0])
+        elif (near := module_file(module)) is not None and near not in seen:
+            outside |= loaded_on_import(near, seen)
     return outside
 
 

@@ -13,8 +13,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described, keep
 
-from alice3d.evaluation.comparison import TESTS, Unit, best, paired_tests, table
-from alice3d.report.comparison import draw_comparison, page, table_csv
+from alice3d.comparison.table import TESTS, Unit, best, paired_tests, table
+from alice3d.report.comparison_page import draw_comparison, page, table_csv
 
 RESULTS = Path(__file__).parents[1] / "results"
 TITLES = {"linear": "linear_dice", "knn": "knn_accuracy", "landmark": "landmark_mm"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from alice3d.evaluation.comparison import TESTS, Unit, dice_by_case, paired_tests
+from alice3d.comparison.table import TESTS, Unit, dice_by_case, paired_tests
 
 
 def units_of(where: str, labels: int, split: str) -> list[Unit]:

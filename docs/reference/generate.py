@@ -6,8 +6,8 @@ import importlib
 from pathlib import Path
 
 from alice3d.cli import COMMANDS
+from alice3d.cli_arguments import describe
 from alice3d.methods.base import METHODS, find_method
-from alice3d.options import describe
 
 FOLDER = Path(__file__).parent
 

@@ -17,7 +17,7 @@ from alice3d.errors import UserError, WorkFailed
 from alice3d.version import __version__
 
 if TYPE_CHECKING:
-    from alice3d.options import Call
+    from alice3d.cli_arguments import Call
 
 COMMANDS = {
     "demo": "the whole road at small scale, ending in a report to open",
@@ -96,7 +96,7 @@ def _run(name: str, words: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
         raise UserError(f"no command {name!r}; {hint}")
-    from alice3d.options import parse
+    from alice3d.cli_arguments import parse
 
     module = importlib.import_module(f"alice3d.commands.{name.replace('-', '_')}")
     kind = getattr(module, "".join(part.capitalize() for part in name.split("-")) + "Config")

@@ -13,7 +13,7 @@ import yaml
 from calling import call, result
 
 import alice3d
-from alice3d.commands import compare_cells
+from alice3d.comparison import cells
 from alice3d.data.pairs import PairRows
 from alice3d.data.pairs.table import write_part, write_table
 from alice3d.data.store import Store
@@ -54,7 +54,7 @@ def test_a_stopped_comparison_goes_on_cell_by_cell(capsys, tiny_store, tiny_scan
     )
     words = ("compare", tiny_store, tmp_path / "out", "--config", config, "--landmarks", tiny_scans.landmarks)
     trained = []
-    real = compare_cells.run_pretrain
+    real = cells.run_pretrain
 
     def stops_before_mae(made):
         if made.method == "mae" and not trained.count("mae"):
@@ -63,7 +63,7 @@ def test_a_stopped_comparison_goes_on_cell_by_cell(capsys, tiny_store, tiny_scan
         trained.append(made.method)
         return real(made)
 
-    monkeypatch.setattr(compare_cells, "run_pretrain", stops_before_mae)
+    monkeypatch.setattr(cells, "run_pretrain", stops_before_mae)
     assert call(capsys, *words, "--threads", "1")[0] == 130
     kept = tmp_path / "out" / "cells" / "alice" / "seed-0"
     before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.json")}

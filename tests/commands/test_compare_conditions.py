@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from calling import call, result
 
-from alice3d.commands.compare import CompareConfig, _arms
-from alice3d.commands.compare_cells import Cells
-from alice3d.commands.compare_check import check
-from alice3d.commands.compare_conditions import described, differences
-from alice3d.commands.compare_finetune import finetune_config
+from alice3d.comparison.cells import Cells
+from alice3d.comparison.checks import check
+from alice3d.comparison.conditions import described, differences
+from alice3d.comparison.finetuning import finetune_config
+from alice3d.comparison.run import arms_of
+from alice3d.comparison.settings import CompareConfig
 from alice3d.errors import UserError
 
 VIT = {"backbone": "vit", "backbone_options": {"width": 24, "depth": 1, "heads": 2}}
@@ -24,7 +25,7 @@ def cells(tiny_store, tmp_path):
     def make(**given: object) -> Cells:
         common = {"store": tiny_store, "out": tmp_path / "out", "split": "test", "labels": [2], "seeds": [0]}
         config = CompareConfig.checked({**common, **given}, "compare")
-        return Cells(config, _arms(config))
+        return Cells(config, arms_of(config))
 
     return make
 

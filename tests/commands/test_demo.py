@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 
 from alice3d.cli import COMMANDS
+from alice3d.cli_arguments import parse
 from alice3d.commands.demo import DemoConfig, run
-from alice3d.commands.demo_plan import Size, command_line, crop_for, learning_steps, segmentation_steps, without_pairs
-from alice3d.commands.demo_walk import Walk
+from alice3d.commands.demo_steps import (
+    Size,
+    Walk,
+    command_line,
+    crop_for,
+    learning_steps,
+    segmentation_steps,
+    without_pairs,
+)
 from alice3d.errors import UserError
-from alice3d.options import parse
 
 SIZE = Size(crop=48, patch=32, labels=3, split="test", effort=0.5, seed=1, device="cpu", threads=1)
 

@@ -48,8 +48,8 @@ def pairs(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoder(tiny_store: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory, request) -> Path:
     """What `flare22-pretrain` writes, at a width of 24."""
+    from alice3d.cli_arguments import parse
     from alice3d.commands.pretrain import run
-    from alice3d.options import parse
     from alice3d.pretraining.settings import PretrainConfig
 
     out = tmp_path_factory.mktemp("encoder") / "encoder"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alice3d.evaluation.comparison import Unit, best, paired_tests, table
+from alice3d.comparison.table import Unit, best, paired_tests, table
 from alice3d.metrics.paired_tests import holm, paired_bootstrap, signed_rank
-from alice3d.report.comparison import COLUMNS, draw_comparison, page, table_csv
+from alice3d.report.comparison_page import COLUMNS, draw_comparison, page, table_csv
 
 
 def units(method: str, gain: float, measure: str = "linear_dice", cases: int = 12) -> list[Unit]:

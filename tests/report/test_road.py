@@ -10,8 +10,8 @@ import pytest
 from alice3d.data.pairs import PairRows, PairsTable
 from alice3d.data.pairs.table import write_part, write_table
 from alice3d.data.store import Store
+from alice3d.report.demo_page import Road, Step, clock, verdict, write_report
 from alice3d.report.pictures import choose_matches, spread_out
-from alice3d.report.road import Road, Step, clock, verdict, write_report
 
 
 def entry(mean):

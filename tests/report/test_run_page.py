@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alice3d.report.curves import loss_curves
-from alice3d.report.expected import NAME, POINTS, expected_of, thinned
+from alice3d.report.curves import NAME, POINTS, expected_of, loss_curves, thinned
 from alice3d.report.run_page import write_run_page
 
 SETTINGS = {"method": "alice", "backbone": "resunet", "init": "headneck-ct", "steps": 300, "batch": 4}

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from alice3d import console, outputs
-from alice3d.commands.demo_plan import Size, crop_for, learning_steps, planned, segmentation_steps, without_pairs
-from alice3d.commands.demo_walk import Walk
+from alice3d.commands.demo_steps import Size, Walk, crop_for, learning_steps, planned, segmentation_steps, without_pairs
 from alice3d.config import ComputeConfig, OutputConfig
 from alice3d.errors import UserError
 
@@ -243,7 +242,7 @@ def _report(
     import torch
 
     from alice3d.data.tables.landmarks import read_landmarks
-    from alice3d.report.road import Road, Step, write_report
+    from alice3d.report.demo_page import Road, Step, write_report
 
     boxes = {case.id: case.body_box_mm for case in store.cases()}
     scans = prepared["taken"]

@@ -136,7 +136,7 @@ def _cut(
 
 def _draw(path: Path, trust: dict[str, Any]) -> None:
     """The reliability plot."""
-    from alice3d.report.reliability import draw_reliability
+    from alice3d.report.matching_page import draw_reliability
 
     if trust["reliability"] is None:
         console.warn("--plot: the matcher foretells no errors; run alice calibrate-matcher first")

@@ -12,7 +12,7 @@ from alice3d.config import ComputeConfig
 
 if TYPE_CHECKING:
     from alice3d.matching import Matcher
-    from alice3d.report.viewer import ShownScan, ViewerServer
+    from alice3d.report.viewer.server import ShownScan, ViewerServer
 
 MAX_SHOWN_VOXELS = 40_000_000
 """Larger scans are shown more coarsely."""
@@ -61,7 +61,7 @@ def serve(config: ViewConfig) -> ViewerServer:
     """Read and embed both scans, and open the port; the page is served by `serve_forever` of what comes back."""
     from alice3d.device import resolve_device
     from alice3d.matching.memory_cache import RememberingMatcher
-    from alice3d.report.viewer import Viewer, ViewerServer
+    from alice3d.report.viewer.server import Viewer, ViewerServer
 
     matcher = RememberingMatcher.load(config.matcher, device=resolve_device(config.device, config.threads))
     if config.mode != "card":
@@ -87,7 +87,7 @@ def _warn_of_other_anatomy(agreement: float) -> None:
 
 def _shown(config: ViewConfig, matcher: Matcher, name: str) -> ShownScan:
     """A case of the store as it is stored, or a file at a spacing that the page can hold."""
-    from alice3d.report.viewer import ShownScan
+    from alice3d.report.viewer.server import ShownScan
 
     if config.store is not None:
         from alice3d.data.store import Store

@@ -13,8 +13,7 @@ from alice3d import distributed
 from alice3d.engine.log import read_log, speed
 from alice3d.files import write_text
 from alice3d.pretraining.collapse import MIN_DEVIATION, MIN_INFORMATION, MIN_RANK
-from alice3d.report.curves import loss_curves, svg_of
-from alice3d.report.expected import expected_of
+from alice3d.report.curves import expected_of, loss_curves, svg_of
 from alice3d.report.page import Html, Section, page, svg_figure, table
 
 NAME = "curves.html"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from alice3d.commands.compare_arms import Arm
-from alice3d.commands.compare_cells import Cells, partner_of
-from alice3d.commands.compare_finetune import check_finetune
+import torch
+
+from alice3d.comparison.arms import Arm
+from alice3d.comparison.cells import Cells, partner_of
+from alice3d.comparison.finetuning import check_finetune
+from alice3d.data.store import Case
 from alice3d.errors import UserError
+from alice3d.evaluation.landmarks import ordered_pairs
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.pretraining.job import prepare_training
 from alice3d.tasks.settings import LinearSettings
-
-if TYPE_CHECKING:
-    from alice3d.data.store import Case
+from alice3d.weights.files import load_encoder
+from alice3d.weights.provenance import NOT_FOR_TESTING, described, guard, leaked
 
 LEARNING = ("linear", "knn", "finetune")
 """Measures that learn from labelled cases."""
@@ -45,8 +50,6 @@ def check(cells: Cells) -> None:
 
 def _scored(cells: Cells) -> list[Case]:
     """The labelled cases that are scored: none of them may be drawn to learn from, with any seed."""
-    from alice3d.weights.provenance import described, leaked
-
     config = cells.config
     scored = cells.labelled("split")
     for labels in config.labels:
@@ -62,8 +65,6 @@ def _scored(cells: Cells) -> list[Case]:
 
 def _marked(cells: Cells) -> list[Case]:
     """The cases whose landmarks are searched for."""
-    from alice3d.evaluation.landmarks import ordered_pairs
-
     config = cells.config
     if config.landmarks is None:
         raise UserError("--measures: landmark needs --landmarks CSV")
@@ -75,10 +76,6 @@ def _marked(cells: Cells) -> list[Case]:
 
 def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
     """Build what an arm trains, or read what it brings, and ask whether that has seen the scored cases."""
-    from alice3d.pretraining.job import prepare_training
-    from alice3d.weights.files import load_encoder
-    from alice3d.weights.provenance import NOT_FOR_TESTING, guard
-
     config = cells.config
     card: dict[str, Any] = {}
     if arm.pretrain is not None:
@@ -103,10 +100,6 @@ def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
 
 def _check_random(cells: Cells, arm: Arm) -> None:
     """Build the network of random weights; a scratch arm may have named its own."""
-    import torch
-
-    from alice3d.nn.backbones.registry import build_backbone
-
     one = cells.conditions[arm.name]
     try:
         with torch.random.fork_rng(devices=[]):

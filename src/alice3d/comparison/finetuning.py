@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from alice3d.commands.compare_arms import Arm
-from alice3d.commands.compare_conditions import windows_of
-from alice3d.commands.evaluate import run as run_evaluate
-from alice3d.commands.finetune import run as run_finetune
+import torch
+
+from alice3d.comparison.arms import Arm
+from alice3d.comparison.cells import Cells
+from alice3d.comparison.conditions import windows_of
+from alice3d.comparison.table import Unit, dice_by_case
 from alice3d.errors import UserError
+from alice3d.nn.backbones.registry import build_backbone
+from alice3d.tasks.initialisation import crop_side
+from alice3d.tasks.run import evaluate, finetune
 from alice3d.tasks.settings import EvaluateConfig, FinetuneConfig
-
-if TYPE_CHECKING:
-    from alice3d.commands.compare_cells import Cells
-    from alice3d.evaluation.comparison import Unit
 
 FIXED = (
     *("store", "out", "encoder", "labels", "seed", "split", "device", "threads", "overwrite"),
@@ -80,11 +81,6 @@ def finetune_config(cells: Cells, arm: Arm, encoder: str | None, labels: int, se
 
 def _crop(cells: Cells, arm: Arm) -> tuple[int, int]:
     """Voxels a side of an arm's crops in fine-tuning: of pre-trained weights, and of a fresh net by itself."""
-    import torch
-
-    from alice3d.nn.backbones.registry import build_backbone
-    from alice3d.tasks.initialisation import crop_side
-
     one, config = cells.conditions[arm.name], cells.config
     made = FinetuneConfig.checked({**config.finetune, "store": config.store, "out": config.out}, "finetune")
     with torch.random.fork_rng(devices=[]):
@@ -97,17 +93,15 @@ def _crop(cells: Cells, arm: Arm) -> tuple[int, int]:
 
 def finetuned(cells: Cells, arm: Arm, seed: int) -> list[Unit]:
     """Dice of each case after fine-tuning, for each number of labels."""
-    from alice3d.evaluation.comparison import Unit, dice_by_case
-
     config = cells.config
     encoder = cells.encoder(arm, seed)
     units: list[Unit] = []
     for labels in config.labels:
         made = finetune_config(cells, arm, encoder, labels, seed)
-        run_finetune(made)
+        finetune(made)
         shutil.rmtree(made.out / "checkpoints", ignore_errors=True)
         scored = made.out / f"evaluation-{config.split}"
-        run_evaluate(
+        evaluate(
             EvaluateConfig(
                 model=made.out,
                 store=config.store,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from alice3d.comparison.settings import CompareConfig
 from alice3d.config import nearest, recipe, recipes
 from alice3d.errors import UserError
 from alice3d.pretraining.settings import PretrainConfig
-
-if TYPE_CHECKING:
-    from alice3d.commands.compare import CompareConfig
 
 FIXED = ("store", "out", "seed", "pairs", "init", "threads", "device", "overwrite")
 """Settings of `alice pretrain` that the comparison gives."""

@@ -6,22 +6,26 @@ import json
 import shutil
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alice3d import console, files
-from alice3d.commands.compare_arms import Arm
-from alice3d.commands.compare_conditions import Conditions, fair_scratch, of_card, of_training
-from alice3d.commands.pretrain import run as run_pretrain
+from alice3d.comparison.arms import Arm
+from alice3d.comparison.conditions import Conditions, fair_scratch, of_card, of_training
+from alice3d.comparison.settings import CompareConfig
+from alice3d.comparison.table import Unit
+from alice3d.data.pairs import PairsTable
+from alice3d.data.store import Case, Store
+from alice3d.data.tables.landmarks import Landmarks, read_landmarks
+from alice3d.device import resolve_device
 from alice3d.errors import UserError
+from alice3d.evaluation.features import read_encoder, untrained_encoder
+from alice3d.evaluation.probe import Probed, probe_encoder
+from alice3d.pretraining.pretrain import pretrain
 from alice3d.pretraining.settings import PretrainConfig
+from alice3d.report.run_page import drawn_at_the_end
+from alice3d.tasks.cases import draw_cases, labelled_cases
 from alice3d.tasks.settings import LinearSettings
-
-if TYPE_CHECKING:
-    from alice3d.commands.compare import CompareConfig
-    from alice3d.data.store import Case, Store
-    from alice3d.data.tables.landmarks import Landmarks
-    from alice3d.evaluation.comparison import Unit
-    from alice3d.evaluation.probe import Probed
+from alice3d.weights.files import read_card_of
 
 
 class Cells:
@@ -36,16 +40,11 @@ class Cells:
     """
 
     def __init__(self, config: CompareConfig, arms: dict[str, Arm]) -> None:
-        from alice3d.data.store import Store
-
         self.config, self.arms = config, arms
         self.store: Store = Store.open(config.store)
 
     def inputs(self) -> dict[str, Any]:
         """Checksums of what all cells read."""
-        from alice3d.data.pairs import PairsTable
-        from alice3d.weights.files import read_card_of
-
         pairs = PairsTable.open(self.config.pairs).card.get("checksum") if self.config.pairs is not None else None
         init = files.file_sha256(read_card_of(self.config.init)[0]) if self.config.init is not None else None
         return {"store": self.store.checksum, "pairs": pairs, "init": init}
@@ -56,8 +55,6 @@ class Cells:
         Raises:
             UserError: no such split, or no labels in it.
         """
-        from alice3d.tasks.cases import labelled_cases
-
         try:
             return labelled_cases(self.store, getattr(self.config, field))
         except UserError as error:
@@ -71,8 +68,6 @@ class Cells:
         Raises:
             UserError: the other arms differ, so that no random weights are equal to them all.
         """
-        from alice3d.weights.files import read_card_of
-
         warm = read_card_of(self.config.init)[1] if self.config.init is not None else None
         found: dict[str, Conditions] = {}
         for arm in self.arms.values():
@@ -91,15 +86,11 @@ class Cells:
 
     def drawn(self, labels: int, seed: int) -> list[Case]:
         """The labelled cases of a seed, as `alice finetune` draws them."""
-        from alice3d.tasks.cases import draw_cases
-
         return draw_cases(self.labelled("train_split"), labels, seed)
 
     @cached_property
     def landmarks(self) -> Landmarks | None:
         """Of the scored split."""
-        from alice3d.data.tables.landmarks import read_landmarks
-
         if self.config.landmarks is None:
             return None
         return read_landmarks(self.config.landmarks, {case.id for case in self.store.cases(self.config.split)})
@@ -113,7 +104,7 @@ class Cells:
         if arm.pretrain is None:
             return arm.encoder
         made = self.pretrain_config(arm, seed)
-        run_pretrain(made)
+        pretrain(made, around=drawn_at_the_end)
         shutil.rmtree(made.out / "checkpoints", ignore_errors=True)
         return str(made.out)
 
@@ -128,9 +119,6 @@ class Cells:
 
     def probe(self, arm: Arm, seed: int, measures: list[str]) -> list[Unit]:
         """Units of the quick measures of one cell, in files `MEASURE-LABELS.json`."""
-        from alice3d.evaluation.comparison import Unit
-        from alice3d.weights.files import read_card_of
-
         if not measures:
             return []
         encoder = self.encoder(arm, seed)
@@ -169,10 +157,6 @@ class Cells:
         return {**shared, **({"linear": config.linear} if name == "linear" else {"neighbours": config.neighbours})}
 
     def _measure(self, arm: Arm, encoder: str | None, seed: int, labels: int, measures: list[str]) -> Probed:
-        from alice3d.device import resolve_device
-        from alice3d.evaluation.features import read_encoder, untrained_encoder
-        from alice3d.evaluation.probe import probe_encoder
-
         config = self.config
         device = resolve_device(config.device, config.threads)
         if encoder is None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from alice3d.commands.compare_arms import Arm
+from alice3d.comparison.arms import Arm
+from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.store import Store
+from alice3d.data.store.read_grid import intensity_rule
 from alice3d.errors import UserError
+from alice3d.evaluation.features import USUAL_CROP
 from alice3d.pretraining.settings import PretrainConfig, SelfSupervisedSettings
-
-if TYPE_CHECKING:
-    from alice3d.data.preprocessing.intensity import IntensityRule
-    from alice3d.data.store import Store
 
 T = TypeVar("T")
 NOT_CONDITIONS = SelfSupervisedSettings.uncounted | {"out", "overwrite", "device", "threads", "seed", "licence"}
@@ -69,9 +69,6 @@ def windows_of(rule: IntensityRule) -> str:
 
 def of_card(card: Mapping[str, Any], start: str) -> Conditions:
     """Conditions of an encoder that exists, by its card; of the warm start without the steps that made it."""
-    from alice3d.data.preprocessing.intensity import IntensityRule
-    from alice3d.evaluation.features import USUAL_CROP
-
     x, y, z = (float(mm) for mm in card["spacing_mm"])
     return Conditions(
         backbone=card["backbone"]["name"],
@@ -86,8 +83,6 @@ def of_card(card: Mapping[str, Any], start: str) -> Conditions:
 
 def of_training(trained: PretrainConfig, partner: str, store: Store, warm: Mapping[str, Any] | None) -> Conditions:
     """Conditions of an arm that is trained; the warm start, where there is one, says network and windows."""
-    from alice3d.data.store.read_grid import intensity_rule
-
     plain = trained.model_dump(mode="json")
     start = of_card(warm, "warm start") if warm is not None else None
     return Conditions(
@@ -117,8 +112,6 @@ def fair_scratch(arm: Arm, others: Mapping[str, Conditions], usual: Conditions, 
     Raises:
         UserError: the others differ, so that none is equal to them all, and the arm does not say which it is.
     """
-    from alice3d.data.store.read_grid import intensity_rule
-
     own = arm.scratch
     found = others or {"": usual}
     name = own.get("backbone") or _agreed(arm, found, "backbone", lambda one: one.backbone)

@@ -1,0 +1,1 @@
+"""Pre-trainings under equal conditions: arms, cells, checks, paired tests."""

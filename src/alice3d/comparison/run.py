@@ -1,0 +1,138 @@
+"""Compare pre-trainings under equal conditions: same probes, same draws, and what else is not alike is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alice3d import console, files, outputs
+from alice3d.comparison.arms import Arm, make_arm
+from alice3d.comparison.cells import Cells
+from alice3d.comparison.checks import check
+from alice3d.comparison.conditions import described, differences
+from alice3d.comparison.finetuning import finetuned
+from alice3d.comparison.settings import MEASURES, CompareConfig
+from alice3d.comparison.table import TESTS, Unit, best, paired_tests, table
+from alice3d.config import nearest
+from alice3d.errors import UserError
+from alice3d.report.comparison_page import draw_comparison, page, table_csv
+from alice3d.version import __version__
+from alice3d.weights.provenance import source_commit
+
+
+def compare(config: CompareConfig) -> dict[str, Any]:
+    """Run every cell that is not there yet, cheap measures first; then table, tests and plot.
+
+    Args:
+        config: of `alice compare`.
+
+    Returns:
+        the keys of `--json`.
+
+    Raises:
+        UserError: an arm, an input or a setting is wrong; nothing is begun then.
+    """
+    arms = arms_of(config)
+    cells = Cells(config, arms)
+    reference = config.reference or next(iter(arms))
+    asked = {name: config.model_dump(mode="json")[name] for name in sorted(config.uncounted - {"store"})}
+    settings = config.settings(**cells.inputs())
+    state = outputs.check(config.out, "comparison", settings, overwrite=config.overwrite)
+    if state == "done" and outputs.earlier_result(config.out).get("asked") == asked:
+        console.say(f"{config.out}: already done")
+        return outputs.earlier_result(config.out)
+    check(cells)
+    outputs.begin(config.out, "comparison", settings, state=state, overwrite=config.overwrite)
+    differing = differences(cells.conditions, reference)
+    if differing:
+        said = (f"{name} ({', '.join(key for key, *_ in its)})" for name, its in differing.items())
+        console.say(f"Arms under other conditions than {reference}, as compare.md says: {', '.join(said)}")
+    conditions = described(cells.conditions, reference)
+    quick = [name for name in config.measures if name != "finetune"]
+    units: list[Unit] = []
+    for seed in config.seeds:
+        for arm in arms.values():
+            console.say(f"{arm.name}, seed {seed}")
+            units += cells.probe(arm, seed, quick)
+            _write_table(config, units)
+        if seed != config.seeds[-1] or "finetune" in config.measures:
+            _write(config, units, reference, conditions)
+    if "finetune" in config.measures:
+        for seed in config.seeds:
+            for arm in arms.values():
+                if not config.finetune_arms or arm.name in config.finetune_arms:
+                    console.say(f"{arm.name}, seed {seed}, fine-tuning")
+                    units += finetuned(cells, arm, seed)
+                    _write_table(config, units)
+    result = {**_write(config, units, reference, conditions), "asked": asked, "out": str(config.out)}
+    outputs.finish(config.out, result)
+    _say(result, reference)
+    console.say(f"Comparison written to {config.out}: compare.md, compare.csv, compare.png")
+    return result
+
+
+def arms_of(config: CompareConfig) -> dict[str, Arm]:
+    """The arms by name; all that can be said of them without a store is checked.
+
+    Raises:
+        UserError: no arm, a name twice or unfit for a folder, or a setting that is wrong.
+    """
+
+    entries = dict(config.arms)
+    for name in config.methods:
+        if name in entries:
+            raise UserError(f"--methods: {name!r} is also the name of an arm")
+        entries[name] = {"method": name}
+    if not entries:
+        raise UserError("nothing to compare: give --methods, or arms in a YAML with --config")
+    for name in config.measures:
+        if name not in MEASURES:
+            raise UserError(f"--measures: no measure {name!r}; {nearest(name, MEASURES)}")
+    if not config.seeds or not config.labels or not config.measures:
+        raise UserError("--seeds, --labels and --measures each need at least one value")
+    for field in ("finetune_arms", "reference"):
+        for name in filter(None, [getattr(config, field)] if field == "reference" else getattr(config, field)):
+            if name not in entries:
+                raise UserError(f"--{field.replace('_', '-')}: no arm {name!r}; {nearest(name, entries)}")
+    return {name: make_arm(name, settings or {}, config) for name, settings in entries.items()}
+
+
+def _write_table(config: CompareConfig, units: list[Unit]) -> None:
+
+    files.write_text(config.out / "compare.csv", table_csv(table(units)))
+
+
+def _write(config: CompareConfig, units: list[Unit], reference: str, conditions: list[str]) -> dict[str, Any]:
+    """compare.csv, compare.md and compare.png of what is there; returns `table`, `best` and `tests`."""
+
+    rows = table(units)
+    tested = paired_tests(units, reference, seed=config.seed)
+    _write_table(config, units)
+    seeds = ", ".join(map(str, sorted({unit.seed for unit in units})))
+    about = [
+        f"Scored on the {len({unit.case for unit in units})} cases of split `{config.split}`; "
+        f"seeds {seeds}; warm start: {Path(config.init).name if config.init else 'none'}.",
+        "",
+        *conditions,
+        "",
+        f"alice3d {__version__}, commit {source_commit() or 'unknown'}.",
+    ]
+    text = page(rows, tested, reference=reference, about=about, how_tested=TESTS)
+    files.write_text(config.out / "compare.md", text)
+    with files.replacing(config.out / "compare.png") as temporary:
+        temporary.write_bytes(draw_comparison(rows, reference))
+    return {"table": rows, "best": best(rows), "tests": tested}
+
+
+def _say(result: dict[str, Any], reference: str) -> None:
+    """The comparison for a person: the best of each measure, and what differs clearly from the reference."""
+    for row in result["best"]:
+        labels = "" if row["labels"] is None else f", {row['labels']} labels"
+        console.say(f"best {row['measure']}{labels}: {row['method']} ({row['value']:.3f})")
+    for test in result["tests"]:
+        if max(test["p_holm"], test["p_wilcoxon"]) < 0.05:
+            labels = "" if test["labels"] is None else f", {test['labels']} labels"
+            console.say(
+                f"{test['method']} against {reference}, {test['measure']}{labels}: {test['difference']:+.3f} "
+                f"({test['low']:+.3f} to {test['high']:+.3f}), p {test['p_holm']:.2g}"
+            )

@@ -1,0 +1,60 @@
+"""Settings of a comparison; importing them costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from alice3d.config import ComputeConfig, OutputConfig
+
+MEASURES = ("linear", "knn", "landmark", "finetune")
+
+
+class CompareConfig(OutputConfig, ComputeConfig):
+    """`alice compare STORE OUT --methods alice,mae,scratch --labels 2,5 --seeds 0,1,2`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("store", "out")
+    uncounted: ClassVar[frozenset[str]] = frozenset(
+        {"store", "pairs", "landmarks", "init", "arms", "methods", "labels", "seeds", "measures", "finetune_arms"}
+        | {"reference", "finetune", "allow_seen"}
+    )
+    store: Path
+    """Store with labelled cases, made by `alice prepare --labels`."""
+    methods: list[str] = Field(default_factory=list)
+    """Arms by their method: alice, mae, package.module of your own, a recipe's name, scratch (random weights, else like
+    the other arms), or init (the shared warm start as it is)."""
+    arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """In a YAML: name of an arm to its `method` or `recipe` or `encoder` (one that exists), and any setting of
+    `alice pretrain` in which it differs from the others; of scratch backbone, backbone_options, windows and crop."""
+    labels: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [5])
+    """Numbers of labelled cases, comma separated; each seed draws others."""
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0, 1, 2])
+    """Seeds, comma separated: of first weights, crops and the draw of the labelled cases, the same for every arm."""
+    measures: list[str] = Field(default_factory=lambda: ["linear"])
+    """What is measured, comma separated: linear, knn, landmark (seconds each), finetune (minutes)."""
+    finetune_arms: list[str] = Field(default_factory=list)
+    """Arms that are fine-tuned, where finetune is measured; left out, all."""
+    pairs: Path | None = None
+    """Pairs table, made by `alice pair`, for arms that take matched partners."""
+    landmarks: Path | None = None
+    """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS), for the measure landmark."""
+    init: str | None = None
+    """Encoder or matcher that every trained arm starts from: a shared warm start."""
+    split: str = "val"
+    """Split whose cases are scored."""
+    train_split: str = "train"
+    """Split that labelled cases are drawn from."""
+    pretrain: dict[str, Any] = Field(default_factory=dict)
+    """Settings of `alice pretrain` for every arm, as `--pretrain.steps 200`; they win over those of a recipe."""
+    finetune: dict[str, Any] = Field(default_factory=dict)
+    """Settings of `alice finetune` for every arm, as `--finetune.steps 400`."""
+    linear: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the linear head, as `--linear.linear_views 1`."""
+    neighbours: Annotated[int, Field(ge=1)] = 15
+    """Nearest neighbours that vote, for the measure knn."""
+    reference: str = ""
+    """Arm that the others are tested against; left out, the first."""
+    allow_seen: bool = False
+    """Score cases that an encoder saw in pre-training, although they lie in a split for testing."""
