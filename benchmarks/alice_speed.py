@@ -79,7 +79,7 @@ class AllTokens(ViT3D):
 
 
 def made_up_batch(count: int, crop: int, device: torch.device, channels: int = 2) -> dict[str, Tensor]:
-    """Crop pairs in the form that `PairSamples` gives; the numbers do not matter for the time."""
+    """Crop pairs in the form that `MatchedPair` gives; the numbers do not matter for the time."""
     draw = torch.Generator().manual_seed(0)
     patches = (crop // PATCH) ** 3
     batch = {"valid": torch.ones(count, 256, dtype=torch.bool)}

@@ -25,8 +25,9 @@ from machine import described, keep
 
 import alice3d
 from alice3d.data.preprocessing.intensity import IntensityRule, parse_windows
+from alice3d.data.sampling.base import Masks
 from alice3d.data.sampling.crops import ViewSettings
-from alice3d.data.sampling.matched_pair import PairSamples
+from alice3d.data.sampling.matched_pair import MatchedPair
 from alice3d.data.store import Store
 from alice3d.methods.base import find_method, method_config
 from alice3d.nn.backbones.registry import build_backbone
@@ -82,8 +83,8 @@ def reading(store: Store, crop: int, count: int = 3) -> float:
     """Processor seconds of one pair of crops, read, turned and lit."""
     rule = IntensityRule(modality="ct", windows=parse_windows("-200:300,-1000:1000"))
     spacing = tuple(float(value) for value in store.spec.spacing_mm)
-    views = ViewSettings(crop=crop, spacing_mm=spacing, hidden_share=0.75)  # type: ignore[arg-type]
-    samples = PairSamples(store=store, cases=store.cases()[:4], rule=rule, settings=views)
+    views = ViewSettings(crop=crop, spacing_mm=spacing)  # type: ignore[arg-type]
+    samples = MatchedPair(store=store, cases=store.cases()[:4], rule=rule, settings=views, masks=Masks())
     _ = samples[0]
     begun = time.process_time()
     for i in range(1, count + 1):

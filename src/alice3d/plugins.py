@@ -13,7 +13,7 @@ from alice3d.config import nearest
 from alice3d.errors import UserError
 
 T = TypeVar("T")
-NO_PLUGIN = ("__init__", "base", "registry")
+NO_PLUGIN = ("__init__", "base", "registry", "feature_statistics")
 """Modules of such a folder that are none; nor is one that ends in `_settings`."""
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from alice3d.data.pairs.correspondence import local_linear
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.augmentation import change_intensity
+from alice3d.data.sampling.base import Masks
 from alice3d.data.sampling.crops import ViewSettings, random_matrix
-from alice3d.data.sampling.matched_pair import PairSamples
+from alice3d.data.sampling.matched_pair import MatchedPair
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_case, read_grid
 from alice3d.errors import UserError
@@ -55,9 +56,9 @@ class TurnedPairs(ShiftedPairs):
         return np.repeat(self.linear[None], len(points), axis=0)
 
 
-def samples_of(store: Store, cases: list[Case] | None = None, **changes: Any) -> PairSamples:
+def samples_of(store: Store, cases: list[Case] | None = None, **changes: Any) -> MatchedPair:
     usual: dict[str, Any] = {"settings": SETTINGS, "rule": IntensityRule(), "patch": 8}
-    return PairSamples(store=store, cases=store.cases() if cases is None else cases, **{**usual, **changes})
+    return MatchedPair(store=store, cases=store.cases() if cases is None else cases, **{**usual, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -154,15 +155,34 @@ def test_random_partners_are_other_patients_without_points(store: Store) -> None
 
 
 def test_masked_samples_carry_masks_and_targets(store: Store) -> None:
-    settings = ViewSettings(**{**SETTINGS.__dict__, "hidden_share": 0.75})
-    sample = samples_of(store, settings=settings)[0]
+    sample = samples_of(store, masks=Masks(0.75))[0]
     assert sample["visible_q"].shape == (8,)
     assert sample["visible_q"].sum() == 2
     assert not np.array_equal(sample["q"], sample["q_target"])
     assert sample["q_clean"].shape == sample["q"].shape
-    regions = samples_of(store, settings=ViewSettings(**{**settings.__dict__, "regions": True, "block": 2}))[0]
+    regions = samples_of(store, masks=Masks(0.75, block=2, regions=True))[0]
     assert regions["visible_q"].sum() == 2
     assert np.array_equal(regions["q"], sample["q"])  # masks are drawn last: the views are the same
+
+
+def test_a_sample_keeps_where_and_how_it_was_drawn(store: Store) -> None:
+    """Its crops can be read again: the same voxels, under the same recorded intensity change."""
+    samples = samples_of(store, partner="random", masks=Masks(), seed=5)
+    sample = samples[7]
+    for name in ("q", "k"):
+        where = samples.location(sample, name)
+        assert (where.seed, where.number) == (5, 7)
+        clean = read_grid(store, store.case(where.case), where.grid, samples.rule)
+        np.testing.assert_allclose(clean, sample[f"{name}_clean"], atol=2e-3)
+        channels = len(clean)
+        gain, shift = (sample[f"intensity_{name}"][i * channels : (i + 1) * channels] for i in (0, 1))
+        gamma, sigma, noise = sample[f"intensity_{name}"][-3:]
+        if not sigma:
+            changed = np.clip((clean + 1) / 2, 0, None) ** gamma * 2 - 1
+            changed = changed * gain.reshape(-1, 1, 1, 1) + shift.reshape(-1, 1, 1, 1)
+            assert np.abs(sample[name] - changed).std() <= noise + 1e-3
+    assert samples.location(sample, "q").case != samples.location(sample, "k").case
+    np.testing.assert_array_equal(samples[7]["q"], sample["q"])
 
 
 def test_wrong_inputs_are_named(store: Store) -> None:

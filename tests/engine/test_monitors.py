@@ -11,14 +11,16 @@ import torch
 from in_processes import SMALL, pretrain
 
 from alice3d.commands.pretrain import run
+from alice3d.data.sampling.matched_pair import MatchedPair
 from alice3d.engine.checkpoint import load_checkpoint
 from alice3d.engine.log import read_log
 from alice3d.errors import UserError, WorkFailed
 from alice3d.methods.alice import Alice
+from alice3d.methods.feature_statistics import effective_rank, relative_deviation, view_agreement
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.ema import target_of
-from alice3d.pretraining.collapse import LOOKS, STEPS, CollapseGuard, idle_heads
-from alice3d.pretraining.monitors import agreement, average_distance, effective_rank, relative_deviation
+from alice3d.pretraining.collapse import LOOKS, STEPS, CollapseGuard
+from alice3d.pretraining.monitors import average_distance
 from alice3d.pretraining.settings import PretrainConfig
 
 HEALTHY = {
@@ -54,10 +56,13 @@ def test_agreement_is_one_for_the_same_tokens_and_near_zero_for_others() -> None
     generator = torch.Generator().manual_seed(0)
     tokens, others = torch.randn(2, 2, 27, 12, generator=generator)
     points = torch.rand(2, 200, 3, generator=generator) * 16 + 4
-    batch = {"q": torch.zeros(2, 1, 24, 24, 24), "points_q": points, "points_k": points, "valid": torch.ones(2, 200)}
-    assert agreement(backbone, tokens, tokens, batch)["view_agreement"] == pytest.approx(1.0, abs=1e-4)
-    assert abs(agreement(backbone, tokens, others, batch)["view_agreement"]) < 0.25
-    assert agreement(backbone, tokens, others, {**batch, "valid": torch.zeros(2, 200)}) == {}
+    batch = {"points_q": points, "points_k": points, "valid": torch.ones(2, 200)}
+    places = MatchedPair.correspondence(batch)
+    shape = (24, 24, 24)
+    assert view_agreement(backbone, {"q": tokens, "k": tokens}, shape, places) == pytest.approx(1.0, abs=1e-4)
+    assert abs(view_agreement(backbone, {"q": tokens, "k": others}, shape, places)) < 0.25
+    nowhere = MatchedPair.correspondence({**batch, "valid": torch.zeros(2, 200)})
+    assert np.isnan(view_agreement(backbone, {"q": tokens, "k": others}, shape, nowhere))
 
 
 def test_average_distance_is_a_share_of_the_norm() -> None:
@@ -79,7 +84,7 @@ def test_a_healthy_run_goes_on() -> None:
 def test_answers_that_tell_nothing_stop_the_run(entropy: float) -> None:
     """One prototype for all tokens, or uniform answers."""
     entry = {**HEALTHY, "patch_target_entropy": entropy, "patch_marginal_entropy": entropy + 0.01}
-    said = verdicts(entry, STEPS, CollapseGuard(1000))
+    said = verdicts(entry, STEPS, CollapseGuard(1000, advice=Alice.advice))
     assert set(said[:-1]) == {""}
     assert "all patch tokens get the same answer" in said[-1]
     assert "--options.balance" in said[-1]
@@ -109,8 +114,13 @@ def test_warn_says_it_once_and_goes_on(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_heads_without_a_loss_are_idle() -> None:
-    assert idle_heads(Alice.Config(patch_weight=0)) >= {"patch"}
-    assert not {"patch", "class"} & idle_heads(Alice.Config())
+    backbone = build_backbone("resunet", 1, {"widths": [4, 6, 8, 12], "blocks": [1, 1, 1]})
+
+    def idle(**options: Any) -> frozenset[str]:
+        return Alice(backbone, Alice.Config(casa_heads=4, **options), crop=16, total_steps=1).idle_heads
+
+    assert idle(patch_weight=0) >= {"patch"}
+    assert not {"patch", "class"} & idle()
 
 
 def test_monitors_change_no_bit_and_are_logged(tiny_store: Path, tmp_path: Path) -> None:

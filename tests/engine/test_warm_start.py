@@ -10,6 +10,7 @@ import pytest
 import yaml
 from in_processes import SMALL, pretrain
 
+from alice3d.data.sampling.base import Masks
 from alice3d.data.store import Store
 from alice3d.errors import UserError
 from alice3d.nn.backbones.registry import build_backbone
@@ -42,7 +43,7 @@ def config(store: Path, out: Path, **changes: Any) -> PretrainConfig:
 
 
 def prepared(made: PretrainConfig) -> Any:
-    return prepare_training(made, made.method, made.options, partner="same", hidden_share=0.75, block=1)
+    return prepare_training(made, made.method, made.options, partner="same", masks=Masks())
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ HEADS = {"prototypes": 16, "hidden": 16, "bottleneck": 8}
 
 
 def batch_of(count: int = 2, seed: int = 0) -> dict[str, Tensor]:
-    """Crop pairs as `PairSamples` gives them: K is Q shifted by two voxels, with half of the patches hidden."""
+    """Crop pairs as `MatchedPair` gives them: K is Q shifted by two voxels, with half of the patches hidden."""
     generator = torch.Generator().manual_seed(seed)
     whole = torch.randn(count, 1, CROP + 2, CROP, CROP, generator=generator)
     q, k = whole[:, :, 2:].clone(), whole[:, :, :CROP].clone()

@@ -9,6 +9,7 @@ import torch
 from alice3d.comparison.arms import Arm
 from alice3d.comparison.cells import Cells, partner_of
 from alice3d.comparison.finetuning import check_finetune
+from alice3d.data.sampling.base import Masks
 from alice3d.data.store import Case
 from alice3d.errors import UserError
 from alice3d.evaluation.landmarks import ordered_pairs
@@ -85,9 +86,7 @@ def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
             trained.method,
             trained.options,
             partner=partner_of(trained),
-            hidden_share=trained.hidden_share,
-            block=trained.mask_block,
-            regions=trained.mask_regions,
+            masks=Masks(trained.hidden_share, trained.mask_block, trained.mask_regions),
         ).card
     elif arm.encoder is not None:
         try:

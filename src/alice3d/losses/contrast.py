@@ -119,7 +119,7 @@ def crop_contrast(
 
     Args:
         query_maps, key_maps: unit-length maps (b, d, …) of both crops, of any strides.
-        batch: as `data.views.PairSamples` gives it.
+        batch: as `data.sampling.matched_pair.MatchedPair` gives it.
     """
     shape = tuple(batch[query].shape[2:])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -33,6 +34,12 @@ class Alice(PretrainMethod):
     """
 
     Config: ClassVar[type[Config]] = AliceConfig
+    advice: ClassVar[Mapping[str, str]] = {
+        "answers": "try --options.balance sinkhorn, --options.spread 0.15, a lower --options.teacher_temperature or a "
+        "larger --batch",
+        "features": "try a lower --learning-rate, a longer --warmup, --options.momentum 0.996 or more "
+        "--options.reconstruction_weight",
+    }
     places_seed: Tensor
 
     def __init__(self, backbone: Backbone, config: AliceConfig, *, crop: int, total_steps: int) -> None:

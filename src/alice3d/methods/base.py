@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from alice3d.config import Config
-from alice3d.errors import UserError
+from alice3d.data.sampling.base import Sampler
+from alice3d.data.sampling.matched_pair import MatchedPair
+from alice3d.methods.feature_statistics import watch_features
 from alice3d.nn.backbones.base import Backbone
+from alice3d.plugins import checked_options, find_class, listed
 
 
 @runtime_checkable
@@ -36,11 +38,18 @@ class PretrainMethod(nn.Module):
 
     Attributes:
         Config: its settings; every field is an option of `alice pretrain --options.FIELD`.
-        needs_masks: whether samples must carry masks and target views.
+        Sampler: the kind of samples that it learns from.
+        defaults: settings of `alice pretrain` that suit it, such as a learning rate; what the user gives wins.
+        advice: what to try when a run collapses: `answers` of heads with prototypes are empty, or `features` are.
     """
 
     Config: ClassVar[type[Config]] = Config
-    needs_masks: ClassVar[bool] = True
+    Sampler: ClassVar[type[Sampler]] = MatchedPair
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    advice: ClassVar[Mapping[str, str]] = {
+        "answers": "try a larger --batch",
+        "features": "try a lower --learning-rate or a longer --warmup",
+    }
     backbone: Backbone
 
     def __init__(self, backbone: Backbone, config: Any, *, crop: int, total_steps: int) -> None:
@@ -50,10 +59,26 @@ class PretrainMethod(nn.Module):
         self.crop = crop
         self.total_steps = total_steps
 
+    def wants(self) -> Any:
+        """What it wants of its sampler with these options: an instance of `Sampler.Wants`."""
+        return self.Sampler.Wants()
+
     @property
     def needs_hidden(self) -> bool:
         """Whether the loss is none where a mask hides nothing."""
-        return self.needs_masks
+        return bool(getattr(self.wants(), "masks", False))
+
+    @property
+    def idle_heads(self) -> frozenset[str]:
+        """Heads whose loss is switched off, by `HEAD_weight` 0 among the settings: what they answer does not matter."""
+        values: dict[str, Any] = self.config.model_dump()
+        return frozenset(
+            name.removesuffix("_weight") for name, value in values.items() if name.endswith("_weight") and not value
+        )
+
+    def monitors(self, batch: dict[str, Tensor]) -> dict[str, float]:
+        """Numbers to watch, of the features of a few samples that training leaves out; nothing is trained by them."""
+        return watch_features(self.backbone, self.Sampler, batch)
 
     @property
     def fewest_pairs(self) -> int:
@@ -80,8 +105,12 @@ class PretrainMethod(nn.Module):
         return self.backbone
 
 
-METHODS = ("alice", "mae", "sam")
-C = TypeVar("C", bound=Config)
+FOLDER = Path(__file__).parent
+
+
+def method_names() -> list[str]:
+    """Names of the methods that come with the package."""
+    return listed(FOLDER)
 
 
 def find_method(name: str) -> type[PretrainMethod]:
@@ -92,28 +121,7 @@ def find_method(name: str) -> type[PretrainMethod]:
     Raises:
         UserError: no such module, or none or several such classes in it.
     """
-    path = f"alice3d.methods.{name}" if name in METHODS else name
-    if name not in METHODS and "." not in name:
-        near = difflib.get_close_matches(name, METHODS, 1)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"known are {', '.join(METHODS)}, or package.module of your own"
-        )
-        raise UserError(f"method: {name!r} is unknown; {hint}")
-    try:
-        module = importlib.import_module(path)
-    except Exception as error:  # whatever the user's own module does when it is imported
-        said = " ".join(str(error).split())
-        raise UserError(f"method: {name!r} cannot be imported ({type(error).__name__}: {said})") from error
-    found = [
-        item
-        for item in vars(module).values()
-        if isinstance(item, type) and issubclass(item, PretrainMethod) and item.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise UserError(
-            f"method: {name!r} must define one class that derives from PretrainMethod, it defines {len(found)}"
-        )
-    return found[0]
+    return find_class(name, PretrainMethod, {one: f"alice3d.methods.{one}" for one in method_names()}, "method")
 
 
 def method_config(method: type[PretrainMethod], options: dict[str, Any]) -> Any:
@@ -122,18 +130,4 @@ def method_config(method: type[PretrainMethod], options: dict[str, Any]) -> Any:
     Raises:
         UserError: unknown key or value out of range, with the nearest key.
     """
-    known = list(method.Config.model_fields)
-    for key in options:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise UserError(f"options: {method.__name__} has no option {key!r}; {hint}")
-    try:
-        return method.Config(**options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ")
-        if not first["loc"]:
-            raise UserError(f"options: {said}") from None
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"options.{field}: {said}, got {first['input']!r}") from None
+    return checked_options(method, options, "options")

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from alice3d.config import Config
+from alice3d.data.sampling.matched_pair import PairWants
 from alice3d.losses.contrast import crop_contrast
 from alice3d.methods.base import PretrainMethod
 from alice3d.nn.backbones.base import Backbone
@@ -41,12 +42,15 @@ class SAM(PretrainMethod):
     """
 
     Config: ClassVar[type[Config]] = SAMConfig
-    needs_masks: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, config: SAMConfig, *, crop: int, total_steps: int) -> None:
         super().__init__(backbone, config, crop=crop, total_steps=total_steps)
         self.network = FPN3D(backbone, fine_width=config.fine_width, coarse_width=config.coarse_width)
         self.averaged = target_of(self.network)
+
+    def wants(self) -> PairWants:
+        """No masks."""
+        return PairWants(masks=False)
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Embed both crops and contrast their points, in both directions."""

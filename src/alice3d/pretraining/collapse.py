@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from alice3d import console, distributed
 
@@ -20,13 +20,6 @@ STEPS = 100
 LOOKS = 3
 """Looks in a row at which features must have collapsed."""
 
-OF_HEADS = (
-    "try --options.balance sinkhorn, --options.spread 0.15, a lower --options.teacher_temperature or a larger --batch"
-)
-OF_FEATURES = (
-    "try a lower --learning-rate, a longer --warmup, --options.momentum 0.996 or more --options.reconstruction_weight"
-)
-
 
 class CollapseGuard:
     """Called after each step with its numbers; returns why to stop, or "".
@@ -35,13 +28,19 @@ class CollapseGuard:
         steps: of the run.
         action: `stop`; `warn` says it once on standard error; `ignore`.
         idle: heads whose loss is switched off: what they answer does not matter.
+        advice: what to try, for `answers` and for `features`; methods know.
     """
 
     def __init__(
-        self, steps: int, action: Literal["stop", "warn", "ignore"] = "stop", *, idle: frozenset[str] = frozenset()
+        self,
+        steps: int,
+        action: Literal["stop", "warn", "ignore"] = "stop",
+        *,
+        idle: frozenset[str] = frozenset(),
+        advice: Mapping[str, str] | None = None,
     ) -> None:
         self.needed = {"answers": max(STEPS, steps // 20), "features": LOOKS}
-        self.action, self.idle = action, idle
+        self.action, self.idle, self.advice = action, idle, dict(advice or {})
         self.seen: dict[str, int] = {}
         self.told: set[str] = set()
 
@@ -56,8 +55,8 @@ class CollapseGuard:
             if self.seen[name] < self.needed[kind] or name in self.told:
                 continue
             lasted = f"{self.needed[kind]} {'steps' if kind == 'answers' else 'looks'} in a row"
-            advice = OF_HEADS if kind == "answers" else OF_FEATURES
-            message = f"the run has collapsed: {said}, {lasted}; {advice}; --on-collapse warn goes on all the same"
+            advice = f"{self.advice[kind]}; " if self.advice.get(kind) else ""
+            message = f"the run has collapsed: {said}, {lasted}; {advice}--on-collapse warn goes on all the same"
             if self.action == "stop":
                 return message
             self.told.add(name)
@@ -85,11 +84,3 @@ def _signs(entry: Mapping[str, float]) -> list[tuple[str, str, bool, str]]:
         value = entry["feature_rank"]
         signs.append(("rank", "features", value < MIN_RANK, f"tokens vary along one line or plane (rank {value:.1f})"))
     return signs
-
-
-def idle_heads(config: Any) -> frozenset[str]:
-    """Heads of a method whose weight in the loss, `HEAD_weight` among its settings, is 0."""
-    values: dict[str, Any] = config.model_dump()
-    return frozenset(
-        name.removesuffix("_weight") for name, value in values.items() if name[-7:] == "_weight" and not value
-    )

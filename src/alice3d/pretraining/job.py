@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -14,9 +14,9 @@ import yaml
 from alice3d import distributed, files, outputs
 from alice3d.data.pairs import PairsTable
 from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.base import Masks, Partner, Sampler, SamplerInputs
 from alice3d.data.sampling.crops import ViewSettings
 from alice3d.data.sampling.masks import hidden_patches
-from alice3d.data.sampling.matched_pair import PairSamples, Partner
 from alice3d.data.store import Store
 from alice3d.data.store.read_grid import intensity_rule
 from alice3d.data.store.splits import choose_cases
@@ -26,13 +26,14 @@ from alice3d.engine.fit import FitResult, fit
 from alice3d.errors import UserError
 from alice3d.methods.base import PretrainMethod, find_method, method_config
 from alice3d.nn.backbones.registry import build_backbone
-from alice3d.pretraining.collapse import CollapseGuard, idle_heads
+from alice3d.pretraining.collapse import CollapseGuard
 from alice3d.pretraining.monitors import Monitors, Probe
 from alice3d.pretraining.settings import SelfSupervisedSettings
 from alice3d.pretraining.warm_start import follow_card, load_matching, tell_of_spacing
 from alice3d.weights.files import read_card_of
 from alice3d.weights.provenance import described, described_start, source_commit
 
+C = TypeVar("C", bound=SelfSupervisedSettings)
 Around = Callable[[Path], contextlib.AbstractContextManager[None]]
 """Entered with the output folder while training runs."""
 
@@ -49,43 +50,57 @@ class Job:
     Attributes:
         config: as given; where training starts from weights, with their backbone, its options and their windows.
         method: freshly built, started from `init` where asked.
-        samples: pairs of crops by number.
+        samples: by number.
         settings: what the result depends on, inputs by checksum.
         card: of the weights, without what training itself adds.
     """
 
     config: SelfSupervisedSettings
     method: PretrainMethod
-    samples: PairSamples
+    samples: Sampler
     settings: dict[str, Any]
     card: dict[str, Any]
 
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size at which scans are read, along R, A, S."""
+        x, y, z = self.card["spacing_mm"]
+        return x, y, z
+
+
+def with_defaults(config: C, kind: type[PretrainMethod]) -> C:
+    """The settings with those that a method recommends where the user gave none.
+
+    Raises:
+        UserError: the method recommends what is no setting, or a value out of range.
+    """
+    missing = {key: value for key, value in kind.defaults.items() if key not in config.model_fields_set}
+    if not missing:
+        return config
+    given = {key: getattr(config, key) for key in config.model_fields_set}
+    return type(config).checked({**given, **missing}, f"defaults of method {kind.__name__}")
+
 
 def prepare_training(
-    config: SelfSupervisedSettings,
-    method_name: str,
-    options: dict[str, Any],
-    *,
-    partner: Partner,
-    hidden_share: float,
-    block: int,
-    regions: bool = False,
+    config: SelfSupervisedSettings, method_name: str, options: dict[str, Any], *, partner: Partner, masks: Masks
 ) -> Job:
     """Open the inputs, build network and method, and check that all fits together.
 
     Args:
         config: of the command.
         method_name, options: which objective, with which settings.
-        partner, hidden_share, block, regions: see `PairSamples` and `ViewSettings`.
+        partner: where second crops come from, see `MatchedPair`.
+        masks: how masks are drawn, where the method wants them.
 
     Raises:
         UserError: the store, the split, the pairs table, the weights to start from or an option is wrong.
     """
+    kind = find_method(method_name)
+    settings = method_config(kind, options)
+    config = with_defaults(config, kind)
     store = Store.open(config.store)
     cases = choose_cases(store, config.split)
     pairs = PairsTable.open(config.pairs) if config.pairs is not None else None
-    kind = find_method(method_name)
-    settings = method_config(kind, options)
     rule = intensity_rule(store, config.windows)
     initial: Path | None = None
     start: dict[str, Any] | None = None
@@ -94,46 +109,31 @@ def prepare_training(
         config = follow_card(config, card, rule.modality)
         rule = IntensityRule(**card["intensity"])
         start = described_start(card, files.file_sha256(initial))
-    name, backbone_options = config.backbone, dict(config.backbone_options)
     if config.scale_low > config.scale_high:
         raise UserError(f"--scale-low {config.scale_low:g} is above --scale-high {config.scale_high:g}")
-    torch.manual_seed(config.seed)  # initial weights
-    backbone = build_backbone(name, rule.channels, backbone_options)
-    if config.crop % backbone.stride:
-        raise UserError(f"--crop: {config.crop} voxels is no multiple of the backbone's stride {backbone.stride}")
-    try:
-        method = kind(backbone, settings, crop=config.crop, total_steps=config.steps)
-    except ValueError as error:  # sizes that do not fit one another: heads and widths, strides
-        raise UserError(f"method {method_name} with backbone {name}: {error}") from None
-    _refuse_unfit(method, config, hidden_share if kind.needs_masks else None)
+    method = _build(config, kind, settings, method_name, rule.channels)
+    wants = method.wants()
+    _refuse_unfit(method, config, masks.ratio if getattr(wants, "masks", False) else None)
     if initial is not None:
         load_matching(method, initial)
-    spacing = tuple(float(value) for value in store.spec.spacing_mm)
-    samples = PairSamples(
+    given = SamplerInputs(
         store=store,
         cases=cases,
         rule=rule,
-        settings=ViewSettings(
-            crop=config.crop,
-            spacing_mm=spacing,  # type: ignore[arg-type]
-            rotation_deg=config.rotation,
-            scale=(config.scale_low, config.scale_high),
-            hidden_share=hidden_share if kind.needs_masks else None,
-            block=block,
-            regions=regions,
-            matched_share=config.matched_share,
-            local_affine=config.local_affine,
-            points=config.points,
-            candidates=config.candidates,
-        ),
+        views=_views(config, store),
+        masks=masks,
         partner=partner,
         pairs=pairs,
-        patch=backbone.stride,
+        patch=method.backbone.stride,
         seed=config.seed,
     )
     about: dict[str, Any] = {
-        "backbone": {"name": name, "options": backbone_options, "in_channels": rule.channels},
-        "spacing_mm": list(spacing),
+        "backbone": {
+            "name": config.backbone,
+            "options": dict(config.backbone_options),
+            "in_channels": rule.channels,
+        },
+        "spacing_mm": list(given.views.spacing_mm),
         "intensity": rule.model_dump(mode="json"),
         "crop": config.crop,
         "method": {"name": method_name, "options": settings.model_dump(mode="json")},
@@ -148,10 +148,39 @@ def prepare_training(
         "source_commit": source_commit(),
     }
     inputs = {"store": store.checksum, "pairs": about["pairs"], "init": start and start["checksum"]}
-    return Job(config, method, samples, config.settings(**inputs), about)
+    return Job(config, method, kind.Sampler.of(given, wants), config.settings(**inputs), about)
 
 
-def _refuse_unfit(method: PretrainMethod, config: SelfSupervisedSettings, hidden_share: float | None) -> None:
+def _build(
+    config: SelfSupervisedSettings, kind: type[PretrainMethod], settings: Any, name: str, channels: int
+) -> PretrainMethod:
+    """The method around a fresh backbone; initial weights are drawn from the run's seed."""
+    torch.manual_seed(config.seed)
+    backbone = build_backbone(config.backbone, channels, dict(config.backbone_options))
+    if config.crop % backbone.stride:
+        raise UserError(f"--crop: {config.crop} voxels is no multiple of the backbone's stride {backbone.stride}")
+    try:
+        return kind(backbone, settings, crop=config.crop, total_steps=config.steps)
+    except ValueError as error:  # sizes that do not fit one another: heads and widths, strides
+        raise UserError(f"method {name} with backbone {config.backbone}: {error}") from None
+
+
+def _views(config: SelfSupervisedSettings, store: Store) -> ViewSettings:
+    """How crops are drawn."""
+    x, y, z = (float(value) for value in store.spec.spacing_mm)
+    return ViewSettings(
+        crop=config.crop,
+        spacing_mm=(x, y, z),
+        rotation_deg=config.rotation,
+        scale=(config.scale_low, config.scale_high),
+        matched_share=config.matched_share,
+        local_affine=config.local_affine,
+        points=config.points,
+        candidates=config.candidates,
+    )
+
+
+def _refuse_unfit(method: PretrainMethod, config: SelfSupervisedSettings, mask_ratio: float | None) -> None:
     """Refuse a batch or masks from which the method cannot learn."""
     pairs = parallel.share_size(config.batch, config.accumulate, distributed.announced())
     if pairs < method.fewest_pairs:
@@ -160,10 +189,10 @@ def _refuse_unfit(method: PretrainMethod, config: SelfSupervisedSettings, hidden
             f"{pairs}; take a larger --batch, or a smaller --accumulate"
         )
     patches = (config.crop // method.backbone.stride) ** 3
-    if hidden_share is not None and method.needs_hidden and not hidden_patches(patches, hidden_share):
+    if mask_ratio is not None and method.needs_hidden and not hidden_patches(patches, mask_ratio):
         advice = "a larger --crop" if patches == 1 else "a larger --hidden-share or --crop"
         raise UserError(
-            f"--hidden-share: {hidden_share:g} of a crop's patches ({patches}) hides none, and hidden ones are what "
+            f"--hidden-share: {mask_ratio:g} of a crop's patches ({patches}) hides none, and hidden ones are what "
             f"the method learns from; take {advice}"
         )
 
@@ -190,7 +219,8 @@ def train(
 
     device = resolve_device(config.device, config.threads)
     watch = Monitors(job.method, job.samples, config, probe=probe, probe_every=probe_every)
-    guard = CollapseGuard(config.steps, config.on_collapse, idle=idle_heads(job.method.config))
+    method = job.method
+    guard = CollapseGuard(config.steps, config.on_collapse, idle=method.idle_heads, advice=method.advice)
     if job.card["init"] is not None and distributed.is_chief():
         tell_of_spacing(job.card["init"], job.card["spacing_mm"])
     result = fit(job.method, job.samples, config, device=device, claim=claim, watch=watch, guard=guard)

@@ -12,6 +12,7 @@ import torch
 
 from alice3d import console, outputs
 from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.sampling.base import Masks
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
 from alice3d.device import resolve_device
@@ -103,7 +104,7 @@ def train_matcher(
         return _rounds(config, around, draw)
 
     partner: Literal["matched", "same"] = "matched" if config.pairs is not None else "same"
-    job = prepare_training(config, "sam", config.options, partner=partner, hidden_share=0.0, block=1)
+    job = prepare_training(config, "sam", config.options, partner=partner, masks=Masks())
     state = outputs.check(config.out, "matcher", job.settings, overwrite=config.overwrite)
     if state == "done":
         console.say(f"{config.out}: already done")
@@ -134,7 +135,7 @@ def _finished(config: TrainMatcherConfig, job: Job, card: dict[str, Any]) -> FPN
     if config.trunk:
         samples, device = job.samples, resolve_device(config.device, config.threads)
         known = [samples.cases[name] for name in samples.ids]
-        spacing_mm = samples.settings.spacing_mm
+        spacing_mm = job.spacing_mm
         join_trunk(method.averaged, samples.store, known, samples.rule, spacing_mm, crop=config.crop, device=device)
     return method.averaged
 
@@ -151,7 +152,7 @@ def _rounds(
         console.say(f"{config.out}: already done")
         return outputs.earlier_result(config.out)
     # refuses a wrong call before anything is claimed
-    prepare_training(config, "sam", config.options, partner="same", hidden_share=0.0, block=1)
+    prepare_training(config, "sam", config.options, partner="same", masks=Masks())
     outputs.begin(config.out, "matcher", settings, state=state, overwrite=config.overwrite)
     rate = config.learning_rate
     results: list[dict[str, Any]] = []

@@ -6,16 +6,13 @@ import time
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from alice3d import console, distributed
 from alice3d.device import autocast
 from alice3d.engine import sharding
 from alice3d.engine.loader import Samples, collate
-from alice3d.losses.contrast import sample_at
 from alice3d.methods.base import PretrainMethod
-from alice3d.nn.backbones.base import Backbone
 from alice3d.pretraining.settings import SelfSupervisedSettings
 
 WATCHED = 4
@@ -23,47 +20,6 @@ WATCHED = 4
 
 Probe = Callable[[int], dict[str, float]]
 """Scores of the frozen features after so many steps, by `probe_NAME`; the command builds it, since it needs labels."""
-
-
-def effective_rank(features_nd: Float[Tensor, "n d"]) -> float:
-    """Directions that centred features use: e^entropy of their singular values as shares of the sum.
-
-    After RankMe (Garrido et al., ICML 2023), there without centring. From 1 (all on a line) to min(n - 1, d).
-    """
-    centred = features_nd.float() - features_nd.float().mean(dim=0)
-    values = torch.linalg.svdvals(centred.cpu())  # not every device has it
-    total = values.sum()
-    if float(total) == 0:
-        return 1.0
-    share = values / total
-    return float((-(share * share.clamp_min(1e-12).log()).sum()).exp())
-
-
-def relative_deviation(features_nd: Float[Tensor, "n d"]) -> float:
-    """Root mean square of what tells features apart, over that of the features: 0 = all equal, 1 = centred."""
-    features = features_nd.float()
-    whole = features.square().mean().sqrt()
-    return float((features - features.mean(dim=0)).square().mean().sqrt() / whole.clamp_min(1e-12))
-
-
-def agreement(backbone: Backbone, tokens_q: Tensor, tokens_k: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
-    """Mean cosine between tokens at corresponding places of both views; empty where no place corresponds.
-
-    Tokens are centred over all of them first, so that 0 means: no more alike than any two places.
-    """
-    valid = batch["valid"].bool()
-    if not bool(valid.any()):
-        return {}
-    shape = tuple(batch["q"].shape[2:])
-    grid = backbone.token_grid(shape)
-    mean = torch.cat([tokens_q, tokens_k]).float().mean(dim=(0, 1))
-
-    def at_points(tokens_bnd: Tensor, name: str) -> Tensor:
-        features = (tokens_bnd.float() - mean).transpose(1, 2).reshape(len(tokens_bnd), -1, *grid)
-        return sample_at(features, batch[f"points_{name}"], shape)[valid]
-
-    cosine = nn.functional.cosine_similarity(at_points(tokens_q, "q"), at_points(tokens_k, "k"), dim=-1)
-    return {"view_agreement": float(cosine.mean())}
 
 
 def average_distance(twins: list[tuple[nn.Module, nn.Module]]) -> dict[str, float]:
@@ -134,13 +90,6 @@ class Monitors:
         if self.batch is None:
             first = self.config.steps * self.config.batch
             batch = collate([self.samples[first + i] for i in range(WATCHED)])
-            self.batch = {key: batch[key].to(device) for key in ("q", "k", "points_q", "points_k", "valid")}
-        backbone = self.method.backbone
+            self.batch = {key: value.to(device) for key, value in batch.items()}
         with autocast(device, self.config.precision):
-            _, tokens = backbone.tokens(torch.cat([self.batch["q"], self.batch["k"]]))
-        flat = tokens.flatten(0, 1)
-        return {
-            "feature_rank": effective_rank(flat),
-            "feature_deviation": relative_deviation(flat),
-            **agreement(backbone, tokens[:WATCHED], tokens[WATCHED:], self.batch),
-        }
+            return self.method.monitors(self.batch)

@@ -10,6 +10,7 @@ import numpy as np
 
 from alice3d import console, outputs
 from alice3d.config import nearest
+from alice3d.data.sampling.base import Masks
 from alice3d.data.store import Case, Store
 from alice3d.data.tables.landmarks import Landmarks, read_landmarks
 from alice3d.device import resolve_device
@@ -46,7 +47,7 @@ def build_probe(config: PretrainConfig, job: Job) -> Probe:
             f"--probe-every: {len(chosen)} cases of split {config.probe_split!r} have labels or landmarks, 2 are needed"
         )
     device = resolve_device(config.device, config.threads)
-    reading = Reading(job.samples.rule, job.samples.settings.spacing_mm, config.crop, device)
+    reading = Reading(job.samples.rule, job.spacing_mm, config.crop, device)
     inputs = monitor_inputs(store, chosen, reading, marks)
 
     def probe(step: int) -> dict[str, float]:
@@ -143,9 +144,7 @@ def pretrain(config: PretrainConfig, *, around: Around = no_page) -> dict[str, A
         config.method,
         config.options,
         partner=partner,
-        hidden_share=config.hidden_share,
-        block=config.mask_block,
-        regions=config.mask_regions,
+        masks=Masks(config.hidden_share, config.mask_block, config.mask_regions),
     )
     state = outputs.check(config.out, "encoder", job.settings, overwrite=config.overwrite)
     if state == "done":

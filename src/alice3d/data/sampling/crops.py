@@ -15,17 +15,15 @@ class ViewSettings:
     Attributes:
         crop: voxels a side.
         spacing_mm: (3,) voxel size of the crops before scaling.
-        rotation_deg: each view turns by up to this much about a random axis.
+        rotation_deg: each view is rotated by up to this much about a random axis.
         scale: each view's voxels are this much larger, drawn log-uniformly between the two.
         shift: centres of two views of one scan differ by up to this share of the crop's side.
         strength: of the intensity changes; 1 is the usual, 0 none.
         points: corresponding points a pair.
         candidates: points of each crop that serve as negatives.
-        hidden_share, block: of the masks; None draws no mask.
-        regions: masks follow anatomy (`draw_visible_regions`) instead of chance.
         matched_share: share of the samples that are matched pairs where a table is given; the rest is within one scan.
         local_affine: take the key crop of a matched pair in the query's orientation and scale, as the pair's map says,
-            instead of moving it alone; the random turn and scaling come on top.
+            instead of moving it alone; random rotation and scaling come on top.
     """
 
     crop: int = 64
@@ -36,21 +34,18 @@ class ViewSettings:
     strength: float = 1.0
     points: int = 256
     candidates: int = 2048
-    hidden_share: float | None = None
-    block: int = 1
-    regions: bool = False
     matched_share: float = 1.0
     local_affine: bool = False
 
 
 def random_matrix(settings: ViewSettings, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Voxel axes (3, 3) in mm of one view: a random turn and scaling, never a mirror image."""
+    """Voxel axes (3, 3) in mm of one view: a random rotation and scaling, never a mirror image."""
     axis = rng.normal(size=3)
     axis /= np.linalg.norm(axis)
     angle = np.deg2rad(rng.uniform(-settings.rotation_deg, settings.rotation_deg))
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross  # Rodrigues' formula
+    rotation = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross  # Rodrigues' formula
     low, high = settings.scale
     scale = np.exp(rng.uniform(np.log(low), np.log(high)))
-    matrix: NDArray[np.float64] = turn @ np.diag(settings.spacing_mm) * scale
+    matrix: NDArray[np.float64] = rotation @ np.diag(settings.spacing_mm) * scale
     return matrix

@@ -6,27 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def hidden_patches(count: int, hidden_share: float) -> int:
-    """How many of `count` patches a mask hides: round(hidden_share · count), but never all."""
-    return min(round(hidden_share * count), count - 1)
+def hidden_patches(count: int, mask_ratio: float) -> int:
+    """How many of `count` patches a mask hides: round(mask_ratio · count), but never all."""
+    return min(round(mask_ratio * count), count - 1)
 
 
 def draw_visible(
-    grid: tuple[int, int, int], hidden_share: float, block: int, rng: np.random.Generator
+    grid: tuple[int, int, int], mask_ratio: float, block: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Draw a mask that hides exactly round(hidden_share · n) of the n patches.
+    """Draw a mask that hides exactly round(mask_ratio · n) of the n patches.
 
     Args:
         grid: patches along x, y, z.
-        hidden_share: 0 to below 1; at least one patch stays visible.
-        block: patches hide together in cubes of this side; 1 = each on its own.
+        mask_ratio: 0 to below 1; at least one patch stays visible.
+        block: block masking: patches are masked together in cubes of this side; 1 = each on its own.
         rng: where the randomness comes from.
 
     Returns:
         (n,) bool in x-major order, True = visible.
     """
     n = int(np.prod(grid))
-    hidden = hidden_patches(n, hidden_share)
+    hidden = hidden_patches(n, mask_ratio)
     offset = rng.integers(0, block, size=3)
     axes = [(np.arange(side) + shift) // block for side, shift in zip(grid, offset, strict=True)]
     counts = [int(axis[-1]) + 1 for axis in axes]
@@ -39,18 +39,18 @@ def draw_visible(
 
 
 def draw_visible_regions(
-    image: NDArray[np.float32], patch: int, hidden_share: float, block: int, rng: np.random.Generator
+    image: NDArray[np.float32], patch: int, mask_ratio: float, block: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Draw a mask that follows anatomy: patches that lie near each other and look alike hide together.
+    """Draw a mask that follows anatomy: patches that are near each other and alike are masked together.
 
-    Each patch joins the one of a few random seeds that is nearest in place (in patches) and in look (mean and deviation
-    of each channel, in standard deviations over the crop, counted as one patch each); whole groups hide one after the
-    other, so a visible patch of the same organ seldom gives a hidden one away.
+    Each patch joins the one of a few random seeds that is nearest in place (in patches) and in intensity (mean and
+    deviation of each channel, in standard deviations over the crop, counted as one patch each). Whole groups are masked
+    one after the other, so a visible patch of the same organ seldom gives a hidden one away.
 
     Args:
         image: crop (c, x, y, z) without intensity changes.
         patch: voxels a side of a patch.
-        hidden_share: as in `draw_visible`, and met as exactly.
+        mask_ratio: as in `draw_visible`, and met as exactly.
         block: groups hold about block³ patches.
         rng: where the randomness comes from.
 
@@ -68,8 +68,8 @@ def draw_visible_regions(
     seeds = rng.choice(n, size=max(1, round(n / block**3)), replace=False)
     joint = np.concatenate([place, look], axis=1)
     group = np.square(joint[:, None] - joint[None, seeds]).sum(-1).argmin(1)
-    turn = rng.permutation(len(seeds))[group]
-    order = np.lexsort((rng.random(n), turn))
+    rank = rng.permutation(len(seeds))[group]
+    order = np.lexsort((rng.random(n), rank))
     visible = np.ones(n, bool)
-    visible[order[: hidden_patches(n, hidden_share)]] = False
+    visible[order[: hidden_patches(n, mask_ratio)]] = False
     return visible

@@ -1,16 +1,20 @@
-"""Samples for self-supervised methods: two crops that share anatomy, and the points that correspond."""
+"""Two crops that share anatomy, of one scan or of two patients, and the points that correspond."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from alice3d.data.pairs import PairsTable
 from alice3d.data.pairs.correspondence import local_linear
 from alice3d.data.preprocessing.intensity import IntensityRule
-from alice3d.data.sampling.augmentation import change_intensity
+from alice3d.data.sampling.augmentation import IntensityChange
+from alice3d.data.sampling.base import Correspondence, Masks, Partner, Sampler, SamplerInputs
 from alice3d.data.sampling.crops import ViewSettings, random_matrix
 from alice3d.data.sampling.masks import draw_visible, draw_visible_regions
 from alice3d.data.store import Case, Store
@@ -18,24 +22,36 @@ from alice3d.data.store.read_grid import read_grid
 from alice3d.errors import UserError
 from alice3d.geometry import Grid, centred_grid
 
-Partner = Literal["same", "matched", "random"]
 MIN_CERTAINTY = 0.5
 """Correspondence below this certainty gives neither crop centres nor points."""
 
 
-class PairSamples:
-    """Sample i is two crops, Q and K, drawn from a generator seeded with (seed, i): the same i, the same sample.
+@dataclass(frozen=True)
+class PairWants:
+    """What a method wants of a pair of crops.
+
+    Attributes:
+        masks: `visible_q`, `visible_k`, and the views that targets are made from.
+    """
+
+    masks: bool = True
+
+
+class MatchedPair(Sampler):
+    """Sample i is two crops, Q and K, of one scan or of two patients.
 
     A sample holds (no batch axis): `q`, `k` (c, x, y, z) online views; `q_target`, `k_target` views under other
     intensity changes and `q_clean`, `k_clean` without any (only with masks); `visible_q`, `visible_k` (n,) True =
     visible; `points_q`, `points_k` (p, 3) corresponding fractional voxel indices and `valid` (p,); `candidates_q`,
-    `candidates_k` (m, 3) voxel indices in tissue; `axes_q`, `axes_k` (3, 3) voxel axes in mm.
+    `candidates_k` (m, 3) voxel indices in tissue; `axes_q`, `axes_k` (3, 3) voxel axes in mm. Where it was drawn:
+    `affine_q`, `case_q`, ... as `Sampler` says, and `intensity_q`, ... (2c + 3,) as `IntensityChange.record` says.
 
     Args:
         store: where the scans are.
         cases: which of them.
         rule: how voxels become channels.
         settings: how crops are drawn.
+        masks: how masks are drawn; None draws none.
         partner: `same` draws K from Q's scan; `matched` from another patient's at the matched place; `random` from
             another patient's at any place.
         pairs: the table for `matched`.
@@ -46,6 +62,9 @@ class PairSamples:
         UserError: no case, or no scan pair of the table among the cases.
     """
 
+    Wants: ClassVar[type[Any]] = PairWants
+    views: ClassVar[tuple[str, ...]] = ("q", "k")
+
     def __init__(
         self,
         *,
@@ -53,16 +72,14 @@ class PairSamples:
         cases: list[Case],
         rule: IntensityRule,
         settings: ViewSettings,
+        masks: Masks | None = None,
         partner: Partner = "same",
         pairs: PairsTable | None = None,
         patch: int = 8,
         seed: int = 0,
     ) -> None:
-        if not cases:
-            raise UserError("no scans to learn from: the chosen split of the store is empty")
-        self.store, self.rule, self.settings = store, rule, settings
-        self.cases = {case.id: case for case in cases}
-        self.ids = sorted(self.cases)
+        super().__init__(cases)
+        self.store, self.rule, self.settings, self.masks = store, rule, settings, masks
         self.partner: Partner = partner
         self.patch, self.seed = patch, seed
         self.pairs = pairs
@@ -79,7 +96,30 @@ class PairSamples:
         if partner == "random" and len(cases) < 2:
             raise UserError("random partners need at least two scans")
 
+    @classmethod
+    def of(cls, inputs: SamplerInputs, wants: PairWants) -> Self:
+        """See `Sampler.of`."""
+        return cls(
+            store=inputs.store,
+            cases=inputs.cases,
+            rule=inputs.rule,
+            settings=inputs.views,
+            masks=inputs.masks if wants.masks else None,
+            partner=inputs.partner,
+            pairs=inputs.pairs,
+            patch=inputs.patch,
+            seed=inputs.seed,
+        )
+
+    @classmethod
+    def correspondence(cls, batch: Mapping[str, Tensor]) -> Correspondence:
+        """Points of Q and K."""
+        return Correspondence("q", "k", batch["points_q"], batch["points_k"], batch["valid"].bool())
+
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self._drawn(index), "number": np.asarray(index, np.int64)}
+
+    def _drawn(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, index])
         if self.partner == "matched" and rng.random() < self.settings.matched_share:
             return self._matched(rng)
@@ -137,8 +177,10 @@ class PairSamples:
         clean_q = read_grid(self.store, query, grid_q, self.rule)
         clean_k = read_grid(self.store, key, grid_k, self.rule)
         sample: dict[str, Any] = {
-            "q": change_intensity(clean_q, settings.strength, rng),
-            "k": change_intensity(clean_k, settings.strength, rng),
+            **self._changed("q", clean_q, rng),
+            **self._changed("k", clean_k, rng),
+            **self.located("q", query, grid_q),
+            **self.located("k", key, grid_k),
             "axes_q": grid_q.affine[:3, :3].astype(np.float32),
             "axes_k": grid_k.affine[:3, :3].astype(np.float32),
             "candidates_q": self._tissue(clean_q, settings.candidates, rng).astype(np.float32),
@@ -146,18 +188,22 @@ class PairSamples:
         }
         points_q = self._tissue(clean_q, 4 * settings.points, rng) + rng.uniform(-0.5, 0.5, (4 * settings.points, 3))
         sample.update(_corresponding(points_q, grid_q, grid_k, carry, settings.points))
-        if settings.hidden_share is not None:
+        if self.masks is not None:
             for name, clean in (("q", clean_q), ("k", clean_k)):
                 sample[f"{name}_clean"] = clean
-                sample[f"{name}_target"] = change_intensity(clean, settings.strength, rng)
-                sample[f"visible_{name}"] = self._visible(clean, settings.hidden_share, rng)
+                sample.update(self._changed(f"{name}_target", clean, rng))
+                sample[f"visible_{name}"] = self._visible(clean, self.masks, rng)
         return sample
 
-    def _visible(self, clean: NDArray[np.float32], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-        settings = self.settings
-        if settings.regions:
-            return draw_visible_regions(clean, self.patch, share, settings.block, rng)
-        return draw_visible((settings.crop // self.patch,) * 3, share, settings.block, rng)
+    def _changed(self, name: str, clean: NDArray[np.float32], rng: np.random.Generator) -> dict[str, Any]:
+        """A view under intensity changes, and what was drawn for it."""
+        change = IntensityChange.draw(len(clean), self.settings.strength, rng)
+        return {name: change(clean, rng), f"intensity_{name}": change.record()}
+
+    def _visible(self, clean: NDArray[np.float32], masks: Masks, rng: np.random.Generator) -> NDArray[np.bool_]:
+        if masks.regions:
+            return draw_visible_regions(clean, self.patch, masks.ratio, masks.block, rng)
+        return draw_visible((self.settings.crop // self.patch,) * 3, masks.ratio, masks.block, rng)
 
 
 def _identity(points_mm: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

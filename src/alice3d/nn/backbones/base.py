@@ -14,6 +14,7 @@ class Backbone(nn.Module):
     """What a method, a task or an export may ask of an encoder.
 
     Attributes:
+        name: by which it is asked for.
         in_channels: channels of the volume.
         width: width of a token.
         stride: voxels that a token spans along each axis; crop sides are multiples of it.
@@ -31,6 +32,7 @@ class Backbone(nn.Module):
     stride: int
     channels: list[int]
     strides: list[int]
+    name: ClassVar[str] = ""
     position_free: ClassVar[bool] = False
     checkpoint: bool = False
 

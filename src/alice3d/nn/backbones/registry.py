@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-import difflib
+import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from alice3d.config import nearest
 from alice3d.errors import UserError
 from alice3d.nn.backbones.base import Backbone
-from alice3d.nn.backbones.resunet import ResUNet
-from alice3d.nn.backbones.swin3d import Swin3D
-from alice3d.nn.backbones.vit3d import ViT3D
+from alice3d.plugins import classes_of, find_class, listed
 
-BACKBONES: dict[str, type[Backbone]] = {"resunet": ResUNet, "vit": ViT3D, "swin": Swin3D}
+
+def _found() -> dict[str, type[Backbone]]:
+    """Name to class of every backbone that a module of this folder defines."""
+    modules = (importlib.import_module(f"alice3d.nn.backbones.{name}") for name in listed(Path(__file__).parent))
+    return {kind.name: kind for module in modules for kind in classes_of(module, Backbone)}
+
+
+BACKBONES = _found()
+
+
+def find_backbone(name: str) -> type[Backbone]:
+    """The class of a backbone, by its name or as `package.module` in the user's own code.
+
+    Raises:
+        UserError: no such backbone.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name]
+    return find_class(name, Backbone, {one: kind.__module__ for one, kind in BACKBONES.items()}, "backbone")
 
 
 def build_backbone(name: str, in_channels: int, options: dict[str, Any] | None = None) -> Backbone:
     """Build a backbone by name.
 
     Args:
-        name: one of `BACKBONES`.
+        name: one of `BACKBONES`, or `package.module` of the user's own.
         in_channels: channels of the volumes.
         options: keyword arguments of the backbone's class.
 
@@ -30,7 +47,7 @@ def build_backbone(name: str, in_channels: int, options: dict[str, Any] | None =
     """
     check_options(name, options or {})
     try:
-        return BACKBONES[name](in_channels=in_channels, **(options or {}))
+        return find_backbone(name)(in_channels=in_channels, **(options or {}))
     except (TypeError, ValueError) as error:
         raise UserError(f"backbone {name}: {error}") from error
 
@@ -41,11 +58,7 @@ def default_options(name: str) -> dict[str, Any]:
     Raises:
         UserError: unknown name.
     """
-    if name not in BACKBONES:
-        near = difflib.get_close_matches(name, BACKBONES, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(BACKBONES)}"
-        raise UserError(f"backbone: {name!r} is unknown; {hint}")
-    keywords = inspect.signature(BACKBONES[name]).parameters
+    keywords = inspect.signature(find_backbone(name)).parameters
     return {key: keyword.default for key, keyword in keywords.items() if key != "in_channels"}
 
 
@@ -58,7 +71,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         UserError: unknown name or option, or a value of another type or too small; one line.
     """
     known = default_options(name)
-    kinds = get_type_hints(BACKBONES[name].__init__)
+    kinds = get_type_hints(find_backbone(name).__init__)
     for key, value in options.items():
         if key not in known:
             raise UserError(f"backbone_options: {name} has no option {key!r}; {nearest(key, known)}")

@@ -35,6 +35,7 @@ class ResUNet(Backbone):
         checkpoint: see `Backbone`.
     """
 
+    name = "resunet"
     position_free = True
 
     def __init__(

@@ -86,6 +86,8 @@ class Swin3D(Backbone):
         checkpoint: see `Backbone`.
     """
 
+    name = "swin"
+
     def __init__(
         self,
         *,

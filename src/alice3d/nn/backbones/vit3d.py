@@ -27,6 +27,8 @@ class ViT3D(Backbone):
         checkpoint: see `Backbone`.
     """
 
+    name = "vit"
+
     def __init__(
         self,
         *,
