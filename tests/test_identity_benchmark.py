@@ -1,4 +1,4 @@
-"""`benchmarks/identity`: equal folders, one number off, a missing file, and what is left out."""
+"""`benchmarks/identity`: equal folders, one number off, a missing file, what is left out, and which calls are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ import yaml
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "identity"))
+import compare
 from artefacts import Row, compare_folders, difference, verdict
+from compare import CallFailed, Side
+from steps import STEPS
 
 LOG = [{"step": 0, "loss": 1.5, "step_s": 0.1}, {"step": 1, "loss": float("nan"), "step_s": 0.2}]
 WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
@@ -172,3 +175,53 @@ def test_nothing_compared_is_no_proof(tmp_path):
 def test_values_that_python_calls_equal_or_empty_still_differ(before, after):
     assert difference(before, after)
     assert not difference(before, before)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch) -> list[str]:
+    """Names of the calls that a side makes, which do nothing here; a folder `src` with a package."""
+    calls: list[str] = []
+    monkeypatch.setattr(Side, "_call", lambda self, step: calls.append(step.name))
+    (tmp_path / "src" / "alice3d").mkdir(parents=True)
+    (tmp_path / "src" / "alice3d" / "code.py").write_text("NUMBER = 1\n")
+    return calls
+
+
+def side(tmp_path: Path) -> Side:
+    return Side("before", tmp_path / "src", tmp_path / "out")
+
+
+def test_calls_are_made_once_until_the_code_changes(tmp_path, made):
+    everything = [step.name for step in STEPS]
+    side(tmp_path).run()
+    assert made == everything
+    made.clear()
+    side(tmp_path).run()
+    assert made == []
+    (tmp_path / "src" / "alice3d" / "code.py").write_text("NUMBER = 2\n")
+    side(tmp_path).run()
+    assert made == everything
+
+
+def test_a_call_that_fails_is_made_again_and_those_before_it_are_not(tmp_path, made, monkeypatch):
+    def fails(self: Side, step: compare.Step) -> None:
+        if step.name == "inspect":
+            raise CallFailed("before: inspect ended with 1")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Side, "_call", fails)
+        with pytest.raises(CallFailed, match="inspect"):
+            side(tmp_path).run()
+    side(tmp_path).run()
+    assert made == [step.name for step in STEPS if step.name not in ("inputs", "prepare", "prepare-whole")]
+
+
+def test_a_step_with_other_words_takes_the_old_results_of_all_after_it_away(tmp_path, made, monkeypatch):
+    side(tmp_path).run()
+    kept, gone = (tmp_path / "out" / "files" / name for name in ("store", "comparison"))
+    for folder in (kept, gone):
+        folder.mkdir()
+    monkeypatch.setattr(compare, "STEPS", STEPS[:-1])
+    side(tmp_path).run()
+    assert kept.is_dir()
+    assert not gone.exists()
