@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_origin
 
 import pytest
 from pydantic import Field
 
 from alice3d import cli, console
-from alice3d.cli_arguments import Call, parse, plain
-from alice3d.config import CommandConfig
+from alice3d.cli_arguments import Call, parse
+from alice3d.config import CommandConfig, Config, Keys, keys_of
 from alice3d.errors import UserError, WorkFailed
+
+
+class ToyOptions(Config):
+    """What `--options` of the toy command takes."""
+
+    a: float = 0.0
+    b: list[str] | None = None
+    c: int = 0
+    window: str = ""
 
 
 class ToyConfig(CommandConfig):
@@ -40,7 +50,7 @@ class ToyConfig(CommandConfig):
     """Whether to mirror."""
     tidy: bool = True
     """Whether to tidy."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], Keys(lambda values: ToyOptions)] = Field(default_factory=dict)
     """More."""
 
 
@@ -89,9 +99,9 @@ def test_wrong_calls_get_one_clear_line(line: str, message: str) -> None:
 
 def test_yaml_gives_settings_and_the_line_wins(tmp_path: Path) -> None:
     file = tmp_path / "toy.yaml"
-    file.write_text("model: m\nscans: [s]\nout: o\nrate: 3e-4\nwindow-mm: [1, 3]\noptions: {a: 1e-2, b: 2}\n")
-    config = toy(f"--config {file} --rate 0.5 --options.b 7")
-    assert (config.rate, config.window_mm, config.options) == (0.5, (1.0, 3.0), {"a": 0.01, "b": 7})
+    file.write_text("model: m\nscans: [s]\nout: o\nrate: 3e-4\nwindow-mm: [1, 3]\noptions: {a: 1e-2, c: 2}\n")
+    config = toy(f"--config {file} --rate 0.5 --options.c 7")
+    assert (config.rate, config.window_mm, config.options) == (0.5, (1.0, 3.0), {"a": 0.01, "c": 7})
 
 
 @pytest.mark.parametrize(
@@ -107,16 +117,66 @@ def test_wrong_yaml_names_the_file(tmp_path: Path, text: str, message: str) -> N
         toy("m s o --config none.yaml")
 
 
-def test_plain_values() -> None:
-    assert [plain(w) for w in ("3", "3e-4", "0.5", "true", "null", "word", "1,2")] == [
-        3,
-        3e-4,
-        0.5,
-        True,
-        None,
-        "word",
-        [1, 2],
-    ]
+def test_a_word_is_read_by_the_type_of_its_field(tmp_path: Path) -> None:
+    assert toy("m s o --options.window -160:40").options == {"window": "-160:40"}  # no number to the base of 60
+    assert toy("m s o --options.window -200:300,-1000:1000").options == {"window": "-200:300,-1000:1000"}
+    assert toy("m s o --options.window 007").options == {"window": "007"}
+    assert toy("m s o --options.a 3e-4 --options.c 4 --options.b x").options == {"a": 3e-4, "c": 4, "b": ["x"]}
+    assert toy("m s o --options.b null").options == {"b": None}
+    assert toy("m s o --options.c many --options.d 4").options == {"c": "many", "d": "4"}  # whoever checks refuses them
+    file = tmp_path / "toy.yaml"
+    file.write_text(
+        "model: 007\nscans: [1:30, 2]\nout: off\nmirror: true\noptions: {window: -160:40, a: 3e-4, b: [1]}\n"
+    )
+    config = toy(f"--config {file}")
+    assert (config.model, config.scans, config.out) == ("007", [Path("1:30"), Path("2")], Path("off"))
+    assert (config.mirror, config.options) == (True, {"window": "-160:40", "a": 3e-4, "b": ["1"]})
+
+
+def settings_of(command: str) -> type[CommandConfig]:
+    module = importlib.import_module(f"alice3d.commands.{command.replace('-', '_')}")
+    return getattr(module, "".join(part.capitalize() for part in command.split("-")) + "Config")
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_every_group_says_what_types_its_keys(command: str) -> None:
+    for name, field in settings_of(command).model_fields.items():
+        if get_origin(field.annotation) is dict:
+            assert keys_of(field) is not None, f"alice {command} --{name}"
+
+
+def test_groups_are_read_by_what_checks_them() -> None:
+    def given(command: str, line: str) -> Any:
+        call = parse(command, "", settings_of(command), ["store", "out", *line.split()])
+        assert isinstance(call, Call)
+        return call.config
+
+    pretrain = given(
+        "pretrain", "--options.dense_weight 0 --options.teacher_temperature 0.04,7e-2 --options.casa false"
+    )
+    assert pretrain.options == {"dense_weight": 0.0, "teacher_temperature": [0.04, 0.07], "casa": False}
+    assert given("pretrain", "--method mae --options.normalised no").options == {"normalised": False}
+    assert given("train-matcher", "--options.fine_width 8").options == {"fine_width": 8}
+    swin = given("finetune", "--backbone swin --backbone-options.depths 2 --backbone-options.heads 2,4")
+    assert swin.backbone_options == {"depths": 2, "heads": [2, 4]}
+    unet = given("pretrain", "--backbone-options.widths 4 --backbone-options.checkpoint true").backbone_options
+    assert unet == {"widths": [4], "checkpoint": True}
+    line = "--pretrain.windows -160:40,-200:300 --pretrain.steps 7 --finetune.mirror true --linear.ridge 1e-4"
+    compare = given("compare", line)
+    assert compare.pretrain == {"windows": "-160:40,-200:300", "steps": 7}
+    assert (compare.finetune, compare.linear) == ({"mirror": True}, {"ridge": 1e-4})
+
+
+def test_weights_to_start_from_say_which_network_types_its_options(tmp_path: Path) -> None:
+    from alice3d.engine.settings import backbone_types
+
+    with pytest.raises(UserError, match="no encoder"):
+        backbone_types({"backbone": "resunet", "init": tmp_path})
+    assert "registers" not in backbone_types({"backbone": "resunet", "init": None})
+    assert backbone_types({"backbone": "vit", "init": None})["registers"] is int
+    shipped = backbone_types({"backbone": "vit", "init": "headneck-ct"})  # a residual U-Net
+    assert "widths" in shipped
+    assert "registers" not in shipped
 
 
 def test_help_lists_every_setting_with_its_default() -> None:

@@ -13,6 +13,17 @@ from pydantic.fields import FieldInfo
 from alice3d.config import CommandConfig, nearest, recipe
 from alice3d.errors import UserError
 
+
+class _Words(yaml.SafeLoader):
+    """Leaves every scalar but null the word that it is: the types of the fields read it. YAML takes 3e-4 for a word,
+    -160:40 for a number to the base of 60 and off for false."""
+
+
+_Words.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag.endswith((":null", ":merge"))]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
 GLOBAL = {
     "config": "YAML file of settings, or the name of a shipped recipe; options on the line win",
     "json": "print one JSON object on standard output, and nothing else there",
@@ -96,7 +107,7 @@ def _sort(
         elif _is_dict(fields[name]):
             if not dot:
                 raise UserError(f"{command}: --{name} is a group: give --{name}.KEY VALUE")
-            given.setdefault(name, {})[key] = plain(value)
+            given.setdefault(name, {})[key] = value
         elif dot:
             raise UserError(f"{command}: --{name} has no part {key!r}")
         else:
@@ -149,7 +160,7 @@ def _from_file(path: str, kind: type[CommandConfig]) -> dict[str, Any]:
     if not file.is_file():
         file = recipe(path) or file
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.load(file.read_text(encoding="utf-8"), _Words)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     except yaml.YAMLError as error:
@@ -165,27 +176,7 @@ def _from_file(path: str, kind: type[CommandConfig]) -> dict[str, Any]:
     for key in renamed:
         if key not in kind.model_fields:
             raise UserError(f"--config {path}: no setting {key!r}; {nearest(key, kind.model_fields)}")
-    return {key: _numbers(value) for key, value in renamed.items()}
-
-
-def _numbers(value: Any) -> Any:
-    """YAML reads 3e-4 as a string; make such strings numbers, also inside groups."""
-    if isinstance(value, dict):
-        return {key: _numbers(inner) for key, inner in value.items()}
-    return plain(value) if isinstance(value, str) and _is_number(value) and "," not in value else value
-
-
-def plain(word: str) -> Any:
-    """A word as the plain value that it looks like: number, true, false, null, list, or the word itself."""
-    try:
-        return float(word) if "e" in word.lower() or "." in word else int(word)
-    except ValueError:
-        pass
-    try:
-        value = yaml.safe_load(word)
-    except yaml.YAMLError:
-        return word
-    return [plain(part) for part in word.split(",")] if isinstance(value, str) and "," in value else value
+    return renamed
 
 
 def _dashed(field: str) -> str:

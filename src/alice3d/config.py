@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from alice3d.errors import UserError
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Marks a field that is a group of settings, and says which: `Annotated[dict[str, Any], Keys(of)]`.
+
+    Attributes:
+        of: from the settings around the group, defaults included, to the `Config` that will check the group, or to the
+            type of each key. A `UserError` means that it cannot be told.
+    """
+
+    of: Callable[[Mapping[str, Any]], type[Config] | Mapping[str, Any]]
 
 
 class Config(BaseModel):
@@ -19,14 +34,51 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_lists(cls, values: Any) -> Any:
-        """Take `4,4,4` for a field that is a list or a tuple."""
+    def _read_words(cls, values: Any) -> Any:
+        """Take `4,4,4` for a list or a tuple, and make the words in groups plain values."""
         if not isinstance(values, dict):
             return values
-        for name, field in cls.model_fields.items():
-            if get_origin(field.annotation) in (tuple, list) and isinstance(values.get(name), str):
-                values = {**values, name: [part for part in values[name].split(",") if part]}
+        fields = cls.model_fields
+        read = {
+            name: split(value, fields[name].annotation) if name in fields else value for name, value in values.items()
+        }
+        return cls._with_groups(read)
+
+    @classmethod
+    def plain_values(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Words as the plain values (as JSON has them) that the types of the fields make of them.
+
+        What is of no field or does not fit stays as it is: `checked` refuses it.
+        """
+        types_of = {name: field.annotation for name, field in cls.model_fields.items()}
+        return cls._with_groups({name: plain_value(value, types_of.get(name)) for name, value in values.items()})
+
+    @classmethod
+    def _with_groups(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name, group in values.items():
+            if name in cls.model_fields and group and isinstance(group, dict):
+                kind = cls.kind_of(name, values)
+                if isinstance(kind, type):
+                    values = {**values, name: kind.plain_values(group)}
+                else:
+                    values = {**values, name: {key: plain_value(value, kind.get(key)) for key, value in group.items()}}
         return values
+
+    @classmethod
+    def kind_of(cls, name: str, values: Mapping[str, Any]) -> type[Config] | Mapping[str, Any]:
+        """What a group takes: the `Config` that will check it, or its keys' types; {} where that cannot be told.
+
+        Args:
+            name: of the field.
+            values: the settings around it, as far as they are given.
+        """
+        keys = keys_of(cls.model_fields[name])
+        fields = cls.model_fields.items()
+        usual = {key: field.get_default(call_default_factory=True) for key, field in fields if not field.is_required()}
+        try:
+            return keys.of({**usual, **values}) if keys is not None else {}
+        except UserError:  # a method or a network that there is not: whoever looks for it says so
+            return {}
 
     @classmethod
     def checked(cls, values: dict[str, Any], where: str) -> Self:
@@ -69,6 +121,38 @@ def recipe(name: str) -> Path | None:
     """File of a shipped recipe, named with or without `.yaml`; None where there is none of that name."""
     file = RECIPES / f"{name.removesuffix('.yaml')}.yaml"
     return file if file.is_file() else None
+
+
+def keys_of(field: FieldInfo) -> Keys | None:
+    """The mark of a group."""
+    return next((mark for mark in field.metadata if isinstance(mark, Keys)), None)
+
+
+def split(value: Any, annotation: Any) -> Any:
+    """A word at its commas where the type is a list or a tuple, None for `null` where the type has None."""
+    if not isinstance(value, str):
+        return value
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    if value == "null" and type(None) in members:
+        return None
+    rows = [one for one in members if get_origin(one) in (tuple, list, Sequence)]
+    others = [one for one in members if one not in rows and one is not type(None)]
+    if rows and (not others or "," in value):
+        return [part for part in value.split(",") if part]
+    return value
+
+
+def plain_value(value: Any, annotation: Any) -> Any:
+    """A word, or a list of words, as the plain value that a type makes of it; what does not fit stays as it is."""
+    if isinstance(annotation, type) and issubclass(annotation, Config) and isinstance(value, dict):
+        return annotation.plain_values(value)
+    if annotation is None or not isinstance(value, (str, list)):
+        return value
+    reader: TypeAdapter[Any] = TypeAdapter(annotation)
+    try:
+        return reader.dump_python(reader.validate_python(split(value, annotation)), mode="json")
+    except ValidationError:
+        return value
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from alice3d.config import ComputeConfig, OutputConfig
+from alice3d.config import ComputeConfig, Config, Keys, OutputConfig
+from alice3d.pretraining.settings import PretrainConfig
+from alice3d.tasks.settings import FinetuneConfig, LinearSettings
 
 MEASURES = ("linear", "knn", "landmark", "finetune")
+
+
+def _of_arms(values: Mapping[str, Any]) -> dict[str, type[Config]]:
+    return dict.fromkeys(values["arms"], PretrainConfig)
 
 
 class CompareConfig(OutputConfig, ComputeConfig):
@@ -25,7 +32,7 @@ class CompareConfig(OutputConfig, ComputeConfig):
     methods: list[str] = Field(default_factory=list)
     """Arms by their method: alice, mae, package.module of your own, a recipe's name, scratch (random weights, else like
     the other arms), or init (the shared warm start as it is)."""
-    arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    arms: Annotated[dict[str, dict[str, Any]], Keys(_of_arms)] = Field(default_factory=dict)
     """In a YAML: name of an arm to its `method` or `recipe` or `encoder` (one that exists), and any setting of
     `alice pretrain` in which it differs from the others; of scratch backbone, backbone_options, windows and crop."""
     labels: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [5])
@@ -46,11 +53,11 @@ class CompareConfig(OutputConfig, ComputeConfig):
     """Split whose cases are scored."""
     train_split: str = "train"
     """Split that labelled cases are drawn from."""
-    pretrain: dict[str, Any] = Field(default_factory=dict)
+    pretrain: Annotated[dict[str, Any], Keys(lambda values: PretrainConfig)] = Field(default_factory=dict)
     """Settings of `alice pretrain` for every arm, as `--pretrain.steps 200`; they win over those of a recipe."""
-    finetune: dict[str, Any] = Field(default_factory=dict)
+    finetune: Annotated[dict[str, Any], Keys(lambda values: FinetuneConfig)] = Field(default_factory=dict)
     """Settings of `alice finetune` for every arm, as `--finetune.steps 400`."""
-    linear: dict[str, Any] = Field(default_factory=dict)
+    linear: Annotated[dict[str, Any], Keys(lambda values: LinearSettings)] = Field(default_factory=dict)
     """Settings of the linear head, as `--linear.linear_views 1`."""
     neighbours: Annotated[int, Field(ge=1)] = 15
     """Nearest neighbours that vote, for the measure knn."""

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from alice3d.config import ComputeConfig, Config, OutputConfig
+
+
+def backbone_types(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Types of `backbone_options`: of the network that is named, or that the weights to start from are of."""
+    from alice3d.nn.backbones.registry import option_types
+    from alice3d.weights.files import find_weights, read_card
+
+    name = str(values["backbone"])
+    if values.get("init") is not None:
+        weights = find_weights(str(values["init"]), "encoder", "matcher")
+        name = read_card(weights, "matcher" if weights.name.startswith("matcher") else "encoder")["backbone"]["name"]
+    return option_types(name)
 
 
 class LoopSettings(Config):

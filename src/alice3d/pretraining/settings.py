@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from alice3d.engine.settings import TrainingConfig
+from alice3d.config import Config, Keys
+from alice3d.engine.settings import TrainingConfig, backbone_types
 
 
 class SelfSupervisedSettings(TrainingConfig):
@@ -35,7 +37,7 @@ class SelfSupervisedSettings(TrainingConfig):
     """CT windows LOW:HIGH in HU, one channel each; ignored for MR."""
     backbone: str = "resunet"
     """Network: resunet, vit or swin; docs/concepts/backbones.md says which when."""
-    backbone_options: dict[str, Any] = Field(default_factory=dict)
+    backbone_options: Annotated[dict[str, Any], Keys(backbone_types)] = Field(default_factory=dict)
     """Settings of the network, as `--backbone_options.size small`."""
     init: str | None = None
     """Encoder or matcher (folder, file or shipped name) whose weights to start from."""
@@ -60,6 +62,12 @@ class SelfSupervisedSettings(TrainingConfig):
     """Licence of the scans, kept in the card of the weights."""
 
 
+def _of_method(values: Mapping[str, Any]) -> type[Config]:
+    from alice3d.methods.base import find_method
+
+    return find_method(str(values["method"])).Config
+
+
 class PretrainConfig(SelfSupervisedSettings):
     """`alice pretrain STORE OUT --method alice --pairs PAIRS`."""
 
@@ -72,7 +80,7 @@ class PretrainConfig(SelfSupervisedSettings):
     }
     method: str = "alice"
     """Objective: alice, mae, or package.module of your own."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], Keys(_of_method)] = Field(default_factory=dict)
     """Settings of the objective, as `--options.dense_weight 0`; the reference lists them."""
     partner: Literal["auto", "same", "matched", "random"] = "auto"
     """Where the second crop comes from; auto: matched where `--pairs` is given, else the same scan."""
@@ -94,6 +102,12 @@ class PretrainConfig(SelfSupervisedSettings):
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS), for the probe."""
 
 
+def _of_sam(values: Mapping[str, Any]) -> type[Config]:
+    from alice3d.methods.sam import SAMConfig
+
+    return SAMConfig
+
+
 class TrainMatcherConfig(SelfSupervisedSettings):
     """`alice train-matcher STORE OUT`."""
 
@@ -106,7 +120,7 @@ class TrainMatcherConfig(SelfSupervisedSettings):
     """Highest learning rate of the later rounds, as a share of the first one's."""
     scan_pairs: Annotated[int, Field(ge=0)] = 0
     """Pairs of scans matched between rounds; 0 = two for each scan."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], Keys(_of_sam)] = Field(default_factory=dict)
     """Settings of the objective, as `--options.temperature 0.1`; the reference lists them."""
     mode: Literal["direct", "robust"] = "robust"
     """How the matcher is meant to be used: each point by itself, or with a robust fit over many points."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from alice3d.config import ComputeConfig, Config, OutputConfig
-from alice3d.engine.settings import TrainingConfig
+from alice3d.config import ComputeConfig, Config, Keys, OutputConfig
+from alice3d.engine.settings import TrainingConfig, backbone_types
 
 
 class TrunkSettings(Config):
@@ -64,6 +65,12 @@ class LinearSettings(Config):
     """Linear head: steps of L-BFGS a round, for each of its two losses."""
 
 
+def _of_task(values: Mapping[str, Any]) -> type[Config]:
+    from alice3d.tasks.base import find_task
+
+    return find_task(str(values["task"])).Config
+
+
 class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSettings, LinearSettings):
     """Everything that makes a segmenter or a classifier out of labelled cases."""
 
@@ -79,7 +86,7 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSetti
     """Store with labelled cases, made by `alice prepare --labels`."""
     task: str = "segmentation"
     """What to learn: segmentation, classification, or package.module of your own."""
-    task_options: dict[str, Any] = Field(default_factory=dict)
+    task_options: Annotated[dict[str, Any], Keys(_of_task)] = Field(default_factory=dict)
     """Settings of a task of your own, as `--task-options.margin 2`."""
     encoder: str | None = None
     """Encoder or matcher to start from (folder, file or shipped name); left out, the net learns from scratch."""
@@ -95,7 +102,7 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSetti
     """CT windows LOW:HIGH in HU, one channel each; ignored for MR and where an encoder is given."""
     backbone: str = "resunet"
     """Network from scratch: resunet, vit or swin; an encoder brings its own."""
-    backbone_options: dict[str, Any] = Field(default_factory=dict)
+    backbone_options: Annotated[dict[str, Any], Keys(backbone_types)] = Field(default_factory=dict)
     """Settings of the network from scratch, as `--backbone_options.size small`."""
     steps: Annotated[int, Field(ge=1)] = 400
     """Optimiser steps; samples are balanced over structures, so that 400 steps of four crops do."""

@@ -62,6 +62,16 @@ def default_options(name: str) -> dict[str, Any]:
     return {key: keyword.default for key, keyword in keywords.items() if key != "in_channels"}
 
 
+def option_types(name: str) -> dict[str, Any]:
+    """Options of a backbone and their types.
+
+    Raises:
+        UserError: unknown name.
+    """
+    known = default_options(name)
+    return {key: kind for key, kind in get_type_hints(find_backbone(name).__init__).items() if key in known}
+
+
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Refuse what the keywords of a backbone's class do not take.
 
@@ -71,7 +81,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         UserError: unknown name or option, or a value of another type or too small; one line.
     """
     known = default_options(name)
-    kinds = get_type_hints(find_backbone(name).__init__)
+    kinds = option_types(name)
     for key, value in options.items():
         if key not in known:
             raise UserError(f"backbone_options: {name} has no option {key!r}; {nearest(key, known)}")
