@@ -29,7 +29,7 @@ class EvaluateMatcherConfig(ComputeConfig):
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS)."""
     split: str = ""
     """Splits to evaluate, comma separated; by default every stored case with landmarks."""
-    mode: Annotated[str, Field(pattern="^(card|direct|robust)$")] = "card"
+    mode: Literal["card", "direct", "robust"] = "card"
     """direct: each point by itself; robust: with a fit over many points; card: as the matcher's card says."""
     max_pairs: Annotated[int, Field(ge=1)] = 2500
     """Ordered pairs of scans; of more a seeded draw is evaluated."""
@@ -75,7 +75,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
         matcher = Matcher.load(config.matcher, device=device, cache=cache)
         provenance.guard_by_split(matcher.card, map(store.case, sorted(landmarks.points_mm)), force=config.allow_seen)
         if config.mode != "card":
-            matcher.mode = config.mode  # type: ignore[assignment]
+            matcher.mode = config.mode
         note = matcher.reading_note(store)
         if note:
             console.say(note)

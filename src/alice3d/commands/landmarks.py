@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -38,7 +38,7 @@ class LandmarksConfig(OutputConfig, ComputeConfig):
     """Folder or store of the scans that the examples were marked in; by default they are among SCANS."""
     split: str = ""
     """Splits of a store to search, comma separated; by default all."""
-    mode: Annotated[str, Field(pattern="^(card|direct|robust)$")] = "card"
+    mode: Literal["card", "direct", "robust"] = "card"
     """direct: each point by itself; robust: with a fit over many points; card: as the matcher's card says."""
     jobs: Annotated[int, Field(ge=1)] = 1
     """Processes; the result does not depend on it."""
@@ -57,7 +57,7 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
     device = resolve_device(config.device, config.threads)
     matcher = Matcher.load(config.matcher, device=device)
     if config.mode != "card":
-        matcher.mode = config.mode  # type: ignore[assignment]
+        matcher.mode = config.mode
     scans = ScanList.of(config.scans, config.split)
     marked = ScanList.of([config.examples]) if config.examples is not None else ScanList.of(config.scans)
     marks = read_landmarks(config.landmarks, set(marked.ids))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from alice3d import console
 from alice3d.config import ComputeConfig
@@ -36,7 +34,7 @@ class MatchConfig(ComputeConfig):
     """X,Y,Z of the point in the query scan, RAS mm (as 3D Slicer shows; ITK-SNAP and DICOM negate x and y)."""
     store: Path | None = None
     """Store in which query and key are case ids."""
-    mode: Annotated[str, Field(pattern="^(card|direct|robust)$")] = "card"
+    mode: Literal["card", "direct", "robust"] = "card"
     """direct: the point by itself; robust: with a fit over many points; card: as the matcher's card says."""
     picture: str = "match.png"
     """PNG to write: three planes of both scans through the points; empty writes none."""
@@ -51,7 +49,7 @@ def run(config: MatchConfig) -> dict[str, Any]:
 
     matcher = Matcher.load(config.matcher, device=resolve_device(config.device, config.threads))
     if config.mode != "card":
-        matcher.mode = config.mode  # type: ignore[assignment]
+        matcher.mode = config.mode
     query, key = _embedded(matcher, (config.query, config.key), config.store)
     point = np.array(config.point, np.float64)
     _check_point(point, query, Path(config.query).name)

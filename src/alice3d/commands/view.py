@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,7 +30,7 @@ class ViewConfig(ComputeConfig):
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
     store: Path | None = None
     """Store in which the scans are case ids."""
-    mode: Annotated[str, Field(pattern="^(card|direct|robust)$")] = "card"
+    mode: Literal["card", "direct", "robust"] = "card"
     """direct: each point by itself; robust: with a fit over many points; card: as the matcher's card says."""
     spacing: Annotated[float, Field(gt=0, le=20)] = 1.5
     """Voxel size in mm at which files are shown; matching does not depend on it."""
@@ -65,7 +65,7 @@ def serve(config: ViewConfig) -> ViewerServer:
 
     matcher = RememberingMatcher.load(config.matcher, device=resolve_device(config.device, config.threads))
     if config.mode != "card":
-        matcher.mode = config.mode  # type: ignore[assignment]
+        matcher.mode = config.mode
     scans = [_shown(config, matcher, name) for name in (config.query, config.with_)]
     # Fitted before the page opens, both ways, so that the first clicks are answered at once.
     if matcher.mode == "robust":

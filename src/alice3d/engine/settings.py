@@ -45,7 +45,7 @@ class LoopSettings(Config):
     """Compute each batch in this many parts, one after another: so much less memory, the same step."""
     shard_weights: bool = False
     """Under torchrun, split weights and optimiser state over the devices (FSDP), for networks that fill one."""
-    precision: Annotated[str, Field(pattern="^(auto|fp32|bf16)$")] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     """fp32, bf16 (autocast), or auto: bf16 where the GPU or CPU multiplies it in hardware."""
     workers: Annotated[int, Field(ge=0)] = 1
     """Threads that read samples ahead; 0 reads when they are needed. The samples do not depend on it."""
