@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from alice3d import cli, console
 from alice3d.cli_arguments import Call, parse
+from alice3d.commands import find_command
 from alice3d.config import CommandConfig, Config, Keys, keys_of
 from alice3d.errors import UserError, WorkFailed
 
@@ -134,8 +134,7 @@ def test_a_word_is_read_by_the_type_of_its_field(tmp_path: Path) -> None:
 
 
 def settings_of(command: str) -> type[CommandConfig]:
-    module = importlib.import_module(f"alice3d.commands.{command.replace('-', '_')}")
-    return getattr(module, "".join(part.capitalize() for part in command.split("-")) + "Config")
+    return find_command(command)[1]
 
 
 @pytest.mark.parametrize("command", list(cli.COMMANDS))
@@ -196,7 +195,7 @@ def test_help_lists_every_setting_with_its_default() -> None:
 
 def fake(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
     monkeypatch.setitem(cli.COMMANDS, "toy", "plays")
-    monkeypatch.setattr(cli.importlib, "import_module", lambda name: SimpleNamespace(ToyConfig=ToyConfig, run=run))
+    monkeypatch.setattr(cli, "find_command", lambda name: (SimpleNamespace(run=run), ToyConfig))
 
 
 def test_json_alone_on_standard_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

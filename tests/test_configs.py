@@ -1,6 +1,5 @@
 """Every shipped recipe is understood by its command, and every setting has a help text."""
 
-import importlib
 import re
 from pathlib import Path
 
@@ -8,16 +7,15 @@ import pytest
 import yaml
 
 import alice3d
-from alice3d.cli import COMMANDS
 from alice3d.cli_arguments import describe, parse
+from alice3d.commands import COMMANDS, find_command
 
 CONFIGS = Path(alice3d.__file__).parent / "configs"
 RECIPES = sorted(CONFIGS.rglob("*.yaml"))
 
 
 def config_class(command):
-    module = importlib.import_module(f"alice3d.commands.{command.replace('-', '_')}")
-    return getattr(module, "".join(part.capitalize() for part in command.split("-")) + "Config")
+    return find_command(command)[1]
 
 
 def command_of(recipe: Path) -> tuple[str, list[str]]:

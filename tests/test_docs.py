@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from alice3d.cli import COMMANDS
 from alice3d.cli_arguments import GLOBAL
+from alice3d.commands import COMMANDS, find_command
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -22,8 +22,7 @@ def name_of(page: Path) -> str:
 
 
 def config_class(command):
-    module = importlib.import_module(f"alice3d.commands.{command.replace('-', '_')}")
-    return getattr(module, "".join(part.capitalize() for part in command.split("-")) + "Config")
+    return find_command(command)[1]
 
 
 def fenced(text: str, languages: tuple[str, ...]) -> list[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
-from alice3d.cli import COMMANDS
 from alice3d.cli_arguments import describe
-from alice3d.methods.base import METHODS, find_method
+from alice3d.commands import COMMANDS, find_command
+from alice3d.methods.base import find_method, method_names
 
 FOLDER = Path(__file__).parent
 
@@ -20,9 +19,8 @@ def commands_page() -> str:
         "the line win. Exit codes: 0 done, 1 the work failed, 2 the call or the input was wrong.\n"
     ]
     for name, what in COMMANDS.items():
-        module = importlib.import_module(f"alice3d.commands.{name.replace('-', '_')}")
-        kind = getattr(module, "".join(part.capitalize() for part in name.split("-")) + "Config")
-        parts.append(f"## alice {name}\n\n```text\n{describe(name, what, kind)}\n```\n")
+        help_text = describe(name, what, find_command(name)[1])
+        parts.append(f"## alice {name}\n\n```text\n{help_text}\n```\n")
     return "\n".join(parts)
 
 
@@ -32,7 +30,7 @@ def methods_page() -> str:
         "# Objectives and their options\n\nMade from the settings by `docs/reference/generate.py`. `alice pretrain "
         "--method NAME --options.FIELD VALUE`; `sam` is what `alice train-matcher` trains.\n"
     ]
-    for name in METHODS:
+    for name in method_names():
         method = find_method(name)
         rows = ["| Option | Default | Meaning |", "|---|---|---|"]
         for field, info in method.Config.model_fields.items():

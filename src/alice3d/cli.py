@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import importlib
 import json
 import sys
 import traceback
@@ -13,32 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alice3d import console
+from alice3d.commands import COMMANDS, find_command
 from alice3d.errors import UserError, WorkFailed
 from alice3d.version import __version__
 
 if TYPE_CHECKING:
     from alice3d.cli_arguments import Call
-
-COMMANDS = {
-    "demo": "the whole road at small scale, ending in a report to open",
-    "prepare": "scans into a store: read, check, reorient, resample, crop",
-    "inspect": "what a store holds, what is odd in it, every case on one page",
-    "train-matcher": "learn to find the same anatomy in another scan",
-    "match": "find a point of one scan in another",
-    "view": "two scans side by side: a click in one finds the place in the other",
-    "landmarks": "find landmarks in many scans from one example",
-    "propagate": "carry the labels of a few scans onto others",
-    "calibrate-matcher": "teach a matcher from landmarks to foretell its errors",
-    "evaluate-matcher": "landmark errors of a matcher, in mm",
-    "pair": "match points between patients into a table",
-    "pretrain": "learn an encoder without labels: Alice or a rival",
-    "probe": "what an encoder's frozen features know: linear, nearest neighbours, landmarks",
-    "compare": "pre-trainings under equal conditions: table, paired tests, plot",
-    "finetune": "learn a segmenter or a classifier from few labels",
-    "predict": "segment scans, each in its own grid, or score their classes",
-    "evaluate": "score a model on a split of a store",
-}
-"""Command to what it gives, in the order of the road. `demo` lives in `commands/demo.py`, and so on."""
 
 HELP = """usage: alice COMMAND [options]
 
@@ -98,8 +77,7 @@ def _run(name: str, words: list[str]) -> int:
         raise UserError(f"no command {name!r}; {hint}")
     from alice3d.cli_arguments import parse
 
-    module = importlib.import_module(f"alice3d.commands.{name.replace('-', '_')}")
-    kind = getattr(module, "".join(part.capitalize() for part in name.split("-")) + "Config")
+    module, kind = find_command(name)
     call: Call | str = parse(name, COMMANDS[name], kind, words)
     if isinstance(call, str):
         print(call)

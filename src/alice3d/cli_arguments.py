@@ -91,8 +91,8 @@ def _sort(
         if name in ("json", "debug", "help"):
             flags[name] = True
             continue
-        negated = name.startswith("no_") and name[3:] in fields and _is_flag(fields[name[3:]])
-        if negated or (name in fields and _is_flag(fields[name]) and not equals):
+        negated = name.startswith("no_") and name[3:] in fields and is_flag(fields[name[3:]])
+        if negated or (name in fields and is_flag(fields[name]) and not equals):
             given[name[3:] if negated else name] = not negated
             continue
         if name not in fields and name != "config":
@@ -104,7 +104,7 @@ def _sort(
                 raise UserError(f"{command}: --{option} needs a value") from None
         if name == "config":
             flags["config"] = value
-        elif _is_dict(fields[name]):
+        elif is_group(fields[name]):
             if not dot:
                 raise UserError(f"{command}: --{name} is a group: give --{name}.KEY VALUE")
             given.setdefault(name, {})[key] = value
@@ -124,7 +124,7 @@ def _is_number(word: str) -> bool:
 
 
 def _nearest_option(name: str, kind: type[CommandConfig]) -> str:
-    options = [_dashed(field) for field in kind.model_fields if field not in kind.positional]
+    options = [dashed(field) for field in kind.model_fields if field not in kind.positional]
     hint = nearest(name.replace("_", "-"), [*options, *GLOBAL])
     return hint.replace("did you mean '", "did you mean '--") if hint.startswith("did") else "see --help"
 
@@ -179,16 +179,18 @@ def _from_file(path: str, kind: type[CommandConfig]) -> dict[str, Any]:
     return renamed
 
 
-def _dashed(field: str) -> str:
-    """A field's name as an option."""
+def dashed(field: str) -> str:
+    """A field's name as an option: `--with-dashes` without the dashes in front."""
     return field.rstrip("_").replace("_", "-")
 
 
-def _is_flag(field: FieldInfo) -> bool:
+def is_flag(field: FieldInfo) -> bool:
+    """Whether it is given as `--name` or `--no-name`, without a value."""
     return field.annotation is bool
 
 
-def _is_dict(field: FieldInfo) -> bool:
+def is_group(field: FieldInfo) -> bool:
+    """Whether it is given as `--name.KEY VALUE`."""
     return field.annotation is dict or get_origin(field.annotation) is dict
 
 
@@ -202,13 +204,21 @@ def usage(command: str, kind: type[CommandConfig]) -> str:
     return " ".join(["alice", command, *places, "[options]"])
 
 
+def choices(annotation: Any) -> tuple[str, ...]:
+    """The words that a type allows, where they can be named."""
+    if get_origin(annotation) is Literal:
+        return tuple(str(value) for value in get_args(annotation))
+    parts = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType, Annotated) else ()
+    return tuple(word for part in parts for word in choices(part))
+
+
 def _type_name(annotation: Any) -> str:
+    if known := choices(annotation):
+        return "|".join(known)
     if get_origin(annotation) in (Union, types.UnionType):
         return _type_name(next(part for part in get_args(annotation) if part is not type(None)))
     if get_origin(annotation) is Annotated:
         return _type_name(get_args(annotation)[0])
-    if get_origin(annotation) is Literal:
-        return "|".join(str(value) for value in get_args(annotation))
     if get_origin(annotation) in (list, tuple):
         return "LIST"
     return {"int": "N", "float": "X", "Path": "PATH"}.get(getattr(annotation, "__name__", ""), "TEXT")
@@ -235,16 +245,16 @@ def describe(command: str, what: str, kind: type[CommandConfig]) -> str:
             entries.append((name.upper(), text))
             continue
         default = field.get_default(call_default_factory=True)
-        if _is_flag(field):
-            shown = f"--{_dashed(name)}" if not default else f"--no-{_dashed(name)}"
+        if is_flag(field):
+            shown = f"--{dashed(name)}" if not default else f"--no-{dashed(name)}"
             entries.append((shown, text))
-        elif _is_dict(field):
-            entries.append((f"--{_dashed(name)}.KEY VALUE", text))
+        elif is_group(field):
+            entries.append((f"--{dashed(name)}.KEY VALUE", text))
         else:
             if isinstance(default, (tuple, list)):
                 default = ",".join(str(part) for part in default)
             tail = "" if field.is_required() or default is None else f" [{default}]"
-            entries.append((f"--{_dashed(name)} {_type_name(field.annotation)}", text + tail))
+            entries.append((f"--{dashed(name)} {_type_name(field.annotation)}", text + tail))
     entries += [(f"--{name}" + (" FILE" if name == "config" else ""), text) for name, text in GLOBAL.items()]
     for left, text in entries:
         wrapped = textwrap.wrap(text, 84) or [""]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from alice3d.config import nearest
+from alice3d.config import Config, nearest
 from alice3d.errors import UserError
 
 T = TypeVar("T")
@@ -90,3 +90,24 @@ def checked_options(kind: type[Any], options: dict[str, Any], group: str) -> Any
             raise UserError(f"{group}: {said}") from None
         field = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{group}.{field}: {said}, got {first['input']!r}") from None
+
+
+def config_named(name: str, module: str) -> type[Config]:
+    """The settings of a plugin whose class cannot be imported from where they are needed.
+
+    Args:
+        name: of what comes with this package, or `package.module` in the user's own code.
+        module: where it lives, with `{}` for a name that comes with this package.
+
+    Raises:
+        UserError: no such module, or it defines no class with a `Config`.
+    """
+    try:
+        found = importlib.import_module(name if "." in name else module.format(name))
+    except Exception:
+        raise UserError(f"{name!r} cannot be imported") from None
+    for item in vars(found).values():
+        if isinstance(item, type) and item.__module__ == found.__name__ and hasattr(item, "Config"):
+            kind: type[Config] = item.Config
+            return kind
+    raise UserError(f"{name!r} names no settings")

@@ -189,7 +189,7 @@ def claim(config: FinetuneSettings, settings: dict[str, Any], state: outputs.Sta
     """Claim the output folder before training looks into it, so that no checkpoint of a replaced run is found there."""
     if distributed.rank() == 0:
         outputs.begin(config.out, "model", settings, state=state, overwrite=config.overwrite)
-        files.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        files.write_text(config.out / "config.yaml", yaml.safe_dump(config.written(), sort_keys=False))
 
 
 def already_claimed() -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from alice3d.config import ComputeConfig, Config, Keys, OutputConfig
 from alice3d.engine.settings import TrainingConfig, backbone_types
+from alice3d.plugins import config_named
 
 
 class TrunkSettings(Config):
@@ -66,9 +67,7 @@ class LinearSettings(Config):
 
 
 def _of_task(values: Mapping[str, Any]) -> type[Config]:
-    from alice3d.tasks.base import find_task
-
-    return find_task(str(values["task"])).Config
+    return config_named(str(values["task"]), "alice3d.tasks.{}.task")
 
 
 class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSettings, LinearSettings):
@@ -134,9 +133,16 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSetti
     """Licence of the scans, kept in the card of the model."""
 
     def settings(self, **inputs: Any) -> dict[str, Any]:
-        """See `CommandConfig.settings`; runs begun before tasks of one's own existed have no `task_options`."""
-        plain = super().settings(**inputs)
-        return {key: value for key, value in plain.items() if key != "task_options" or value}
+        """See `CommandConfig.settings`; `task_options` count where there are any: early runs have no such key."""
+        return self._without_empty(super().settings(**inputs))
+
+    def written(self) -> dict[str, Any]:
+        """Plain values for config.yaml."""
+        return self._without_empty(self.model_dump(mode="json"))
+
+    @staticmethod
+    def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if key != "task_options" or value}
 
 
 class PredictConfig(OutputConfig, ComputeConfig):
