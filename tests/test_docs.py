@@ -2,17 +2,21 @@
 
 import ast
 import importlib
+import json
 import re
 import runpy
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
+import alice3d
 from alice3d.cli_arguments import GLOBAL
 from alice3d.commands import COMMANDS, find_command
 
 ROOT = Path(__file__).parents[1]
+CONFIGS = Path(alice3d.__file__).parent / "configs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the tests run outside a checkout")
 
@@ -80,11 +84,72 @@ def test_python_snippets_parse_and_their_imports_exist(page):
                     assert hasattr(module, alias.name), f"{page.name}: no {alias.name} in {node.module}"
 
 
-@pytest.mark.parametrize("name", ["commands.md", "methods.md"])
-def test_reference_is_what_the_program_says(name):
-    pages = runpy.run_path(str(ROOT / "docs/reference/generate.py"))["PAGES"]
+@pytest.fixture(scope="module")
+def reference():
+    return runpy.run_path(str(ROOT / "docs/reference/generate.py"))
+
+
+SCHEMAS = [f"schemas/{name}.json" for name in (*COMMANDS, "splits")]
+
+
+@pytest.mark.parametrize("name", ["commands.md", "methods.md", "files-you-write.md", *SCHEMAS])
+def test_reference_is_what_the_program_says(reference, name):
     kept = (ROOT / "docs/reference" / name).read_text(encoding="utf-8")
-    assert kept == pages[name](), f"{name} is out of date: run python docs/reference/generate.py"
+    assert kept == reference["PAGES"][name](), f"{name} is out of date: run python docs/reference/generate.py"
+    assert set(reference["PAGES"]) == {"commands.md", "methods.md", "files-you-write.md", *SCHEMAS}
+    assert {path.name for path in (ROOT / "docs/reference/schemas").iterdir()} == {Path(one).name for one in SCHEMAS}
+
+
+def test_examples_of_files_are_read(reference, tmp_path):
+    from alice3d.data.sources.layouts import find_sources
+    from alice3d.data.store.splits import read_splits
+    from alice3d.data.tables.classes import read_class_table
+    from alice3d.data.tables.label_names import read_label_names
+    from alice3d.data.tables.landmarks import read_landmarks
+
+    def written(name, text):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    scans, marks, classes, points = (
+        written(f"{i}.csv", example) for i, (*_, example) in enumerate(reference["TABLES"])
+    )
+    found = find_sources(scans, None).sources
+    assert [(one.id, one.split, one.label_name) for one in found] == [
+        ("case_001", "train", "labels/a.nii.gz"),
+        ("case_002", "pretrain", ""),
+    ]
+    assert set(read_landmarks(marks, reference["CASES"]).points_mm) == set(reference["CASES"])
+    assert [row.name for row in read_class_table(classes)] == ["ill", "well"]
+    assert [row.point_mm for row in read_class_table(points, classes=False)] == [(-2.5, 31.0, -120.4)]
+    assert read_splits(written("s.json", reference["SPLITS_EXAMPLE"]))["case_003"] == "test"
+    for i, example in enumerate(reference["NAME_FILES"]):
+        assert read_label_names(str(written(f"{i}.json", example)))[1] == "liver"
+
+
+def fits(value, schema):
+    """Whether a schema that is made of objects knows all keys of a value."""
+    if not isinstance(value, dict):
+        return True
+    if "anyOf" in schema and "properties" not in schema:
+        return any(fits(value, one) for one in schema["anyOf"])
+    inside, more = schema.get("properties", {}), schema.get("additionalProperties")
+    if isinstance(more, dict):
+        return all(fits(one, more) for one in value.values())
+    return set(value) <= set(inside) and all(fits(one, inside[key]) for key, one in value.items())
+
+
+@pytest.mark.parametrize("recipe", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_fit_the_schema_of_their_command(recipe):
+    text = recipe.read_text(encoding="utf-8")
+    command = re.search(r"^# alice ([a-z-]+) ", text, re.MULTILINE)[1]
+    schema = json.loads((ROOT / f"docs/reference/schemas/{command}.json").read_text(encoding="utf-8"))
+    content = yaml.safe_load(text)
+    assert fits(content, schema)
+    assert not fits({**content, "stepz": 1}, schema)
+    if "options" in content:
+        assert not fits({"options": {"dense_wait": 0}}, schema)
 
 
 def test_readme_gives_the_two_commands():

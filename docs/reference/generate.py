@@ -1,12 +1,59 @@
-"""Writes commands.md and methods.md from the settings themselves: `python docs/reference/generate.py`."""
+"""Writes pages and schemas of the reference from settings and readers: `python docs/reference/generate.py`."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from alice3d.cli_arguments import describe
 from alice3d.commands import COMMANDS, find_command
+from alice3d.comparison.arms import FIXED, OF_SCRATCH
+from alice3d.comparison.settings import ArmSettings
+from alice3d.config import Config, keys_of
+from alice3d.data.sources import layouts
+from alice3d.data.sources.layouts import LISTS
+from alice3d.data.store.splits import FORM as SPLITS
+from alice3d.data.tables import classes, landmarks
+from alice3d.data.tables.csv_rows import POINT
+from alice3d.data.tables.label_names import NAME_FILES
 from alice3d.methods.base import find_method, method_names
+from alice3d.nn.backbones.registry import BACKBONES
+
+OF_ARM = ("recipe", "encoder")
+SPLITS_EXAMPLE = '{"train": ["case_001", "case_002"], "test": ["case_003"]}\n'
+CASES = ("case_001", "case_002")
+TABLES = (
+    (
+        "Scans: CSV, for `alice prepare TABLE.csv STORE`",
+        "A row a scan; `image` is needed, further columns are ignored.",
+        layouts.COLUMNS,
+        "image,label,id,split\nscans/a.nii.gz,labels/a.nii.gz,case_001,train\nscans/b.nii.gz,,case_002,pretrain\n",
+    ),
+    (
+        "Landmarks: CSV, for `--landmarks`",
+        "A row a point; all columns are needed, further ones are ignored, and so are rows of other scans.",
+        landmarks.COLUMNS,
+        "case,structure,x_mm,y_mm,z_mm\ncase_001,carina,-2.5,31.0,-120.4\ncase_002,carina,0.8,27.9,-98.0\n",
+    ),
+    (
+        "Classes: CSV, for `--classes`",
+        "A row a scan with `case` and `class`, or a row a point with all columns; further columns are ignored.",
+        classes.COLUMNS,
+        "case,class\ncase_001,ill\ncase_002,well\n",
+    ),
+    (
+        "Points to classify: CSV, for `alice predict --points`",
+        "A row a point; all columns are needed, further ones are ignored.",
+        {name: text for name, text in classes.COLUMNS.items() if name == "case" or name in POINT},
+        "case,x_mm,y_mm,z_mm\ncase_001,-2.5,31.0,-120.4\n",
+    ),
+)
+"""Tables: title, what a row is, columns, an example that the reader takes (`CASES` are its cases)."""
 
 FOLDER = Path(__file__).parent
 
@@ -42,8 +89,102 @@ def methods_page() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"commands.md": commands_page, "methods.md": methods_page}
+def config_schema(kind: type[Config], leave_out: Sequence[str] = ()) -> dict[str, Any]:
+    """JSON Schema of a group of settings; what is needed may stand on the line, so nothing is required."""
+    made = kind.model_json_schema()
+    made.pop("required", None)
+    for name in leave_out:
+        made["properties"].pop(name)
+    for name, field in kind.model_fields.items():
+        if keys_of(field) is not None and name in made["properties"]:
+            made["properties"][name] |= group_schema(kind, name)
+    return made
+
+
+def group_schema(kind: type[Config], name: str) -> dict[str, Any]:
+    """JSON Schema of a group whose keys depend on other settings: any of what they may be."""
+    if name == "arms":
+        return {"additionalProperties": config_schema(ArmSettings, FIXED)}
+    depends = {"options": ("method", method_names()), "backbone_options": ("backbone", BACKBONES)}
+    field, values = depends.get(name, ("", ("",)))
+    found: list[dict[str, Any]] = []
+    for value in values:
+        one = kind.kind_of(name, {field: value})
+        if isinstance(one, type):
+            made = config_schema(one)
+        else:
+            properties = {key: TypeAdapter(annotation).json_schema() for key, annotation in one.items()}
+            made = {"properties": properties, "type": "object", "additionalProperties": False}
+        if made not in found:
+            found.append(made)
+    return found[0] if len(found) == 1 else {"anyOf": found, "additionalProperties": True}
+
+
+def command_schema(name: str) -> str:
+    """JSON Schema of a command's file of settings."""
+    title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"alice {name} --config FILE.yaml"}
+    return json.dumps({**config_schema(find_command(name)[1]), **title}, indent=1, ensure_ascii=False) + "\n"
+
+
+def splits_schema() -> str:
+    """JSON Schema of a file of splits."""
+    return json.dumps({**SPLITS.json_schema(), "title": "alice prepare --splits FILE.json"}, indent=1) + "\n"
+
+
+def table(columns: Mapping[str, str], first: str = "Column") -> str:
+    """A table of columns or keys."""
+    kinds = {**dict.fromkeys(POINT, "number"), **dict.fromkeys(LISTS, "list")}
+    rows = [f"| `{name}` | {kinds.get(name, 'text')} | {text} |" for name, text in columns.items()]
+    return "\n".join([f"| {first} | Type | Holds |", "|---|---|---|", *rows]) + "\n"
+
+
+def files_page() -> str:
+    """Every file that a user writes."""
+    parts = ["# Files that you write\n\nMade from the readers by `docs/reference/generate.py`.\n"]
+    schemas = ", ".join(f"[{name}](schemas/{name}.json)" for name in COMMANDS)
+    parts.append(
+        "## Settings and recipes: YAML, for `--config`\n\nKeys are a command's options, with `_` or `-`; what they "
+        "mean, their types and defaults stand under each [command](commands.md). A value is read by the type of its "
+        "setting, as on the line: `3e-4` is a number, `-160:40` a word, and a list may be written `[2, 5]` or `2,5`. "
+        "The line wins over the file; of a group such as `options` both are joined. Unknown keys are refused. "
+        f"JSON Schemas, for an editor that completes and checks YAML: {schemas}. A first line "
+        "`# yaml-language-server: $schema=PATH/pretrain.json` names one.\n"
+    )
+    of_arms = {name: " ".join((ArmSettings.model_fields[name].description or "").split()) for name in OF_ARM}
+    parts.append(
+        "### Arms of a comparison\n\n`arms` of `alice compare`: name of an arm to a mapping of these keys and of any "
+        f"setting of [alice pretrain](commands.md#alice-pretrain) but {', '.join(f'`{name}`' for name in FIXED)}, "
+        "which are the same for all arms. An arm whose `method` is `scratch` takes "
+        f"{', '.join(f'`{name}`' for name in OF_SCRATCH)}; one whose `method` is `init` takes nothing.\n\n"
+        + table(of_arms, "Key")
+    )
+    for title, text, columns, example in TABLES:
+        parts.append(f"## {title}\n\n{text}\n\n{table(columns)}\n```text\n{example}```\n")
+    parts.append(
+        "## Splits: JSON, for `alice prepare --splits`\n\nName of a split to a list of case ids "
+        "([schema](schemas/splits.json)). The names are free; `train`, `val`, `test` and `pretrain` are those that "
+        "commands take by default. A case may be in one split only; one that is in none has none.\n\n"
+        f"```json\n{SPLITS_EXAMPLE}```\n"
+    )
+    forms = "".join(f"| `{example}` | {text} |\n" for example, text in NAME_FILES.items())
+    parts.append(
+        "## Label names: JSON, for `alice prepare --label-names`\n\nValues are whole numbers from 1 to 32767; 0 is "
+        "background and may be left out. On the line, `1=liver,2=spleen` does.\n\n| File | What it is |\n|---|---|\n"
+        + forms
+    )
+    parts.append(
+        "## dataset.json, for `alice prepare`\n\nOf the Medical Segmentation Decathlon, or of nnU-Net, whose folders "
+        "`imagesTr` and `labelsTr` are read in place of the lists. `labels` holds label names as above; other keys are "
+        "ignored.\n\n" + table(LISTS, "Key")
+    )
+    return "\n".join(parts)
+
+
+PAGES = {"commands.md": commands_page, "methods.md": methods_page, "files-you-write.md": files_page}
+PAGES |= {f"schemas/{name}.json": partial(command_schema, name) for name in COMMANDS}
+PAGES |= {"schemas/splits.json": splits_schema}
 
 if __name__ == "__main__":
+    (FOLDER / "schemas").mkdir(exist_ok=True)
     for name, make in PAGES.items():
         (FOLDER / name).write_text(make(), encoding="utf-8")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from alice3d import console
 from alice3d.cli_arguments import GLOBAL, choices, dashed, is_flag, is_group
 from alice3d.commands import COMMANDS, find_command
-from alice3d.config import CommandConfig
+from alice3d.config import RECIPES, CommandConfig
 from alice3d.version import __version__
 
 BASH = """# Completion of alice @VERSION@ in bash: save as ~/.local/share/bash-completion/completions/alice
@@ -118,7 +117,7 @@ def options_of(command: str) -> list[Option]:
 
 def _recipes(command: str) -> tuple[str, ...]:
     """Shipped recipes of a command, by the call in their header."""
-    files = (Path(alice3d.__file__).parent / "configs").glob("*.yaml")
+    files = RECIPES.glob("*.yaml")
     return tuple(sorted(file.stem for file in files if f"# alice {command} " in file.read_text(encoding="utf-8")))
 
 

@@ -15,8 +15,17 @@ from alice3d.tasks.settings import FinetuneConfig, LinearSettings
 MEASURES = ("linear", "knn", "landmark", "finetune")
 
 
+class ArmSettings(PretrainConfig):
+    """What an entry of `arms` may say: settings of `alice pretrain` that the comparison leaves open, or one of two more."""
+
+    recipe: str | None = None
+    """Name of a shipped recipe that the arm is trained by."""
+    encoder: str | None = None
+    """Encoder that exists, in place of training one; then nothing else can be given."""
+
+
 def _of_arms(values: Mapping[str, Any]) -> dict[str, type[Config]]:
-    return dict.fromkeys(values["arms"], PretrainConfig)
+    return dict.fromkeys(values["arms"], ArmSettings)
 
 
 class CompareConfig(OutputConfig, ComputeConfig):

@@ -31,6 +31,18 @@ from alice3d.io.volume import ScanError
 DATASET = "dataset.json"
 IMAGE_COLUMNS = ("image", "scan", "path", "file")
 CHANNEL = re.compile(r"_(\d{4})$")
+COLUMNS = {
+    "image": "path of a scan, inside the folder of the table; the column may also be called scan, path or file",
+    "label": "path of its label map; may be empty",
+    "id": "case id; left out or empty, the file's name without ending",
+    "split": "its split; the column left out, as `--splits` or a draw says; empty, in none",
+}
+"""Columns of a table of scans, and what they hold; image is needed."""
+LISTS = {
+    "training": "list of {image, label} or of image, paths inside the folder",
+    "test": "the same",
+}
+"""Lists of a dataset.json, and what they hold."""
 OUTSIDE = "path leaves its folder: give paths inside the folder of the file that lists them"
 
 
@@ -180,7 +192,7 @@ def _decathlon(folder: Path, content: dict[str, Any]) -> Found:
     """The lists `training` and `test` of a Medical Segmentation Decathlon dataset.json."""
     names, warnings = _names(content)
     sources = []
-    for part in ("training", "test"):
+    for part in LISTS:
         entries = content.get(part)
         for entry in entries if isinstance(entries, list) else []:
             pair = entry if isinstance(entry, dict) else {"image": entry}
@@ -208,12 +220,12 @@ def _csv(path: Path) -> Found:
         raise UserError(f"{path.name}: no valid CSV in UTF-8 ({type(error).__name__})") from None
     sources = []
     for number, row in enumerate(rows, start=2):
-        cells = {name: (row.get(column) or "").strip() for name, column in columns.items()}
+        cells = {name: (row.get(columns[name]) or "").strip() for name in COLUMNS if name in columns}
         text = (row.get(image) or "").strip()
         if not text:
             raise UserError(f"{path.name}: line {number} names no image")
-        split = cells["split"] if "split" in columns else None
-        sources.append(_listed(path.parent, text, cells.get("label") or None, cells.get("id") or None, split))
+        label, name = cells.get("label") or None, cells.get("id") or None
+        sources.append(_listed(path.parent, text, label, name, cells.get("split")))
     if not sources:
         raise UserError(f"{path.name}: lists no scans")
     return Found(without_duplicates(sources))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
@@ -15,6 +16,8 @@ from alice3d.io.read import case_id
 
 SPLITS = "splits.json"
 """In the store: split to ids, of every case that was ever asked for."""
+FORM = TypeAdapter(dict[str, list[str]])
+"""A file of splits: name of a split (train, val, test, pretrain or any other) to ids of its cases."""
 SHARES = (("test", 0.2), ("val", 0.1))
 """Of the labelled cases; the rest is train."""
 FEW = 4
@@ -33,12 +36,15 @@ def read_splits(path: Path) -> dict[str, str]:
         raise UserError(f"{path.name}: splits cannot be read ({getattr(error, 'strerror', 'not UTF-8')})") from None
     except ValueError as error:
         raise UserError(f"{path.name}: no valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path.name}: splits must be a mapping of split name to a list of case ids")
+    try:
+        listed = FORM.validate_python(content, strict=True)
+    except ValidationError as error:
+        place = error.errors()[0]["loc"]
+        if not place:
+            raise UserError(f"{path.name}: splits must be a mapping of split name to a list of case ids") from None
+        raise UserError(f"{path.name}: split {place[0]!r} must be a list of case ids") from None
     split_of: dict[str, str] = {}
-    for split, ids in content.items():
-        if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
-            raise UserError(f"{path.name}: split {split!r} must be a list of case ids")
+    for split, ids in listed.items():
         for name in ids:
             name = case_id(Path(name))
             if split_of.setdefault(name, split) != split:

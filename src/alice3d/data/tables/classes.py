@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from alice3d import console
 from alice3d.data.store import Case, Store
-from alice3d.data.tables.csv_rows import POINT, point_of, read_rows, require
+from alice3d.data.tables.csv_rows import CASE, POINT, point_of, read_rows, require
 from alice3d.errors import UserError
 from alice3d.geometry import Grid
+
+COLUMNS = {"case": CASE, "class": "name of the class", **POINT}
+"""Columns, and what they hold; those of a point stand together or not at all."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ def read_class_table(path: str | Path, *, classes: bool = True) -> list[Row]:
     path = Path(path)
     columns, lines = read_rows(path)
     pointed = any(name in columns for name in POINT)
-    needed = ("case", *(("class",) if classes else ()), *(POINT if pointed else ()))
-    require(path, columns, needed)
+    left_out = {*(() if classes else ("class",)), *(() if pointed else POINT)}
+    require(path, columns, [name for name in COLUMNS if name not in left_out])
     rows: list[Row] = []
     seen: dict[tuple[str, tuple[float, float, float] | None], int] = {}
     for line, cells in lines:

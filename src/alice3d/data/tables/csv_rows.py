@@ -9,8 +9,13 @@ from pathlib import Path
 
 from alice3d.errors import UserError
 
-POINT = ("x_mm", "y_mm", "z_mm")
-"""Columns of a point, RAS mm."""
+POINT = {
+    "x_mm": "of the point in mm, in the scan's own affine: right is positive (RAS)",
+    "y_mm": "in mm: anterior is positive",
+    "z_mm": "in mm: superior is positive",
+}
+"""Columns of a point, RAS mm, and what they hold."""
+CASE = "id of the scan: its file name without ending"
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:

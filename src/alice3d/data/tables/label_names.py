@@ -10,6 +10,13 @@ from typing import Any
 
 from alice3d.errors import UserError
 
+NAME_FILES = {
+    '{"1": "liver", "2": "spleen"}': "label value to name",
+    '{"liver": 1, "spleen": 2}': "name to label value",
+    '{"labels": {"background": 0, "liver": 1, "spleen": 2}}': "either of them under `labels`, as a dataset.json has it",
+}
+"""Files that `read_label_names` takes: an example of each kind, and what it is."""
+
 
 def read_label_names(text: str) -> dict[int, str]:
     """Label value to name, of a JSON file or of `1=brainstem,2=spinal_cord`.

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.tables.csv_rows import POINT, point_of, read_rows, require
+from alice3d.data.tables.csv_rows import CASE, POINT, point_of, read_rows, require
 from alice3d.errors import UserError
 
-COLUMNS = ("case", "structure", *POINT)
+COLUMNS = {"case": CASE, "structure": "name of the point, the same in every scan", **POINT}
+"""Columns, and what they hold."""
 Points = NDArray[np.float64]
 FEW_OUTSIDE, MOST_OUTSIDE = 0.1, 0.5
 """Shares of the points outside the bodies above which another convention is looked for, and the file refused."""
@@ -48,7 +49,7 @@ def read_landmarks(path: str | Path, known: Collection[str]) -> Landmarks:
     """
     path = Path(path)
     columns, rows = read_rows(path)
-    require(path, columns, COLUMNS)
+    require(path, columns, tuple(COLUMNS))
     marks: dict[str, dict[str, NDArray[np.float64]]] = {}
     skipped: dict[str, None] = {}
     for line, row in rows:
