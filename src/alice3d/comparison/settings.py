@@ -16,7 +16,7 @@ MEASURES = ("linear", "knn", "landmark", "finetune")
 
 
 class ArmSettings(PretrainConfig):
-    """What an entry of `arms` may say: settings of `alice pretrain` that the comparison leaves open, or one of two more."""
+    """What an entry of `arms` may say: settings of `alice pretrain` that the comparison leaves open, and two more."""
 
     recipe: str | None = None
     """Name of a shipped recipe that the arm is trained by."""
