@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from alice3d.config import CommandConfig, nearest, recipe
+from alice3d.config import CommandConfig, current_names, nearest, recipe
 from alice3d.errors import UserError
 
 
@@ -88,6 +88,7 @@ def _sort(
         name = name.replace("-", "_")
         if name not in fields and f"{name}_" in fields:  # `--with`: a field cannot have a keyword's name
             name += "_"
+        name = next(iter(current_names({name: value}, fields)))
         if name in ("json", "debug", "help"):
             flags[name] = True
             continue
@@ -173,6 +174,7 @@ def _from_file(path: str, kind: type[CommandConfig]) -> dict[str, Any]:
         raise UserError(f"--config {path}: a mapping of settings is needed, got a {type(values).__name__}")
     renamed = {str(key).replace("-", "_"): value for key, value in values.items()}
     renamed = {f"{key}_" if f"{key}_" in kind.model_fields else key: value for key, value in renamed.items()}
+    renamed = current_names(renamed, kind.model_fields)
     for key in renamed:
         if key not in kind.model_fields:
             raise UserError(f"--config {path}: no setting {key!r}; {nearest(key, kind.model_fields)}")

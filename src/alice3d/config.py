@@ -12,7 +12,32 @@ from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from alice3d import console
 from alice3d.errors import UserError
+
+RENAMED = {"hidden_share": "mask_ratio"}
+"""Settings by the name of the version before, and by today's; the old name is taken for one version."""
+_told: set[str] = set()
+
+
+def current_names(values: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+    """Values under today's names of their settings; an old name is said once.
+
+    Args:
+        values: by name.
+        fields: names that are known; a setting that still has the old name keeps it.
+    """
+    known, found = set(fields), {}
+    for key, value in values.items():
+        name = RENAMED.get(key, key)
+        if name == key or key in known or name not in known:
+            found[key] = value
+            continue
+        if key not in _told:
+            _told.add(key)
+            console.warn(f"{key} is now called {name}; the old name goes with the next version")
+        found.setdefault(name, value)
+    return found
 
 
 @dataclass(frozen=True)
@@ -51,6 +76,7 @@ class Config(BaseModel):
         What is of no field or does not fit stays as it is: `checked` refuses it.
         """
         types_of = {name: field.annotation for name, field in cls.model_fields.items()}
+        values = current_names(values, types_of)
         return cls._with_groups({name: plain_value(value, types_of.get(name)) for name, value in values.items()})
 
     @classmethod
@@ -91,6 +117,7 @@ class Config(BaseModel):
         Raises:
             UserError: unknown key, missing value, or value out of range; the first of them, in one line.
         """
+        values = current_names(values, cls.model_fields)
         for key in values:
             if key not in cls.model_fields:
                 raise UserError(f"{where}: no setting {key!r}; {nearest(key, cls.model_fields)}")

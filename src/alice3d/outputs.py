@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from alice3d.config import RENAMED
 from alice3d.errors import UserError
 from alice3d.files import UNFINISHED, write_text
 from alice3d.version import __version__
@@ -53,7 +54,8 @@ def check(out: Path, kind: str, settings: dict[str, Any], *, overwrite: bool) ->
         raise UserError(f"{out}: holds something else; choose another folder or give --overwrite")
     if marker["kind"] != kind:
         raise UserError(f"{out}: holds: {marker['kind']}; wanted: {kind}; choose another folder or give --overwrite")
-    differing = _first_difference(marker["settings"], json.loads(json.dumps(settings)))
+    earlier = {RENAMED.get(key, key): value for key, value in marker["settings"].items()}
+    differing = _first_difference(earlier, json.loads(json.dumps(settings)))
     if differing is not None:
         raise UserError(f"{out}: was made with {differing}; choose another folder or give --overwrite")
     return "done" if marker["state"] == "done" else "started"

@@ -53,10 +53,10 @@ SAM = {"method": "sam", "options": {"fine_width": 4, "coarse_width": 4}}
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"hidden_share": 0}, r"--hidden-share: 0 of a crop's patches \(8\) hides none"),
-        ({"hidden_share": 0.01}, "take a larger --hidden-share or --crop"),
-        ({"hidden_share": 0, **MAE}, "hides none"),
-        ({"crop": 8}, r"--hidden-share: 0.75 of a crop's patches \(1\) hides none.*take a larger --crop"),
+        ({"mask_ratio": 0}, r"--mask-ratio: 0 of a crop's patches \(8\) hides none"),
+        ({"mask_ratio": 0.01}, "take a larger --mask-ratio or --crop"),
+        ({"mask_ratio": 0, **MAE}, "hides none"),
+        ({"crop": 8}, r"--mask-ratio: 0.75 of a crop's patches \(1\) hides none.*take a larger --crop"),
         ({"accumulate": 2, "batch": 3}, r"--batch: 3 samples cannot be shared equally by 1 process in 2 parts"),
         ({"options": {**SMALL["options"], "koleo_weight": 0.1}, "batch": 1}, "need 2 pairs at a time"),
         ({"options": {**SMALL["options"], "koleo_weight": 0.1}, "accumulate": 2}, "need 2 pairs at a time"),
@@ -92,7 +92,7 @@ def test_nothing_need_be_hidden_where_hidden_patches_do_not_count(
 ) -> None:
     """And the same call again knows its own folder."""
     for _ in range(2):
-        pretrain(tiny_store, tmp_path / "run", {**changes, "hidden_share": 0, "steps": 1, "monitor_every": 0})
+        pretrain(tiny_store, tmp_path / "run", {**changes, "mask_ratio": 0, "steps": 1, "monitor_every": 0})
     marker = read_marker(tmp_path / "run")
     assert marker is not None
     assert (marker["kind"], marker["state"]) == ("encoder", "done")

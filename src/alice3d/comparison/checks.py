@@ -86,7 +86,7 @@ def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
             trained.method,
             trained.options,
             partner=partner_of(trained),
-            masks=Masks(trained.hidden_share, trained.mask_block, trained.mask_regions),
+            masks=Masks(trained.mask_ratio, trained.mask_block, trained.mask_regions),
         ).card
     elif arm.encoder is not None:
         try:

@@ -190,9 +190,9 @@ def _refuse_unfit(method: PretrainMethod, config: SelfSupervisedSettings, mask_r
         )
     patches = (config.crop // method.backbone.stride) ** 3
     if mask_ratio is not None and method.needs_hidden and not hidden_patches(patches, mask_ratio):
-        advice = "a larger --crop" if patches == 1 else "a larger --hidden-share or --crop"
+        advice = "a larger --crop" if patches == 1 else "a larger --mask-ratio or --crop"
         raise UserError(
-            f"--hidden-share: {mask_ratio:g} of a crop's patches ({patches}) hides none, and hidden ones are what "
+            f"--mask-ratio: {mask_ratio:g} of a crop's patches ({patches}) hides none, and hidden ones are what "
             f"the method learns from; take {advice}"
         )
 

@@ -144,7 +144,7 @@ def pretrain(config: PretrainConfig, *, around: Around = no_page) -> dict[str, A
         config.method,
         config.options,
         partner=partner,
-        masks=Masks(config.hidden_share, config.mask_block, config.mask_regions),
+        masks=Masks(config.mask_ratio, config.mask_block, config.mask_regions),
     )
     state = outputs.check(config.out, "encoder", job.settings, overwrite=config.overwrite)
     if state == "done":

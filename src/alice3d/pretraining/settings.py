@@ -84,12 +84,12 @@ class PretrainConfig(SelfSupervisedSettings):
     """Settings of the objective, as `--options.dense_weight 0`; the reference lists them."""
     partner: Literal["auto", "same", "matched", "random"] = "auto"
     """Where the second crop comes from; auto: matched where `--pairs` is given, else the same scan."""
-    hidden_share: Annotated[float, Field(ge=0, lt=1)] = 0.75
-    """Share of the patches that the encoder does not see."""
+    mask_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75
+    """Share of the patches that are masked: the encoder does not see them."""
     mask_block: Annotated[int, Field(ge=1)] = 1
-    """Patches hide together in cubes of this side; 1 = each on its own."""
+    """Block masking: patches are masked together in cubes of this side; 1 = each on its own."""
     mask_regions: bool = False
-    """Masks follow anatomy: patches that lie near each other and look alike hide together, about `mask_block`³ at a
+    """Masks follow anatomy: patches that are near each other and alike are masked together, about `mask_block`³ at a
     time."""
     probe_every: Annotated[int, Field(ge=0)] = 0
     """Steps between probes of the frozen features on a few labelled cases (nearest neighbours) and, with
