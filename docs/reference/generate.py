@@ -63,7 +63,8 @@ def commands_page() -> str:
     parts = [
         "# Commands\n\nMade from the program's own help by `docs/reference/generate.py`. Options may be written with "
         "`-` or `_`. Every command takes `--config FILE.yaml`, whose keys are the options' names with `_`; options on "
-        "the line win. Exit codes: 0 done, 1 the work failed, 2 the call or the input was wrong.\n"
+        "the line win. Exit codes: 0 done, 1 the work failed, 2 the call or the input was wrong. "
+        "[How lines are read](command-line.md), [files that you write](files-you-write.md).\n"
     ]
     for name, what in COMMANDS.items():
         help_text = describe(name, what, find_command(name)[1])
