@@ -22,7 +22,7 @@ import numpy as np
 from machine import described, keep
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from dicom_files import write_series
 from dicom_label_files import write_seg
 

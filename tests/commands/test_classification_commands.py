@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from calling import same_weights, stopped_after
+from encoder_files import RESUNET, VIT, write_encoder
 from safetensors.torch import load_file
-from test_segmentation_commands import RESUNET, VIT, write_encoder
 
 from alice3d.commands import evaluate, finetune, predict
 from alice3d.data.store import Store

@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 from calling import same_weights, stopped_after
+from encoder_files import INTENSITY, write_encoder
 from safetensors.torch import load_file
-from test_segmentation_commands import INTENSITY, write_encoder
 
 from alice3d.commands import evaluate, finetune
 from alice3d.data.store import Store

@@ -7,8 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from scan_files import affine_of, head_like, patch, write_nifti
-from test_read import f4, i2
+from scan_files import affine_of, f4, head_like, i2, patch, write_nifti
 
 from alice3d.io.read import read_header, read_scan
 from alice3d.io.volume import ScanError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,20 @@ def patch(path: Path, field: str, value: bytes, index: int = 0, item: int = 1) -
     content[at : at + len(value)] = value
     path.write_bytes(gzip.compress(bytes(content)) if packed else bytes(content))
     return path
+
+
+def oblique(seed: int = 3) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * [1.1, 2.0, 3.5]
+    affine[:3, 3] = [-40, 25, 130]
+    return affine
+
+
+def f4(*values: float) -> bytes:
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def i2(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}h", *values)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_folders import image, nnunet
 from dicom_files import write_series
 from scan_files import affine_of, head_like, write_nifti
-from test_layouts import image, nnunet
 
 from alice3d.cli import main
 from alice3d.data.prepare import PrepareOptions, prepare

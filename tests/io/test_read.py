@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scan_files import affine_of, head_like, patch, write_nifti
+from scan_files import affine_of, f4, head_like, i2, patch, write_nifti
 
 from alice3d.errors import UserError
 from alice3d.io.folders import walk
@@ -23,14 +22,6 @@ from alice3d.io.read import case_id, read_header, read_label, read_scan
 from alice3d.io.volume import ScanError, scaled
 
 Damage = Callable[[Path], Any]
-
-
-def f4(*values: float) -> bytes:
-    return struct.pack(f"<{len(values)}f", *values)
-
-
-def i2(*values: int) -> bytes:
-    return struct.pack(f"<{len(values)}h", *values)
 
 
 def cut(share: float) -> Damage:

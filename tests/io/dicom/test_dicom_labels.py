@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from dicom_files import PLANTED, write_series
 from dicom_label_files import in_frame, write_rtstruct, write_seg
-from scan_files import affine_of, head_like, write_nifti
-from test_formats import oblique
+from scan_files import affine_of, head_like, oblique, write_nifti
 
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.store import Store

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from dicom_files import write_series
 from dicom_label_files import write_seg
-from scan_files import affine_of, head_like, write_nifti
-from test_formats import oblique
+from scan_files import affine_of, head_like, oblique, write_nifti
 
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.store import Store
 from alice3d.io.read import case_id, read_label, read_scan
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 SCANS = {
     "headneck_ct": (["images/hn_001.nii.gz", "images/hn_15*.nii.gz"], "ct", 4.0),
     "hippocampus_mr": (["images/*_001*.nii.gz", "images/*_003*.nii.gz", "images/*_004*.nii.gz"], "mr", 1.0),

@@ -10,8 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dicom_files import PLANTED, write_enhanced, write_series
-from scan_files import affine_of, head_like, write_nifti
-from test_formats import oblique
+from scan_files import affine_of, head_like, oblique, write_nifti
 
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.store import Store

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -16,15 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from place_net import CARD, MOVE, PlaceNet, scan_of
 
 from alice3d.errors import UserError
 from alice3d.geometry import apply_affine
 from alice3d.matching.memory_cache import RememberingMatcher
 from alice3d.report.planes import PLANES, slice_of
 from alice3d.report.viewer.server import ShownScan, Viewer, ViewerServer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "matching"))
-from place_net import CARD, MOVE, PlaceNet, scan_of
 
 TITLES = ("query <b>", "key")
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scan_files import affine_of, head_like
+from scan_files import affine_of, head_like, oblique
 
 from alice3d.geometry import apply_affine, spacing_of
 from alice3d.io.read import case_id, read_header, read_scan
@@ -33,15 +33,6 @@ def write_itk(path: Path, array: NDArray[Any], affine: NDArray[Any], compress: b
     image.SetOrigin(lps[:3, 3].tolist())
     itk.WriteImage(image, str(path), compress)
     return path
-
-
-def oblique(seed: int = 3) -> NDArray[np.float64]:
-    rng = np.random.default_rng(seed)
-    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    affine = np.eye(4)
-    affine[:3, :3] = rotation * [1.1, 2.0, 3.5]
-    affine[:3, 3] = [-40, 25, 130]
-    return affine
 
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.nhdr", "a.mha", "a.mhd", "a.nii.gz", "a.nii"])

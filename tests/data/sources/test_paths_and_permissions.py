@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_layouts import OPTIONS, image, label, nnunet
+from dataset_folders import OPTIONS, image, label, nnunet
 
 from alice3d.cli import main
 from alice3d.data.prepare import prepare

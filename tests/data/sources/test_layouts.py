@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from dataset_folders import OPTIONS, image, label, nnunet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_files import affine_of, head_like, write_nifti
@@ -18,26 +18,6 @@ from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.sources.layouts import find_sources
 from alice3d.data.store import Store
 from alice3d.errors import UserError
-
-OPTIONS = PrepareOptions(spacing_mm=(3.0, 3.0, 3.0), modality="ct")
-
-
-def image(path: Path, seed: int = 0) -> Path:
-    return write_nifti(path, head_like(seed=seed))
-
-
-def label(path: Path, value: int = 1) -> Path:
-    return write_nifti(path, (head_like() > 500).astype(np.uint8) * value)
-
-
-def nnunet(folder: Path, **more: Any) -> Path:
-    for name in ("a", "b", "c"):
-        image(folder / "imagesTr" / f"liver_{name}_0000.nii.gz")
-        label(folder / "labelsTr" / f"liver_{name}.nii.gz")
-    image(folder / "imagesTs" / "liver_t_0000.nii.gz")
-    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz", **more}
-    (folder / "dataset.json").write_text(json.dumps(content))
-    return folder
 
 
 def test_nnunet_raw(tmp_path: Path) -> None:
