@@ -6,11 +6,11 @@ import inspect
 import re
 from typing import Annotated, Any, get_origin
 
+from alice3d.options import _by_place, _from_file, is_flag, is_group, usage
 from cyclopts import App, CycloptsError, Parameter
 from trial import main
 
 from alice3d.errors import UserError
-from alice3d.options import _by_place, _from_file, is_flag, is_group, usage
 
 KEPT = (_by_place, _from_file, is_flag, is_group, usage)
 QUIET = {"print_error": False, "exit_on_error": False}

@@ -6,11 +6,11 @@ import argparse
 from typing import Any, get_origin
 
 import yaml
+from alice3d.options import _by_place, _from_file, _nearest_option, _Words, is_flag, is_group, usage
 from jsonargparse import ActionYesNo, ArgumentParser, set_loader
 from trial import main
 
 from alice3d.errors import UserError
-from alice3d.options import _by_place, _from_file, _nearest_option, _Words, is_flag, is_group, usage
 
 KEPT = (_by_place, _from_file, _nearest_option, _Words, is_flag, is_group, usage)
 

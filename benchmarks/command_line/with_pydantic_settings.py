@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from typing import Any, get_origin
 
+from alice3d.options import _by_place, _from_file, _nearest_option, dashed, is_flag, is_group, usage
 from pydantic import ConfigDict, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliApp, SettingsError
 from trial import main
 
 from alice3d.errors import UserError
-from alice3d.options import _by_place, _from_file, _nearest_option, dashed, is_flag, is_group, usage
 
 KEPT = (_by_place, _from_file, _nearest_option, dashed, is_flag, is_group, usage)
 

@@ -9,11 +9,11 @@ import warnings
 from typing import Any, get_origin
 
 import tyro
+from alice3d.options import _by_place, _from_file, _nearest_option, is_flag, is_group, usage
 from pydantic import Field, create_model
 from trial import main
 
 from alice3d.errors import UserError
-from alice3d.options import _by_place, _from_file, _nearest_option, is_flag, is_group, usage
 
 KEPT = (_by_place, _from_file, _nearest_option, is_flag, is_group, usage)
 

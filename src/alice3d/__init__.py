@@ -39,7 +39,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public functions, imported when they are asked for, so that `import alice3d` stays light."""
+    """The public functions, imported on first use, so that `import alice3d` stays light."""
     if name in _HOMES:
         from importlib import import_module
 

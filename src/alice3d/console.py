@@ -1,4 +1,4 @@
-"""What a person sees: lines, warnings and progress. Standard output belongs to results, progress to standard error."""
+"""Console output: lines, warnings and progress. Standard output belongs to results, progress to standard error."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Progress:
             self.bar.start()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count `steps`; `note` (a loss, a name) is shown beside."""
+        """Count `steps`; `note` (a loss, a name) is shown next to the count."""
         self.done += steps
         if self.bar is not None:
             self.bar.update(self.task, advance=steps, note=note)
@@ -67,7 +67,7 @@ class Progress:
             print(f"{self.label}: {self.done}/{self.total}{tail} {note}".rstrip(), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.stop()
 

@@ -11,7 +11,7 @@ from alice3d.errors import UserError
 
 
 def resolve_device(device: str, threads: int = 0) -> torch.device:
-    """The device of a name, and CPU threads set.
+    """The device of a name; also sets the number of CPU threads.
 
     Args:
         device: cpu, cuda, cuda:N, mps, or auto (cuda, then mps, then cpu).
@@ -29,11 +29,11 @@ def resolve_device(device: str, threads: int = 0) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise UserError(f"--device: {device!r} is unknown; take cpu, cuda, cuda:N, mps or auto") from None
+        raise UserError(f"--device: {device!r} is unknown; use cpu, cuda, cuda:N, mps or auto") from None
     present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     count = present.get(chosen.type, 0)
     if (chosen.index or 0) >= count:
-        raise UserError(f"--device: {device!r} is not on this machine; take cpu or auto")
+        raise UserError(f"--device: {device!r} is not available on this machine; use cpu or auto")
     return chosen
 
 
@@ -47,7 +47,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Where the forward pass runs: `bf16`, `fp32`, or `auto` (bf16 where the device has it)."""
+    """Precision of the forward pass: `bf16`, `fp32`, or `auto` (bf16 where the device supports it)."""
     if precision == "bf16" or (precision == "auto" and has_bf16(device)):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Which of many processes this is, and what all of them agree on."""
+"""Rank and number of processes, and values that all processes agree on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def announced() -> int:
-    """Number of processes that torchrun says it started, 1 without it."""
+    """Number of processes that torchrun started, 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -21,7 +21,7 @@ def rank() -> int:
 
 
 def is_chief() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process writes files and console output (rank 0)."""
     return rank() == 0
 
 
@@ -33,7 +33,7 @@ def world_size() -> int:
 def agreed(parts: Sequence[Mapping[str, Tensor]], flag: bool) -> tuple[dict[str, float], bool]:
     """Mean of each number over the parts of a batch and all processes, and whether any process raises the flag.
 
-    One message a step, so that all processes log the same, and stop at the same step.
+    One message per step, so that all processes log the same values, and stop at the same step.
     """
     names = list(parts[0])
     values = torch.stack([torch.stack([each[name].detach().float() for name in names]) for each in parts])
@@ -46,7 +46,7 @@ def agreed(parts: Sequence[Mapping[str, Tensor]], flag: bool) -> tuple[dict[str,
 
 
 def same_for_all(values: dict[str, float]) -> dict[str, float]:
-    """The first process's numbers, so that every process concludes the same from them."""
+    """The first process's values, so that every process decides the same."""
     if world_size() == 1 or not values:
         return values
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -60,7 +60,7 @@ def all_reduce(value: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
     if not (dist.is_available() and dist.is_initialized()):
         return value
     value = value.detach().clone()
-    if operation == dist.ReduceOp.AVG:  # gloo knows no AVG
+    if operation == dist.ReduceOp.AVG:  # gloo has no AVG
         dist.all_reduce(value, dist.ReduceOp.SUM)
         return value / dist.get_world_size()
     dist.all_reduce(value, operation)

@@ -1,6 +1,6 @@
 """Runs the same work on many tasks: in this process, by worker processes, or on a cluster; one scheduler for all.
 
-Memory is bounded by the tasks in flight, a dead worker costs its own task alone, and workers end with their parent.
+Memory is bounded by the tasks in flight, a dead worker affects only its own task, and workers end with their parent.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from alice3d.errors import UserError, WorkFailed
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 AHEAD = 2
-"""Tasks that wait a worker, so that none idles."""
+"""Tasks queued per worker, so that none is idle."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What libraries read when they are loaded: as many threads as processors in every worker would fight each other."""
-DIED = "the worker process died at it, twice: out of memory, or a crash in a library"
+"""Variables that libraries read when they are loaded: one thread per processor in every worker would oversubscribe."""
+DIED = "the worker process died twice on it: out of memory, or a crash in a library"
 
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Processes that start meanwhile run their matrix products on one thread each, unless the user says otherwise."""
+    """Processes started inside run their matrix products on one thread each, unless the user's environment sets it."""
     set_here = [name for name in THREADS if name not in os.environ]
     os.environ.update(dict.fromkeys(set_here, "1"))
     try:
@@ -39,7 +39,7 @@ def single_threaded() -> Iterator[None]:
 
 
 def _start(opening: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
-    """In a worker: stop when the process that gave the work was killed, then open what every task needs."""
+    """In a worker: watch the parent process and end with it, then open what every task needs."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel
@@ -57,8 +57,8 @@ class Workers:
     """Processes that stay for several batches; a context manager.
 
     Args:
-        jobs: processes, which start afresh with nothing of this one; 1 without an executor works in this process.
-        executor: any other than processes of this machine, such as a cluster's; not shut down here.
+        jobs: processes, which share no state with this one (spawn); 1 without an executor works in this process.
+        executor: instead of local processes, such as a cluster's; not shut down here.
         opening: a function of a module, called once in each process before its first task, with `arguments`; what it
             opens it keeps in its module.
         arguments: pickled once for each process.
@@ -103,8 +103,8 @@ class Workers:
         """Yield results as they come, in no order.
 
         Args:
-            work: a function of a module; raises only where going on makes no sense.
-            tasks: taken from as workers get free; None among them ends them.
+            work: a function of a module; raises only where all tasks must stop.
+            tasks: consumed as workers get free; None ends them.
             lost: result of a task at which its worker died twice (out of memory, a crash in a library); may raise.
         """
         if self.jobs == 1 and self.executor is None:
@@ -119,7 +119,7 @@ class Workers:
     def _through(
         self, work: Callable[[Task], Result], tasks: Iterable[Task], lost: Callable[[Task], Result]
     ) -> Iterator[Result]:
-        """`run` through an executor, or through processes that are made and mended here."""
+        """`run` through an executor, or through processes that are started and restarted here."""
         waiting = iter(tasks)
         flying: dict[Future[Result], Task] = {}
         try:
@@ -137,11 +137,13 @@ class Workers:
                         suspects.append(task)
                     except WorkFailed:
                         raise
-                    except Exception:  # a cluster gave a task up after its workers died at it
+                    except Exception:  # a cluster gave up a task whose workers died
                         if self.executor is None:
                             raise
                         yield lost(task)
-                if suspects:  # a worker died: everything in flight is lost; one by one shows which task did it
+                if (
+                    suspects
+                ):  # a worker died: everything in flight is lost; running one by one shows which task is the cause
                     suspects += flying.values()
                     flying = {}
                     self._shut(cancel=True, wait=False)
@@ -187,7 +189,7 @@ CONNECT_SECONDS = 20
 
 
 def _check_address(address: str) -> None:
-    """Refuse what can be no scheduler: a client that failed on it would hang for long when it is thrown away.
+    """Refuse an address that cannot be a scheduler: a client that fails to connect hangs for long when it is closed.
 
     Raises:
         UserError: no transport of dask's, no host and port, or TLS without certificates.
@@ -204,9 +206,9 @@ def _check_address(address: str) -> None:
     except (ValueError, TypeError):
         host = ""
     if not host:
-        raise UserError(f"dask: {address!r} is no address of a scheduler; write tcp://HOST:PORT, port 8786 as a rule")
+        raise UserError(f"dask: {address!r} is not an address of a scheduler; write tcp://HOST:PORT, usually port 8786")
     if scheme in ("tls", "wss") and security().get_connection_args("client").get("ssl_context") is None:
-        raise UserError(f"dask: {address} needs certificates; name them in dask's configuration (distributed.comm.tls)")
+        raise UserError(f"dask: {address} needs certificates; set them in dask's configuration (distributed.comm.tls)")
 
 
 @contextmanager
@@ -218,7 +220,7 @@ def cluster(address: str) -> Iterator[tuple[Executor | None, int]]:
             files under the same paths.
 
     Raises:
-        UserError: dask is not installed, no such address, nobody answers, or the cluster has no workers.
+        UserError: dask is not installed, invalid address, no answer, or the cluster has no workers.
     """
     if not address:
         yield None, 0

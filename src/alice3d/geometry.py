@@ -49,15 +49,15 @@ def check_affine(affine: NDArray[Any], where: str) -> Affine:
     if matrix.shape != (4, 4):
         raise UserError(f"{where}: affine has shape {matrix.shape}, expected (4, 4)")
     if not np.isfinite(matrix).all():
-        raise UserError(f"{where}: affine holds NaN or infinity; mend the header's sform or qform")
+        raise UserError(f"{where}: affine holds NaN or infinity; correct the header's sform or qform")
     spacing = spacing_of(matrix)
     if (spacing < MIN_SPACING_MM).any() or (spacing > MAX_SPACING_MM).any():
         shown = " x ".join(f"{value:g}" for value in spacing)
         raise UserError(
-            f"{where}: voxel size {shown} mm lies outside {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm; mend the header"
+            f"{where}: voxel size {shown} mm lies outside {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm; correct the header"
         )
     if abs(np.linalg.det(matrix[:3, :3] / spacing)) < 1e-3:
-        raise UserError(f"{where}: affine is singular, its axes do not span space; mend the header")
+        raise UserError(f"{where}: affine is singular, its axes are linearly dependent; correct the header")
     return matrix
 
 
@@ -75,7 +75,7 @@ class Grid:
 
     @property
     def centre_mm(self) -> NDArray[np.float64]:
-        """(3,) RAS mm of the middle of the box."""
+        """(3,) RAS mm of the centre of the box."""
         return self.world((np.asarray(self.shape) - 1) / 2)
 
     def world(self, index: NDArray[Any]) -> NDArray[np.float64]:
@@ -109,9 +109,9 @@ def centred_grid(centre_mm: NDArray[Any], shape: tuple[int, int, int], matrix: N
 
 
 def ras_grid(shape: tuple[int, ...], affine: Affine, spacing_mm: NDArray[Any] | tuple[float, ...]) -> Grid:
-    """The smallest grid with axes R, A, S and the given spacing that holds every voxel of a volume.
+    """The smallest grid with axes R, A, S and the given spacing that contains every voxel of a volume.
 
-    The box of the voxels' outer faces is covered and kept in the middle.
+    The box of the voxels' outer faces is covered and centred.
 
     Args:
         shape: (i, j, k) of the volume.
@@ -145,14 +145,14 @@ def closest_axes(affine: Affine) -> tuple[tuple[int, int, int], tuple[int, int, 
 
 
 def to_closest_ras(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
-    """Turn a volume's axes so that they run closest to R, A and S; no voxel is interpolated or copied.
+    """Permute and flip a volume's axes so that they run closest to R, A and S; no voxel is interpolated or copied.
 
     Args:
         array: (i, j, k).
         affine: of `array`, to RAS mm.
 
     Returns:
-        view of the array, and its affine: every voxel keeps its place in the world.
+        view of the array, and its affine: every voxel keeps its position in RAS.
     """
     order, signs = closest_axes(affine)
     turned = affine.copy()
@@ -182,7 +182,7 @@ def resample(array: NDArray[Any], affine: Affine, grid: Grid, *, order: int = 1,
     dtype = np.float32 if order else array.dtype
     source = array.astype(np.float32) if order else array
     linear, offset = mapping[:3, :3], mapping[:3, 3]
-    # A diagonal matrix takes scipy's separable road, several times faster than the general one.
+    # A diagonal matrix uses scipy's separable code, several times faster than the general one.
     if np.abs(linear - np.diag(np.diag(linear))).max() < 1e-9:
         linear = np.diag(linear)
     # 'grid-constant' blends into the fill over the outermost voxel instead of cutting at its centre.
@@ -193,7 +193,7 @@ def resample(array: NDArray[Any], affine: Affine, grid: Grid, *, order: int = 1,
 
 
 def smooth_for(array: NDArray[Any], source_spacing: NDArray[Any], target_spacing: NDArray[Any]) -> NDArray[Any]:
-    """Low-pass an (i, j, k) array along the axes that will be sampled more coarsely, so that nothing aliases.
+    """Low-pass an (i, j, k) array along the axes that will be sampled more coarsely, to prevent aliasing.
 
     A Gaussian that brings the source's resolution to the target's: sigma = sqrt(f² - 1) / 2.355 voxels for a factor f.
     """

@@ -1,4 +1,4 @@
-"""Teach a matcher to foretell its errors from landmarks; the numbers are kept in its card."""
+"""Calibrate a matcher's error estimates on landmarks; the coefficients are kept in its card."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 ROWS_KEEP = 0.98
-"""Share of the good matches kept among the rows that maps are fitted to: the fit finds the wrong ones by itself, and a
-map with few rows near the ends of a scan carries less (labels of val from five scans: Dice 0.62 at 0.92, 0.64 here)."""
+"""Fraction of good matches kept among the rows that maps are fitted to: the robust fit rejects wrong ones itself, and a
+map with few rows near the ends of a scan is less accurate (labels of val from five scans: Dice 0.62 at 0.92, 0.64 here)."""
 
 
 class CalibrateMatcherConfig(ComputeConfig):
@@ -30,7 +30,7 @@ class CalibrateMatcherConfig(ComputeConfig):
     positional: ClassVar[tuple[str, ...]] = ("matcher", "store")
     uncounted: ClassVar[frozenset[str]] = frozenset({"matcher", "store", "landmarks", "cache"})
     matcher: Path
-    """Matcher: a folder or file of `alice train-matcher`; its card is written anew, its weights stay as they are."""
+    """Matcher: a folder or file of `alice train-matcher`; its card is rewritten, its weights do not change."""
     store: Path
     """Store of scans, made by `alice prepare`."""
     landmarks: Path
@@ -38,15 +38,15 @@ class CalibrateMatcherConfig(ComputeConfig):
     split: str = "train"
     """Splits whose landmarks are used, comma separated; empty: every stored case. Never those you report on."""
     max_pairs: Annotated[int, Field(ge=1)] = 300
-    """Ordered pairs of whole scans; of more a seeded draw is matched."""
+    """Maximum number of ordered pairs of uncropped scans; of more, a seeded random sample is matched."""
     cuts: Annotated[int, Field(ge=1)] = 3
-    """Times each scan is cut so that one of its landmarks is gone, to learn what matches outside it look like."""
+    """Times each scan is cropped so that one of its landmarks lies outside, to calibrate the refusal of such points."""
     cut_queries: Annotated[int, Field(ge=1)] = 2
-    """Other scans that each cut scan is matched with."""
+    """Other scans that each cropped scan is matched with."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.92
-    """Share of the matches within 10 mm that the acceptance keeps; a little above the 0.9 wanted on other patients."""
+    """Fraction of the matches within 10 mm that is accepted; a little above the target of 0.9 on other patients."""
     cache: Path | None = None
-    """Folder that keeps embeddings for later calls; by default they are thrown away."""
+    """Folder in which embeddings are cached for later calls; by default they are not kept."""
     embeddings: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Precision of the embeddings on disk; fp32 takes twice the space."""
     overwrite: bool = False
@@ -70,7 +70,9 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
 
     weights = find_weights(config.matcher, "matcher")
     if not config.matcher.exists():
-        raise UserError(f"{config.matcher}: shipped matchers stay as they are; copy its folder and calibrate the copy")
+        raise UserError(
+            f"{config.matcher}: shipped matchers cannot be calibrated; copy its folder and calibrate the copy"
+        )
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)
     matcher = Matcher.load(weights, device=device)
@@ -84,7 +86,7 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
     earlier = card.get("matching", {}).get("trust")
     if earlier and not config.overwrite:
         if earlier.get("settings") == settings:
-            console.say(f"{config.matcher}: already calibrated so")
+            console.say(f"{config.matcher}: already calibrated with these settings")
             return dict(earlier["result"])
         raise UserError(f"{config.matcher}: is calibrated with other settings or landmarks; give --overwrite")
     pairs = ordered_pairs(landmarks, limit=config.max_pairs, seed=config.seed)
@@ -117,7 +119,7 @@ def _measure(
     pairs: list[tuple[str, str]],
     cuts: list[Cut],
 ) -> dict[Kind, Measured]:
-    """Embed and match, with two bars."""
+    """Embed and match, with two progress bars."""
     import tempfile
 
     from alice3d.data.tables.landmarks import check_convention
@@ -148,7 +150,7 @@ def finite(scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(weights: Path, card: dict[str, Any], trust: dict[str, Any]) -> None:
-    """Put the numbers into the card; it appears whole, the weights and so their checksum stay."""
+    """Write the coefficients into the card, atomically; the weights and their checksum do not change."""
     import json
 
     from alice3d.files import write_text
@@ -161,14 +163,14 @@ def _write(weights: Path, card: dict[str, Any], trust: dict[str, Any]) -> None:
 
 
 def _say(config: CalibrateMatcherConfig, mode: str, result: dict[str, Any]) -> None:
-    """The result for a person."""
+    """Print the result."""
     held = result["held_out"][mode]
 
     def shown(name: str, form: str) -> str:
         return "-" if held[name] is None else format(held[name], form)
 
     console.say(
-        f"On scans left out of the fit ({mode}): errors above 10 mm told with AUROC {shown('auroc_10mm', '.2f')}, "
+        f"On scans left out of the fit ({mode}): errors above 10 mm predicted with AUROC {shown('auroc_10mm', '.2f')}, "
         f"above 20 mm {shown('auroc_20mm', '.2f')}; {shown('gone_refused', '.0%')} of the points outside the key scan "
         f"refused, {shown('good_kept', '.0%')} of the good matches kept."
     )

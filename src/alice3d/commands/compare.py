@@ -1,4 +1,4 @@
-"""Compare pre-trainings under equal conditions: same probes, same draws, and what else is not alike is named."""
+"""Compare pre-trainings under equal conditions: same probes, same labelled subsets; other differences are reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["CompareConfig", "run"]
 
 
 def run(config: CompareConfig) -> dict[str, Any]:
-    """Run every cell that is not there yet, cheap measures first; then table, tests and plot."""
+    """Run every cell that is not done yet, cheap measures first; then table, tests and plot."""
     from alice3d.comparison.run import compare
 
     return compare(config)

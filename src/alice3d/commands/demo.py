@@ -1,4 +1,4 @@
-"""The whole road at small scale: scans, store, matcher, pairs, Alice, segmenters, prediction, and a report to open."""
+"""The whole pipeline at small scale: scans, store, matcher, pairs, Alice, segmenters, prediction, and a report to open."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ if TYPE_CHECKING:
 PATIENTS = {"pretrain": 14, "train": 3, "test": 6}
 """Generated patients; those of `pretrain` get no labels."""
 PHANTOM_SPACING = "6"
-"""Coarse: a crop then holds several organs, and a few hundred steps teach much more."""
+"""Coarse: a crop then contains several organs, and a few hundred steps are enough to learn more."""
 LEAST_SCANS = 4
 """Fewer scans give too few pairs of patients to learn anything from."""
 VOXELS_ACROSS = 96
 HEADERS = 40
-"""As many headers are looked at to choose a spacing."""
+"""Number of headers that are read to choose a spacing."""
 PATCH = 32
-"""Voxels a side of the crops for learning with labels, or the crop's where that is smaller."""
+"""Voxels per side of the crops for training with labels, or those of the other crops where they are smaller."""
 REPORT = "report.html"
 MODELS = {"scratch": "from scratch", "Alice": "from Alice", "linear": "linear head on Alice"}
-"""Model to what the report calls it; the first is what the others are compared with."""
+"""Model to its name in the report; the first is the reference for the others."""
 
 
 class DemoConfig(OutputConfig, ComputeConfig):
     """`alice demo [--scans DIR [--labels DIR]]`."""
 
     out: Path = Path("alice-demo")
-    """Output folder; the same call again goes on where it stopped, or says that it is done."""
+    """Output folder; the same call again resumes where it stopped, or reports that it is done."""
     scans: Path | None = None
     """Folder of your own scans; left out, patients are generated."""
     labels: Path | None = None
     """Folder of label maps named like their scans; without labels the demo ends with the encoder."""
     splits: Path | None = None
-    """JSON file, split name to list of ids; left out, labelled scans are divided into train, val and test."""
+    """JSON file, split name to list of ids; left out, labelled scans are split at random into train, val and test."""
     label_names: str = ""
     """Names of label values: a JSON file, or 1=liver,2=spleen."""
     spacing: str = "auto"
     """Voxel size in mm at which your scans are read; auto: about 96 voxels along their longest side."""
     modality: Literal["auto", "ct", "mr"] = "auto"
-    """Of your scans: ct, mr, or auto: told by the values."""
+    """Modality of your scans: ct, mr, or auto: guessed from the values."""
     labelled: Annotated[int, Field(ge=1)] = 3
-    """Labelled scans that the segmenters learn from, or as many as there are."""
+    """Number of labelled scans that the segmenters are trained on, at most as many as there are."""
     effort: Annotated[float, Field(gt=0)] = 1.0
     """Multiplies the training steps; 1 takes about five minutes on two CPU cores."""
 
 
 def run(config: DemoConfig) -> dict[str, Any]:
-    """Walk the road; each step is a command with its own output folder, so that a stopped demo goes on."""
+    """Run all steps; each is a command with its own output folder, so that a stopped demo resumes."""
     spacing = _check(config)
     settings = config.settings()
     state = outputs.check(config.out, "demo", settings, overwrite=config.overwrite)
@@ -79,7 +79,7 @@ def run(config: DemoConfig) -> dict[str, Any]:
     results: dict[str, dict[str, Any]] = {}
     for step in [*learning, *segmenting]:
         if step.command == "pretrain" and not results["pair"]["usable"]:
-            console.warn("no two scans could be matched; the encoder learns from single scans alone")
+            console.warn("no two scans could be matched; the encoder is trained on single scans only")
             step = without_pairs(step)
         results[step.title] = walk.command(step)
     predicted = _predict(walk, config, store, size, made) if size.labels else {}
@@ -98,7 +98,7 @@ def run(config: DemoConfig) -> dict[str, Any]:
     }
     outputs.finish(config.out, result)
     if not size.labels:
-        console.say("The demo ends with the encoder: segmentation needs scans with labels to learn from and to score.")
+        console.say("The demo ends with the encoder: segmentation needs labelled scans for training and for scoring.")
     console.say(f"Done in {result['seconds']:.0f} s. Next: open {config.out / REPORT} in a browser.")
     return result
 
@@ -127,7 +127,7 @@ def _check(config: DemoConfig) -> str:
         try:
             header = read_header(source.path)
         except ScanError:
-            continue  # prepare will say why it is refused
+            continue  # prepare reports why it is refused
         sizes = spacing_of(header.affine)
         longest.append(float((sizes * header.shape).max()))
         voxel.append(float(np.median(sizes)))
@@ -168,20 +168,20 @@ def _prepare(walk: Walk, config: DemoConfig, made: PhantomFiles | None, spacing:
         values["label_names"] = str(made.label_names)
     else:
         values |= {name: getattr(config, name) for name in ("scans", "labels", "splits", "label_names", "modality")}
-    step = planned("prepare", "prepare", "read, check, turn to RAS, resample, crop to the body, store", values)
+    step = planned("prepare", "prepare", "read, check, reorient to RAS, resample, crop to the body, store", values)
     result = walk.command(step)
     store = Store.open(config.out / "store")
     if len(store.cases()) < LEAST_SCANS:
         reasons = "; ".join(f"{count} {reason}" for reason, count in result["reasons"].items())
         raise UserError(
-            f"{config.scans}: {len(store.cases())} scans were taken, the demo needs at least {LEAST_SCANS}"
+            f"{config.scans}: {len(store.cases())} scans were accepted, the demo needs at least {LEAST_SCANS}"
             + (f"; refused: {reasons}" if reasons else "")
         )
     return store, result
 
 
 def _size(config: DemoConfig, store: Store) -> Size:
-    """Crops that fit the scans, and how many labels there are to learn from and to score."""
+    """Crops that fit the scans, and the numbers of labelled scans for training and for scoring."""
     import numpy as np
 
     crop = crop_for(float(np.median([min(case.shape) for case in store.cases()])))
@@ -247,7 +247,7 @@ def _report(
     boxes = {case.id: case.body_box_mm for case in store.cases()}
     scans = prepared["taken"]
     whose = "generated patients" if made is not None else f"scans of {config.scans}"
-    few = f", {size.labels} of them with labels to learn from" if size.labels else ", without labels"
+    few = f", {size.labels} of them with labels for training" if size.labels else ", without labels"
     logs = {"Matcher": config.out / "matcher", "Alice": config.out / "encoder"}
     if size.labels:
         logs |= {
@@ -255,8 +255,8 @@ def _report(
             "Segmenter from Alice": config.out / "model-alice",
         }
     road = Road(
-        title="Alice, the whole road",
-        lead=f"From {scans} {whose}{few}, to anatomy that a network has learned.",
+        title="Alice, the whole pipeline",
+        lead=f"From {scans} {whose}{few}, to a segmenter.",
         steps=[Step(done.name, done.what, done.command, done.seconds) for done in walk.done],
         store=store.path,
         prepared=prepared,

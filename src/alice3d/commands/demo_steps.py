@@ -1,4 +1,4 @@
-"""What the demo does once its scans are in a store: the command and settings of each step, sized to the scans."""
+"""The steps of the demo once its scans are in a store: the command and settings of each step, sized to the scans."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Size:
     """What the plan depends on.
 
     Attributes:
-        crop: voxels a side of the crops for learning without labels.
-        patch: voxels a side of the crops for learning with labels.
-        labels: labelled scans to learn from; 0 where there are too few.
-        split: whose labelled scans are scored.
+        crop: voxels per side of the crops for pre-training.
+        patch: voxels per side of the crops for training with labels.
+        labels: labelled scans for training; 0 where there are too few.
+        split: the split whose labelled scans are scored.
         effort: multiplies the training steps.
         seed, device, threads: of every step.
     """
@@ -61,7 +61,7 @@ class Planned:
     Attributes:
         command: name of the command.
         title: of the step, unique.
-        what: it does, in a line.
+        what: what it does, in a line.
         config: its settings.
     """
 
@@ -79,7 +79,7 @@ def planned(command: str, title: str, what: str, values: Mapping[str, Any]) -> P
 
 
 def crop_for(shortest_voxels: float) -> int:
-    """Crop side for scans whose shortest side is so many voxels: a multiple of the stride, 16 to 48."""
+    """Crop side for scans whose shortest side has this many voxels: a multiple of the stride, 16 to 48."""
     side = int(shortest_voxels) // STRIDE * STRIDE
     return min(max(side, SMALLEST_CROP), LARGEST_CROP)
 
@@ -92,7 +92,7 @@ def learning_steps(out: Path, size: Size, landmarks: Path | None) -> list[Planne
         planned(
             "train-matcher",
             "train-matcher",
-            "learn, without labels, to find the same anatomy again",
+            "train a matcher, without labels",
             {
                 "store": store,
                 "out": matcher,
@@ -108,7 +108,7 @@ def learning_steps(out: Path, size: Size, landmarks: Path | None) -> list[Planne
             planned(
                 "evaluate-matcher",
                 "evaluate-matcher",
-                "measure its errors at landmarks of patients it has not seen, in mm",
+                "measure its errors at landmarks of other patients, in mm",
                 {
                     "matcher": str(matcher),
                     "store": store,
@@ -130,7 +130,7 @@ def learning_steps(out: Path, size: Size, landmarks: Path | None) -> list[Planne
         planned(
             "pretrain",
             "pretrain",
-            "learn an encoder from matched crops of two patients (Alice)",
+            "pre-train an encoder on matched crops of two patients (Alice)",
             {
                 "store": store,
                 "out": out / "encoder",
@@ -207,12 +207,12 @@ def command_line(step: Planned) -> str:
 
 
 TIMES = "times.json"
-"""Step to [seconds over all calls, whether it was finished]."""
+"""Step to [seconds over all calls, whether it is finished]."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A step that was taken: its name, what it did, how to repeat it, its seconds over all calls."""
+    """A finished step: its name, what it did, the command that repeats it, its seconds over all calls."""
 
     name: str
     what: str
@@ -221,7 +221,7 @@ class Done:
 
 
 class Walk:
-    """Takes steps and keeps their times in `out/times.json`.
+    """Runs steps and keeps their times in `out/times.json`.
 
     Args:
         out: folder of the demo.
@@ -239,7 +239,7 @@ class Walk:
             self.times = {}
 
     def take(self, name: str, what: str, command: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Do one step; what its command says on standard output is left out, its warnings and progress are shown."""
+        """Run one step; the standard output of its command is left out, its warnings and progress are shown."""
         before, finished = self.times.get(name, [0.0, False])
         count = f"{len(self.done) + 1}/{self.total}" if self.total else f"{len(self.done) + 1}"
         console.say(f"[{count}] {name}: {what}")
@@ -259,7 +259,7 @@ class Walk:
         return result
 
     def command(self, step: Planned) -> dict[str, Any]:
-        """Take the step that a plan describes."""
+        """Run the step that a plan describes."""
         module = importlib.import_module(f"alice3d.commands.{step.command.replace('-', '_')}")
         return self.take(step.title, step.what, command_line(step), lambda: dict(module.run(step.config)))
 

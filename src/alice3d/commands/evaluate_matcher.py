@@ -32,19 +32,19 @@ class EvaluateMatcherConfig(ComputeConfig):
     mode: Literal["card", "direct", "robust"] = "card"
     """direct: each point by itself; robust: with a fit over many points; card: as the matcher's card says."""
     max_pairs: Annotated[int, Field(ge=1)] = 2500
-    """Ordered pairs of scans; of more a seeded draw is evaluated."""
+    """Maximum number of ordered pairs of scans; of more, a seeded random sample is evaluated."""
     baselines: bool = True
     """Also match by a network of the same architecture with random weights."""
     cuts: Annotated[int, Field(ge=0)] = 0
-    """Times each scan is cut so that one of its landmarks is gone, to measure whether its match is refused; 0 = not."""
+    """Times each scan is cropped so that one of its landmarks lies outside, to measure whether its match is refused; 0 = not."""
     plot: Path | None = None
-    """PNG to write: foretold against true errors, of a calibrated matcher."""
+    """PNG to write: predicted against observed errors, of a calibrated matcher."""
     cache: Path | None = None
-    """Folder that keeps embeddings for later calls; by default they are thrown away."""
+    """Folder in which embeddings are cached for later calls; by default they are not kept."""
     embeddings: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Precision of the embeddings on disk; fp32 takes twice the space."""
     allow_seen: bool = False
-    """Measure cases that the matcher saw in training, although they lie in a split for testing."""
+    """Evaluate cases of a test split although the matcher was trained on them."""
     out: Path | None = None
     """Write the result as JSON to this file, too."""
 
@@ -100,7 +100,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
 
 
 def _embed(landmarks: Landmarks, scans: EmbeddedCases, untrained: EmbeddedCases | None) -> None:
-    """Embed every case once, with a bar."""
+    """Embed every case once, with a progress bar."""
     cases = sorted(landmarks.points_mm)
     with console.progress("Embedding scans", len(cases)) as bar:
         for case in cases:
@@ -113,7 +113,7 @@ def _embed(landmarks: Landmarks, scans: EmbeddedCases, untrained: EmbeddedCases 
 def _cut(
     config: EvaluateMatcherConfig, scans: EmbeddedCases, landmarks: Landmarks, errors: PointErrors
 ) -> dict[str, Any]:
-    """Match with cut key scans; how many points outside are refused, how many good matches kept."""
+    """Match with cropped key scans: how many points outside are refused, how many good matches kept."""
     import numpy as np
 
     from alice3d.evaluation.calibration import measure
@@ -121,7 +121,7 @@ def _cut(
 
     cuts = draw_cuts(landmarks, per_case=config.cuts, queries=2, seed=config.seed)
     kind = scans.matcher.mode
-    with console.progress("Matching with cut scans", sum(len(cut.queries) for cut in cuts)) as bar:
+    with console.progress("Matching with cropped scans", sum(len(cut.queries) for cut in cuts)) as bar:
         cut = measure(scans, landmarks, [], cuts, (kind,), done=bar.advance).get(kind)
     if cut is None:
         return {}
@@ -139,7 +139,7 @@ def _draw(path: Path, trust: dict[str, Any]) -> None:
     from alice3d.report.matching_page import draw_reliability
 
     if trust["reliability"] is None:
-        console.warn("--plot: the matcher foretells no errors; run alice calibrate-matcher first")
+        console.warn("--plot: the matcher predicts no errors; run alice calibrate-matcher first")
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def _draw(path: Path, trust: dict[str, Any]) -> None:
 
 
 def say_table(result: dict[str, Any]) -> None:
-    """The result for a person: a line a structure, then all."""
+    """Print the result: one line per structure, then all."""
     console.say(
         f"{'':16}{'points':>8}{'mean':>8}{'median':>8}{'<=5 mm':>8}{'<=10 mm':>8}{'box mean':>10}{'untrained':>11}"
     )
@@ -168,7 +168,7 @@ def say_table(result: dict[str, Any]) -> None:
     if trust["foretold_auroc_10mm"] is not None:
         gross = trust["foretold_auroc_20mm"]
         console.say(
-            f"Errors foretold: {trust['far_10mm']:.0%} above 10 mm (true {trust['true_far_10mm']:.0%}), AUROC "
+            f"Predicted errors: {trust['far_10mm']:.0%} above 10 mm (observed {trust['true_far_10mm']:.0%}), AUROC "
             f"{trust['foretold_auroc_10mm']:.2f}" + ("." if gross is None else f"; above 20 mm {gross:.2f}.")
         )
     view = result.get("field_of_view")

@@ -1,4 +1,4 @@
-"""Turn an encoder, or a fresh net, into a segmenter or a classifier with labelled cases."""
+"""Fine-tune an encoder, or train a network from scratch, into a segmenter or a classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look at a store: what is in it, what is odd in it, three planes of every case on one page."""
+"""Quality control of a store: its contents, outliers, three planes of every case on one page."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class InspectConfig(CommandConfig):
     store: Path
     """Folder that `alice prepare` filled."""
     page: Path | None = None
-    """HTML file to write; inspect.html in the store where it is not given."""
+    """HTML file to write; left out, inspect.html in the store."""
     thumbnails: Annotated[int, Field(ge=0)] = 1000
-    """Cases that are pictured at most, taken evenly."""
+    """Maximum number of cases with pictures, sampled evenly."""
 
 
 def run(config: InspectConfig) -> dict[str, Any]:
-    """Write the page; returns counts, duplicates and what is unusual."""
+    """Write the page; returns counts, duplicates and outliers."""
     from alice3d.data.store import Store
     from alice3d.errors import UserError
     from alice3d.report.store_page import write_store_page
@@ -38,7 +38,7 @@ def run(config: InspectConfig) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{page}: cannot be written ({error.strerror})") from None
     for group in result["duplicates"][:10]:
-        console.say(f"The same scan: {', '.join(group)}")
+        console.say(f"Duplicate scans: {', '.join(group)}")
     for odd in result["unusual"][:10]:
         console.say(f"{odd['case']}: {odd['what']}")
     hidden = max(len(result["unusual"]) - 10, 0)

@@ -33,7 +33,7 @@ class LandmarksConfig(OutputConfig, ComputeConfig):
     scans: list[Path]
     """Scans to search: files and folders, or one store."""
     landmarks: Path
-    """CSV of the examples: case (a file name without its ending), structure, x_mm, y_mm, z_mm (RAS)."""
+    """CSV of the examples: case (a file name without its extension), structure, x_mm, y_mm, z_mm (RAS)."""
     examples: Path | None = None
     """Folder or store of the scans that the examples were marked in; by default they are among SCANS."""
     split: str = ""
@@ -45,7 +45,7 @@ class LandmarksConfig(OutputConfig, ComputeConfig):
 
 
 def run(config: LandmarksConfig) -> dict[str, Any]:
-    """Write OUT/landmarks.csv, a row a landmark and scan, and OUT/refused.csv; scans added later are done later."""
+    """Write OUT/landmarks.csv, one row per landmark and scan, and OUT/refused.csv; a later call adds new scans."""
     import hashlib
 
     from alice3d.data.sources.scan_list import ScanList
@@ -95,7 +95,7 @@ def _examples(matcher: Matcher, scans: ScanList, marks: Landmarks) -> dict[str, 
 def _search(
     config: LandmarksConfig, matcher: Matcher, rows: ScanRows, examples: dict[str, Example], device: str
 ) -> None:
-    """Add the rows that are missing; bad scans get a reason instead of points."""
+    """Add the rows that are missing; faulty scans get a reason instead of points."""
     from alice3d.matching.batch import OpenMatcher, over_scans
     from alice3d.matching.landmarks import LandmarkSearch
 
@@ -149,7 +149,7 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _say(config: LandmarksConfig, result: dict[str, Any]) -> None:
-    """The result for a person."""
+    """Print the result."""
     for name, counts in result["by_structure"].items():
         console.say(f"{name[:30]:30} {counts['accepted']:6} of {counts['found']} accepted")
     strange = result["other_anatomy"]
@@ -159,5 +159,5 @@ def _say(config: LandmarksConfig, result: dict[str, Any]) -> None:
     tail = f"; {len(result['refused'])} scans refused, see refused.csv" if result["refused"] else ""
     console.say(
         f"{result['points']} landmarks in {result['scans']} scans written to {result['landmarks']}{tail}. "
-        "Next: look at those that are not accepted, for example by alice view"
+        "Next: check those that are not accepted, for example by alice view"
     )

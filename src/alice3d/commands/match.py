@@ -1,4 +1,4 @@
-"""Find one point of a scan in another scan, say how far it can be trusted, and draw both."""
+"""Find one point of a scan in another scan, with its confidence and a picture of both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alice3d.report.planes import View
 
 FEW_AGREE = 0.35
-"""Below this share of agreeing points two scans hardly show the same anatomy; as `matching.consensus.SAME_ANATOMY`."""
+"""Below this inlier fraction two scans hardly show the same anatomy; as `matching.landmarks.SAME_ANATOMY`."""
 
 
 class MatchConfig(ComputeConfig):
@@ -74,7 +74,7 @@ def run(config: MatchConfig) -> dict[str, Any]:
 
 
 def _embedded(matcher: Matcher, names: tuple[str, ...], store_path: Path | None) -> list[EmbeddedScan]:
-    """Files, or cases of the store; says how they are read where that is not as they are."""
+    """Files, or cases of the store; prints the spacing where they are resampled."""
     if store_path is None:
         embedded = [matcher.embed_file(name) for name in names]
         spacing = " x ".join(f"{mm:g}" for mm in matcher.spacing_mm)
@@ -107,22 +107,22 @@ def _check_point(point: NDArray[np.float64], scan: EmbeddedScan, name: str) -> N
 
 
 def _say(config: MatchConfig, result: dict[str, Any]) -> None:
-    """The answer for a person."""
+    """Print the result."""
     place = ", ".join(f"{mm:.1f}" for mm in result["point_ras_mm"])
     word = "accepted" if result["accepted"] else "not accepted: do not rely on it"
     console.say(
         f"Matched point: {place} mm (RAS) in {Path(config.key).name}; similarity {result['similarity']:.2f}, "
-        f"there and back {result['cycle_mm']:.1f} mm off; {word}."
+        f"cycle error {result['cycle_mm']:.1f} mm; {word}."
     )
     if "expected_error_mm" in result:
         console.say(
-            f"Expected error {result['expected_error_mm']:.0f} mm; the chance that it is more than 10 mm off is "
-            f"{result['chance_above_10mm']:.0%}, more than 20 mm {result['chance_above_20mm']:.0%}."
+            f"Expected error {result['expected_error_mm']:.0f} mm; probability of an error above 10 mm "
+            f"{result['chance_above_10mm']:.0%}, above 20 mm {result['chance_above_20mm']:.0%}."
         )
     if result["agreement"] is not None and result["agreement"] < FEW_AGREE:
         console.warn(
-            f"only {result['agreement']:.0%} of the points all over the body agree on one map between the scans: they "
-            "hardly show the same anatomy, the certainty is low"
+            f"inlier fraction only {result['agreement']:.0%} (points of the body that agree on one map between the scans): they "
+            "hardly show the same anatomy, the match is unreliable"
         )
     if "picture" in result:
         console.say(f"Picture written to {result['picture']}.")
@@ -153,7 +153,7 @@ def _draw(config: MatchConfig, matcher: Matcher, point: Any, place: Any) -> None
     path = Path(config.picture)
     views = [
         _view(matcher, name, config.store, at, f"{Path(name).name}: {word}")
-        for name, at, word in ((config.query, point, "pointed at"), (config.key, place, "found"))
+        for name, at, word in ((config.query, point, "query point"), (config.key, place, "match"))
     ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

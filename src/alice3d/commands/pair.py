@@ -1,4 +1,4 @@
-"""Match points between patients, check them, and write the table that training draws matched crops from."""
+"""Match points between patients, check them, and write the table from which training samples matched crops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segment or classify scans: a label map beside each name, in each scan's own grid, or a table of class scores."""
+"""Segment or classify scans: a label map per scan, in each scan's own grid, or a table of class scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["PredictConfig", "run"]
 
 
 def run(config: PredictConfig) -> dict[str, Any]:
-    """Write predictions into OUT; a bad scan is named and the rest is done."""
+    """Write predictions into OUT; a faulty scan is reported and the others are processed."""
     from alice3d.tasks.run import predict
 
     return predict(config)

@@ -1,4 +1,4 @@
-"""Fill a store: read scans of any kind, check them, bring them to one spacing and orientation."""
+"""Fill a store: read scans of any format, check them, bring them to one spacing and orientation."""
 
 from __future__ import annotations
 
@@ -18,49 +18,49 @@ class PrepareConfig(CommandConfig):
 
     positional: ClassVar[tuple[str, ...]] = ("scans", "store")
     scans: Path
-    """Folder of scans (searched with all its folders; nnU-Net and Decathlon layouts and DICOM are recognised), one
+    """Folder of scans (searched recursively; nnU-Net and Decathlon layouts and DICOM are recognised), one
     file, a CSV with a column image (and label, id, split), or a dataset.json."""
     store: Path
-    """Folder of the store; the same call again goes on, or adds what is new."""
+    """Folder of the store; the same call again resumes, or adds new scans."""
     labels: Path | None = None
     """Folder of label maps, named like their scans."""
     splits: Path | None = None
-    """JSON file, split name to list of ids; without it labelled cases are drawn 70/10/20 into train, val and test, and
+    """JSON file, split name to list of ids; without it labelled cases are split 70/10/20 into train, val and test, and
     the others go to pretrain."""
     label_names: str = ""
-    """Names of label values: a JSON file (a dataset.json will do) or 1=liver,2=spleen; others are then refused."""
+    """Names of label values: a JSON file (a dataset.json is accepted) or 1=liver,2=spleen; other values are then refused."""
     spacing: str = "auto"
     """Voxel size in mm, one number or three (R,A,S); auto: the median of the headers, or what the store has."""
     modality: Literal["auto", "ct", "mr"] = "auto"
-    """Of the numbers: ct (Hounsfield units) or mr (any others); auto tells by the values."""
+    """Modality: ct (Hounsfield units) or mr (any other values); auto guesses it from the values."""
     crop: Literal["body", "none"] = "body"
-    """Cut to the body, or keep the whole field of view."""
+    """Crop to the body, or keep the whole field of view."""
     unoriented: Literal["refuse", "las", "ras"] = "refuse"
-    """What a file is taken for whose header does not say its orientation (Analyze, sform and qform unset)."""
+    """How to treat a file whose header gives no orientation (Analyze, sform and qform unset): refuse, or assume LAS or RAS."""
     channel: Annotated[int, Field(ge=0)] | None = None
-    """Which one to take where a case has several channels (_0000, _0001); without it such cases are refused."""
+    """Channel to use where a case has several (_0000, _0001); without it such cases are refused."""
     jobs: Annotated[int, Field(ge=1)] = 1
     """Processes; each holds one scan in memory at a time."""
     windows: str = ""
-    """CT windows that the store names for models: soft_tissue, lung, bone, brain, body, wide or LOW:HIGH in HU, with
-    commas between for several channels; the stored numbers stay Hounsfield units."""
+    """CT windows that the store records for models: soft_tissue, lung, bone, brain, body, wide or LOW:HIGH in HU, with
+    comma separated for several channels; the stored values stay Hounsfield units."""
     shard: str = ""
-    """I/N: do every N-th case from the I-th on, as one call of a job array; the parts are one store, and a last call
-    without --shard merges them and does what is missing."""
+    """I/N: process every N-th case from the I-th on, as one call of a job array; all calls fill one store, and a last call
+    without --shard merges them and processes what is missing."""
     dask: str = ""
-    """Address of a Dask scheduler whose workers do the cases; needs alice3d[dask] and a shared file system."""
+    """Address of a Dask scheduler whose workers process the cases; needs alice3d[dask] and a shared file system."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the default split."""
+    """Seed of the default split."""
     overwrite: bool = False
     """Replace a store that was made with other settings."""
     verify: bool = False
     """Compare every file of the store with its checksum, and do nothing else; SCANS may be left out."""
     dry_run: bool = False
-    """Look at the headers, say what would be taken, write nothing."""
+    """Read the headers, report which scans would be accepted, write nothing."""
 
     @classmethod
     def by_place(cls, words: list[str], options: Mapping[str, Any]) -> list[str]:
-        """SCANS STORE; of a store that is verified the scans are not looked at, STORE alone will do."""
+        """SCANS STORE; with --verify the scans are not read, and STORE alone is enough."""
         return words * 2 if options.get("verify") is True and len(words) == 1 else words
 
     @field_validator("spacing")
@@ -99,7 +99,7 @@ class PrepareConfig(CommandConfig):
 
 
 def run(config: PrepareConfig) -> dict[str, Any]:
-    """Fill the store; returns counts of taken and refused scans and the reasons."""
+    """Fill the store; returns counts of accepted and refused scans and the reasons."""
     from dataclasses import replace
 
     from alice3d.data.prepare import PrepareOptions, prepare

@@ -1,4 +1,4 @@
-"""Pre-train an encoder without labels: Alice, or a rival objective."""
+"""Pre-train an encoder without labels: Alice, or another objective."""
 
 from __future__ import annotations
 

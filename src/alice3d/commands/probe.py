@@ -1,4 +1,4 @@
-"""Measure what an encoder's frozen features know: linear Dice, nearest neighbours, landmarks in mm."""
+"""Evaluate an encoder's frozen features: linear Dice, k-NN accuracy, landmark retrieval in mm."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class ProbeConfig(ComputeConfig, LinearSettings):
     store: Path
     """Store of scans, made by `alice prepare`."""
     labels: Annotated[int, Field(ge=0)] = 5
-    """Labelled cases that linear head and neighbours learn from, the draw of `alice finetune`; 0 takes all."""
+    """Labelled cases for the linear head and k-NN, the same random subset as in `alice finetune`; 0 takes all."""
     train_split: str = "train"
-    """Split that those come from."""
+    """Split that these cases come from."""
     split: str = "val"
-    """Split that is measured."""
+    """Split that is evaluated."""
     landmarks: Path | None = None
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS), for landmark retrieval."""
     measures: list[str] = Field(default_factory=list)
-    """Some of linear, knn, landmark, comma separated; left out, all that store and landmarks allow."""
+    """Any of linear, knn, landmark, comma separated; left out, all that store and landmarks allow."""
     neighbours: Annotated[int, Field(ge=1)] = 15
-    """Nearest neighbours that vote."""
+    """k of k-NN: number of nearest neighbours."""
     baselines: bool = True
-    """Also measure an encoder of the same architecture with random weights."""
+    """Also evaluate an encoder of the same architecture with random weights."""
     allow_seen: bool = False
-    """Measure cases that the encoder saw in training, although they lie in a split for testing."""
+    """Evaluate cases of a test split although the encoder was pre-trained on them."""
     out: Path | None = None
     """Write the result as JSON to this file, too."""
 
@@ -92,7 +92,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
             "landmark": box,
         }
     if config.baselines:
-        console.say("The same for random weights:")
+        console.say("Baseline with random weights:")
         result["baselines"]["untrained"] = measured(_untrained(card, config.seed)).summary(config.seed)
     if config.out is not None:
         write_text(config.out, json.dumps(result, indent=1) + "\n")
@@ -103,7 +103,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
 def _inputs(
     config: ProbeConfig, store: Store
 ) -> tuple[list[str], list[Case], list[Case], list[Case], Landmarks | None]:
-    """What is measured, cases to learn from, cases to score, cases with landmarks, and those."""
+    """The measures, training cases, scored cases, cases with landmarks, and the landmarks."""
     from alice3d.data.tables.landmarks import read_landmarks
     from alice3d.tasks.cases import draw_cases, labelled_cases
 
@@ -126,7 +126,7 @@ def _inputs(
         train = draw_cases(labelled_cases(store, config.train_split), config.labels or None, config.seed)
         cases = labelled_cases(store, config.split)
         if {case.id for case in train} & {case.id for case in cases}:
-            raise UserError(f"--split: {config.split!r} is also what the linear head learns from; choose another")
+            raise UserError(f"--split: {config.split!r} is also the training split of the linear head; choose another")
     landmarks = None
     if "landmark" in measures and config.landmarks is not None:
         landmarks = read_landmarks(config.landmarks, {case.id for case in held})
@@ -136,7 +136,7 @@ def _inputs(
 
 
 def _check(config: ProbeConfig, store: Store, landmarks: Landmarks) -> None:
-    """Refuse landmarks that no two scans share, or that lie outside the bodies' boxes."""
+    """Refuse landmarks that no two scans share, or that lie outside the bodies' bounding boxes."""
     import numpy as np
 
     from alice3d.data.tables.landmarks import check_convention
@@ -164,7 +164,7 @@ def _untrained(card: dict[str, Any], seed: int) -> Any:
 
 
 def _say(result: dict[str, Any]) -> None:
-    """The result for a person: a line a measure, its interval and the baselines."""
+    """Print the result: one line per measure with its interval and the baselines."""
     rows = (
         ("linear Dice", "linear_dice", ("linear",), "mean", "{:.3f}"),
         ("kNN accuracy", "knn_accuracy", ("knn",), "mean", "{:.3f}"),

@@ -1,4 +1,4 @@
-"""Carry the labels of one or a few scans onto others, without any training of a segmenter."""
+"""Propagate the labels of one or a few scans to others, without training a segmenter."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class PropagateConfig(OutputConfig, ComputeConfig):
     atlases: Path
     """Labelled scans: a file, a folder, or a store."""
     labels: Path | None = None
-    """Label map or folder of them, each named like its scan; a store has its own."""
+    """Label map or folder of them, each named like its scan; not needed for a store, which has its own."""
     atlas_split: str = ""
-    """Splits of the store of labelled scans to take, comma separated; by default all."""
+    """Splits of the store of labelled scans to use, comma separated; by default all."""
     count: Annotated[int, Field(ge=0)] = 0
-    """Labelled scans to use, a draw by `--seed`; 0 = all."""
+    """Number of labelled scans to use, a random subset by `--seed`; 0 = all."""
     split: str = ""
     """Splits of the store of scans to label, comma separated; by default all."""
     vote: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """Share of the votes that a voxel of a structure needs; lower gives larger structures."""
+    """Fraction of the votes that a voxel needs to be labelled; lower gives larger structures."""
     jobs: Annotated[int, Field(ge=1)] = 1
     """Processes; the result does not depend on it."""
 
 
 def run(config: PropagateConfig) -> dict[str, Any]:
-    """Write OUT/case.nii.gz for each scan, in its own grid; scans added later are done later."""
+    """Write OUT/case.nii.gz for each scan, in its own grid; a later call adds new scans."""
     from alice3d.data.sources.scan_list import ScanList
     from alice3d.device import resolve_device
     from alice3d.matching import Matcher
@@ -85,7 +85,7 @@ def run(config: PropagateConfig) -> dict[str, Any]:
     tail = f", {len(result['refused'])} refused" if result["refused"] else ""
     console.say(
         f"{len(result['written'])} label maps from {len(chosen)} labelled scans written to {config.out}{tail}. "
-        "Next: open them over their scans in a viewer, and mend what is off"
+        "Next: check them as overlays on their scans in a viewer, and correct them"
     )
     return result
 
@@ -124,7 +124,7 @@ def _labelled(config: PropagateConfig) -> tuple[ScanList, dict[int, str]]:
 
 
 def _drawn(ids: list[str], count: int, seed: int) -> list[str]:
-    """`count` of the ids in a seeded draw, nested: five are among ten."""
+    """A seeded random subset of `count` ids, nested: a subset of five is part of that of ten."""
     import numpy as np
 
     if not count:
@@ -156,7 +156,7 @@ def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list
             x, y, z = label.array.shape
             atlas = Atlas(scan, label.array, Grid((x, y, z), label.affine)).cropped()
             if not atlas.boxes:
-                raise UserError(f"{id}: its label map is empty; take it out of the labelled scans")
+                raise UserError(f"{id}: its label map is empty; remove it from the labelled scans")
             made.append(atlas)
             contents.append(f"{scan.checksum[:16]}-{voxels_checksum(atlas.labels, atlas.grid.affine)[:16]}")
             bar.advance(note=id)
@@ -164,7 +164,7 @@ def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list
 
 
 def _carry(config: PropagateConfig, matcher: Matcher, rows: ScanRows, atlases: list[Atlas], device: str) -> None:
-    """Label the scans that are missing; one that cannot be gets a reason."""
+    """Label the missing scans; one that cannot be labelled gets a reason."""
     from alice3d.matching.batch import OpenMatcher, over_scans
     from alice3d.matching.propagation import Labelling
 

@@ -1,4 +1,4 @@
-"""Show two scans side by side in the browser; a click in one finds the place in the other."""
+"""Show two scans side by side in the browser; a click in one finds the same anatomy in the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alice3d.report.viewer.server import ShownScan, ViewerServer
 
 MAX_SHOWN_VOXELS = 40_000_000
-"""Larger scans are shown more coarsely."""
+"""Larger scans are shown at a coarser spacing."""
 
 
 class ViewConfig(ComputeConfig):
@@ -23,7 +23,7 @@ class ViewConfig(ComputeConfig):
 
     positional: ClassVar[tuple[str, ...]] = ("query",)
     query: str
-    """Scan shown above: a file, or a case id where `--store` is given."""
+    """Scan shown at the top: a file, or a case id where `--store` is given."""
     with_: str
     """Scan shown below it: a file, or a case id where `--store` is given."""
     matcher: str
@@ -58,7 +58,7 @@ def run(config: ViewConfig) -> dict[str, Any]:
 
 
 def serve(config: ViewConfig) -> ViewerServer:
-    """Read and embed both scans, and open the port; the page is served by `serve_forever` of what comes back."""
+    """Read and embed both scans, and open the port; `serve_forever` of the result serves the page."""
     from alice3d.device import resolve_device
     from alice3d.matching.memory_cache import RememberingMatcher
     from alice3d.report.viewer.server import Viewer, ViewerServer
@@ -67,7 +67,7 @@ def serve(config: ViewConfig) -> ViewerServer:
     if config.mode != "card":
         matcher.mode = config.mode
     scans = [_shown(config, matcher, name) for name in (config.query, config.with_)]
-    # Fitted before the page opens, both ways, so that the first clicks are answered at once.
+    # Fitted before the page opens, in both directions, so that the first clicks are fast.
     if matcher.mode == "robust":
         first, second = (scan.embedded for scan in scans)
         agreement = [matcher.fit(*pair).agreement for pair in ((first, second), (second, first))]
@@ -80,7 +80,7 @@ def _warn_of_other_anatomy(agreement: float) -> None:
 
     if agreement < SAME_ANATOMY:
         console.warn(
-            f"only {agreement:.0%} of the points all over the body agree on one map between the scans: they hardly "
+            f"inlier fraction only {agreement:.0%} (points of the body that agree on one map between the scans): they hardly "
             "show the same anatomy"
         )
 

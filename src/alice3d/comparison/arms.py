@@ -1,4 +1,4 @@
-"""The arms of a comparison: each a named way to an encoder."""
+"""The arms of a comparison: each a named way to obtain an encoder."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from alice3d.errors import UserError
 from alice3d.pretraining.settings import PretrainConfig
 
 FIXED = ("store", "out", "seed", "pairs", "init", "threads", "device", "overwrite")
-"""Settings of `alice pretrain` that the comparison gives."""
+"""Settings of `alice pretrain` that the comparison sets."""
 OF_SCRATCH = ("backbone", "backbone_options", "windows", "crop")
-"""Settings of `alice pretrain` that say which random weights, and how they read scans."""
+"""Settings of `alice pretrain` that define random weights and how scans are read for them."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to an encoder.
+    """One way to obtain an encoder.
 
     Attributes:
         name: of the arm and of its folder.
         pretrain: settings of its training; None where nothing is trained.
         encoder: one that exists; None for random weights, or where one is trained.
-        scratch: of random weights, those of `OF_SCRATCH` that are given; the others follow from the other arms.
+        scratch: for random weights, those of `OF_SCRATCH` that are given; the rest follows from the other arms.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Arm:
 
     @property
     def random(self) -> bool:
-        """Random weights: neither trained nor read."""
+        """Whether it has random weights."""
         return self.pretrain is None and self.encoder is None
 
 
 def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm:
-    """An arm from what its YAML entry says.
+    """An arm from its YAML entry.
 
     Raises:
-        UserError: the name is unfit for a folder, or the entry is wrong.
+        UserError: the name is not valid for a folder, or the entry is wrong.
     """
     if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
         raise UserError(f"arm {name!r}: its name becomes a folder: letters, digits, -, _ and . only")
@@ -79,7 +79,7 @@ def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm
 
 
 def _over(recipe: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """A recipe under the settings that all arms share; it keeps its method, and of its groups what is not given."""
+    """A recipe overridden by the settings that all arms share; it keeps its method, and in its groups the keys not given."""
     merged = {**recipe, **given}
     if "method" in recipe:
         merged["method"] = recipe["method"]

@@ -1,4 +1,4 @@
-"""The cells of a comparison: an arm and a seed each, in a folder of its own, made once and then read."""
+"""The cells of a comparison: each one arm with one seed, in its own folder, computed once and then read."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from alice3d.weights.files import read_card_of
 
 
 class Cells:
-    """Trains, probes and fine-tunes what is not there yet.
+    """Trains, probes and fine-tunes what is not done yet.
 
     Args:
-        config: of the comparison.
+        config: settings of the comparison.
         arms: by name.
 
     Raises:
@@ -63,10 +63,10 @@ class Cells:
 
     @cached_property
     def conditions(self) -> dict[str, Conditions]:
-        """Of each arm; those of random weights follow from the other arms.
+        """Conditions of each arm; those of random weights follow from the other arms.
 
         Raises:
-            UserError: the other arms differ, so that no random weights are equal to them all.
+            UserError: the other arms differ, so that no random weights match them all.
         """
         warm = read_card_of(self.config.init)[1] if self.config.init is not None else None
         found: dict[str, Conditions] = {}
@@ -85,22 +85,22 @@ class Cells:
         return {name: {**found, **fair}[name] for name in self.arms}
 
     def drawn(self, labels: int, seed: int) -> list[Case]:
-        """The labelled cases of a seed, as `alice finetune` draws them."""
+        """The labelled cases of a seed, sampled as in `alice finetune`."""
         return draw_cases(self.labelled("train_split"), labels, seed)
 
     @cached_property
     def landmarks(self) -> Landmarks | None:
-        """Of the scored split."""
+        """Landmarks of the scored split."""
         if self.config.landmarks is None:
             return None
         return read_landmarks(self.config.landmarks, {case.id for case in self.store.cases(self.config.split)})
 
     def folder(self, arm: Arm, seed: int) -> Path:
-        """Of one cell."""
+        """Folder of one cell."""
         return self.config.out / "cells" / arm.name / f"seed-{seed}"
 
     def encoder(self, arm: Arm, seed: int) -> str | None:
-        """The arm's encoder; trained now if need be, and then without its checkpoints. None: random weights."""
+        """The arm's encoder; trained now if needed, its checkpoints are then removed. None: random weights."""
         if arm.pretrain is None:
             return arm.encoder
         made = self.pretrain_config(arm, seed)
@@ -203,7 +203,7 @@ def _scores(probed: Probed, name: str) -> list[tuple[str, str, float]]:
 
 
 def _read(path: Path, settings: dict[str, Any]) -> list[list[Any]] | None:
-    """Scores that were made with the same settings; None where there are none."""
+    """Scores that were computed with the same settings; None where there are none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What is refused before a comparison claims its folder: all that would stop or flatter a later cell."""
+"""Checks before a comparison begins: everything that would stop a later cell or leak test data."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from alice3d.weights.files import load_encoder
 from alice3d.weights.provenance import NOT_FOR_TESTING, described, guard, leaked
 
 LEARNING = ("linear", "knn", "finetune")
-"""Measures that learn from labelled cases."""
+"""Measures that need labelled training cases."""
 
 
 def check(cells: Cells) -> None:
-    """Refuse before the first cell what would stop a later one.
+    """Refuse before the first cell anything that would stop a later one.
 
     Raises:
         UserError: a split, a number of labels, landmarks, an encoder or a setting is wrong; heads would be scored on
-            what they learn from; an encoder has seen scans of a split for testing.
+            their training cases; an encoder was pre-trained on scans of a test split.
     """
     config = cells.config
     LinearSettings.checked(config.linear, "linear")
@@ -50,7 +50,7 @@ def check(cells: Cells) -> None:
 
 
 def _scored(cells: Cells) -> list[Case]:
-    """The labelled cases that are scored: none of them may be drawn to learn from, with any seed."""
+    """The labelled cases that are scored: none of them may be a training case of any seed."""
     config = cells.config
     scored = cells.labelled("split")
     for labels in config.labels:
@@ -58,8 +58,8 @@ def _scored(cells: Cells) -> list[Case]:
             both = leaked({"cases": described(cells.drawn(labels, seed))}, scored)
             if both:
                 raise UserError(
-                    f"--split: {len(both)} of {len(scored)} scored cases of {config.split!r} are also what heads learn "
-                    f"from ({labels} labels of {config.train_split!r}, seed {seed}: {both[0]}, ...); choose another"
+                    f"--split: {len(both)} of {len(scored)} scored cases of {config.split!r} are also training cases of "
+                    f"heads ({labels} labels of {config.train_split!r}, seed {seed}: {both[0]}, ...); choose another"
                 )
     return scored
 
@@ -76,7 +76,7 @@ def _marked(cells: Cells) -> list[Case]:
 
 
 def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
-    """Build what an arm trains, or read what it brings, and ask whether that has seen the scored cases."""
+    """Build the encoder of an arm, or read its weights, and check whether it was trained on the scored cases."""
     config = cells.config
     card: dict[str, Any] = {}
     if arm.pretrain is not None:
@@ -98,7 +98,7 @@ def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
 
 
 def _check_random(cells: Cells, arm: Arm) -> None:
-    """Build the network of random weights; a scratch arm may have named its own."""
+    """Build the network of random weights; a scratch arm may define its own."""
     one = cells.conditions[arm.name]
     try:
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""What each arm of a comparison is read and trained under: a fair scratch, and where arms are not alike."""
+"""Conditions of each arm of a comparison: a fair training from scratch, and differences between arms."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from alice3d.pretraining.settings import PretrainConfig, SelfSupervisedSettings
 T = TypeVar("T")
 NOT_CONDITIONS = SelfSupervisedSettings.uncounted | {"out", "overwrite", "device", "threads", "seed", "licence"}
 COUNTED = [name for name in SelfSupervisedSettings.model_fields if name not in NOT_CONDITIONS]
-"""Settings of the loop, the network and the crops: all but the objective's own, which is what is compared."""
+"""Settings of the loop, the network and the crops: all but those of the objective, which is compared."""
 CROPS = (
     *("steps", "batch", "crop", "split", "rotation", "scale_low", "scale_high"),
     *("partner", "matched_share", "local_affine"),
 )
-"""Arms that agree in these see the same crops in the same order."""
+"""Arms with equal values of these get the same crops in the same order."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Conditions:
 
     Attributes:
         backbone, options: the network.
-        rule: voxels to channels.
+        rule: intensity rule, voxels to channels.
         spacing_mm: of the scans on reading.
-        crop: voxels a side.
-        start: where its first weights come from: `random`, `warm start` or `its own`.
+        crop: voxels per side.
+        start: where its initial weights come from: `random`, `warm start` or `its own`.
         training: settings of its training, by name; {} where none is known.
         trained_here: by this comparison.
     """
@@ -82,7 +82,7 @@ def of_card(card: Mapping[str, Any], start: str) -> Conditions:
 
 
 def of_training(trained: PretrainConfig, partner: str, store: Store, warm: Mapping[str, Any] | None) -> Conditions:
-    """Conditions of an arm that is trained; the warm start, where there is one, says network and windows."""
+    """Conditions of an arm that is trained; the warm start, where there is one, determines network and windows."""
     plain = trained.model_dump(mode="json")
     start = of_card(warm, "warm start") if warm is not None else None
     return Conditions(
@@ -101,16 +101,16 @@ def of_training(trained: PretrainConfig, partner: str, store: Store, warm: Mappi
 
 
 def fair_scratch(arm: Arm, others: Mapping[str, Conditions], usual: Conditions, store: Store) -> Conditions:
-    """Random weights that are equal to the other arms in all but what these learnt.
+    """Random weights with the same conditions as the other arms.
 
     Args:
         arm: may give `backbone`, `backbone_options`, `windows` and `crop` itself.
         others: the arms that are not scratch.
-        usual: what holds where there is no other arm, and the crop where those differ.
+        usual: defaults where there is no other arm, and the crop where those differ.
         store: of the scans.
 
     Raises:
-        UserError: the others differ, so that none is equal to them all, and the arm does not say which it is.
+        UserError: the others differ, so that none matches them all, and the arm does not define its own.
     """
     own = arm.scratch
     found = others or {"": usual}
@@ -134,13 +134,13 @@ def fair_scratch(arm: Arm, others: Mapping[str, Conditions], usual: Conditions, 
 
 
 def _agreed(arm: Arm, others: Mapping[str, Conditions], setting: str, value: Callable[[Conditions], T]) -> T:
-    """What the others have in common."""
+    """The value that the other arms have in common."""
     (first, one), *rest = others.items()
     for name, other in rest:
         if value(other) != value(one):
             raise UserError(
-                f"arm {arm.name}: {first} and {name} differ in {setting}, so no scratch is equal to both; "
-                f"give it `{setting}` under `arms` in a YAML, or compare them apart"
+                f"arm {arm.name}: {first} and {name} differ in {setting}, so no scratch arm matches both; "
+                f"give it `{setting}` under `arms` in a YAML, or compare them separately"
             )
     return value(one)
 
@@ -148,7 +148,7 @@ def _agreed(arm: Arm, others: Mapping[str, Conditions], setting: str, value: Cal
 def differences(conditions: Mapping[str, Conditions], reference: str) -> dict[str, list[tuple[str, Any, Any]]]:
     """Arm to the (setting, its value, the standard value) in which it differs; the reference sets the standard.
 
-    A setting that the reference does not have, as scratch has no steps, is held against the first arm that has it.
+    A setting that the reference lacks, as scratch has no steps, is compared with the first arm that has it.
     """
     standard: dict[str, Any] = {}
     for name in [reference, *conditions]:
@@ -162,19 +162,19 @@ def differences(conditions: Mapping[str, Conditions], reference: str) -> dict[st
 
 
 def described(conditions: Mapping[str, Conditions], reference: str) -> list[str]:
-    """Lines for compare.md: what is the same for all arms, and a line for each that differs."""
+    """Lines for compare.md: what all arms have in common, and one line for each that differs."""
     trained = [one for one in conditions.values() if one.trained_here]
     same = [_first_weights(conditions)]
     if len(trained) > 1 and len({str([one.shown()[key] for key in CROPS]) for one in trained}) == 1:
-        same.append("Trained arms see the same crops in the same order for a seed.")
+        same.append("Trained arms have the same crops in the same order for a seed.")
     steps = {one.training["steps"] for one in trained}
     if len(steps) == 1:
         same.append(f"{steps.pop()} steps of pre-training.")
-    same.append("Every arm has the same draw of labelled cases for a seed.")
+    same.append("Every arm has the same random subset of labelled cases for a seed.")
     lines = [" ".join(same)]
     found = differences(conditions, reference)
     if found:
-        lines += ["", "Arms that differ in more than what they learn by:", ""]
+        lines += ["", "Arms that differ in more than their objective:", ""]
     for name, its in found.items():
         said = (f"{key} {_plain(value)}, not {_plain(usual)}" for key, value, usual in its)
         lines.append(f"- `{name}`: {'; '.join(said)}")
@@ -190,9 +190,9 @@ def _first_weights(conditions: Mapping[str, Conditions]) -> str:
         )
         groups.setdefault((start, str(same)), []).append(name)
     if len(groups) == 1:
-        return "Every arm has the same first weights for a seed."
+        return "Every arm has the same initial weights for a seed."
     said = [f"{start} ({', '.join(f'`{name}`' for name in names)})" for (start, _), names in groups.items()]
-    return f"First weights differ: {'; '.join(said)}."
+    return f"Initial weights differ: {'; '.join(said)}."
 
 
 def _plain(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The measure `finetune` of a comparison: every arm fine-tuned alike, on crops of the same size, then scored."""
+"""The measure `finetune` of a comparison: every arm fine-tuned with the same settings and crop size, then scored."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ FIXED = (
     *("store", "out", "encoder", "labels", "seed", "split", "device", "threads", "overwrite"),
     *("task", "classes", "backbone", "backbone_options", "windows"),
 )
-"""Settings of `alice finetune` that the comparison gives: it fine-tunes segmenters."""
+"""Settings of `alice finetune` that the comparison sets: it fine-tunes segmenters."""
 
 
 def check_finetune(cells: Cells) -> None:
-    """Refuse wrong settings of fine-tuning and, where it is measured, arms that it would not treat alike.
+    """Refuse wrong settings of fine-tuning and, where it is measured, arms that would be fine-tuned differently.
 
     Raises:
-        UserError: a setting is wrong or follows from the comparison; arms would learn on crops of other sizes; a net
-            from scratch cannot be read as the other arms are.
+        UserError: a setting is wrong or set by the comparison; arms would have different crop sizes; a network from
+            scratch cannot read scans as the other arms do.
     """
     config = cells.config
     for key in FIXED:
         if key in config.finetune:
-            raise UserError(f"finetune: {key} follows from the comparison and its arms; leave it out")
+            raise UserError(f"finetune: {key} is set by the comparison and its arms; leave it out")
     FinetuneConfig.checked({**config.finetune, "store": config.store, "out": config.out}, "finetune")
     if "finetune" not in config.measures:
         return
@@ -43,14 +43,14 @@ def check_finetune(cells: Cells) -> None:
     crops = {arm.name: _crop(cells, arm)[0] for arm in arms}
     if len(set(crops.values())) > 1:
         shown = ", ".join(f"{name} {crop}" for name, crop in crops.items())
-        raise UserError(f"finetune: arms would learn on crops of other sizes ({shown}); give --finetune.crop")
+        raise UserError(f"finetune: arms would have different crop sizes ({shown}); give --finetune.crop")
     stored_mm = cells.store.spec.spacing_mm
     for arm in arms:
         read_mm = cells.conditions[arm.name].spacing_mm
         if arm.random and any(abs(a - b) > 1e-3 * b for a, b in zip(read_mm, stored_mm, strict=True)):
             shown = " x ".join(f"{mm:g}" for mm in read_mm)
             raise UserError(
-                f"arm {arm.name}: the other arms read scans at {shown} mm, a fresh net is fine-tuned at the store's "
+                f"arm {arm.name}: the other arms read scans at {shown} mm, a network from scratch at the store's "
                 f"spacing; prepare a store at theirs"
             )
 
@@ -62,7 +62,7 @@ def finetune_config(cells: Cells, arm: Arm, encoder: str | None, labels: int, se
         cells: of the comparison.
         arm: whose encoder it is.
         encoder: None for random weights.
-        labels, seed: of the draw.
+        labels, seed: of the labelled subset.
     """
     config = cells.config
     out: Path = cells.folder(arm, seed) / f"model-{labels}"
@@ -80,7 +80,7 @@ def finetune_config(cells: Cells, arm: Arm, encoder: str | None, labels: int, se
 
 
 def _crop(cells: Cells, arm: Arm) -> tuple[int, int]:
-    """Voxels a side of an arm's crops in fine-tuning: of pre-trained weights, and of a fresh net by itself."""
+    """Voxels per side of an arm's crops in fine-tuning: with pre-trained weights, and from scratch."""
     one, config = cells.conditions[arm.name], cells.config
     made = FinetuneConfig.checked({**config.finetune, "store": config.store, "out": config.out}, "finetune")
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Compare pre-trainings under equal conditions: same probes, same draws, and what else is not alike is named."""
+"""Compare pre-trainings under equal conditions: same probes, same labelled subsets; other differences are reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from alice3d.weights.provenance import source_commit
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:
-    """Run every cell that is not there yet, cheap measures first; then table, tests and plot.
+    """Run every cell that is not done yet, cheap measures first; then table, tests and plot.
 
     Args:
         config: of `alice compare`.
@@ -30,7 +30,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         the keys of `--json`.
 
     Raises:
-        UserError: an arm, an input or a setting is wrong; nothing is begun then.
+        UserError: an arm, an input or a setting is wrong; nothing is started then.
     """
     arms = arms_of(config)
     cells = Cells(config, arms)
@@ -46,7 +46,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     differing = differences(cells.conditions, reference)
     if differing:
         said = (f"{name} ({', '.join(key for key, *_ in its)})" for name, its in differing.items())
-        console.say(f"Arms under other conditions than {reference}, as compare.md says: {', '.join(said)}")
+        console.say(f"Arms whose conditions differ from {reference} (see compare.md): {', '.join(said)}")
     conditions = described(cells.conditions, reference)
     quick = [name for name in config.measures if name != "finetune"]
     units: list[Unit] = []
@@ -72,10 +72,10 @@ def compare(config: CompareConfig) -> dict[str, Any]:
 
 
 def arms_of(config: CompareConfig) -> dict[str, Arm]:
-    """The arms by name; all that can be said of them without a store is checked.
+    """The arms by name, checked as far as possible without a store.
 
     Raises:
-        UserError: no arm, a name twice or unfit for a folder, or a setting that is wrong.
+        UserError: no arm, a name that is duplicate or not valid for a folder, or a wrong setting.
     """
 
     entries = dict(config.arms)
@@ -103,7 +103,7 @@ def _write_table(config: CompareConfig, units: list[Unit]) -> None:
 
 
 def _write(config: CompareConfig, units: list[Unit], reference: str, conditions: list[str]) -> dict[str, Any]:
-    """compare.csv, compare.md and compare.png of what is there; returns `table`, `best` and `tests`."""
+    """Write compare.csv, compare.md and compare.png of the finished cells; returns `table`, `best` and `tests`."""
 
     rows = table(units)
     tested = paired_tests(units, reference, seed=config.seed)
@@ -125,7 +125,7 @@ def _write(config: CompareConfig, units: list[Unit], reference: str, conditions:
 
 
 def _say(result: dict[str, Any], reference: str) -> None:
-    """The comparison for a person: the best of each measure, and what differs clearly from the reference."""
+    """Print the comparison: the best of each measure, and significant differences from the reference."""
     for row in result["best"]:
         labels = "" if row["labels"] is None else f", {row['labels']} labels"
         console.say(f"best {row['measure']}{labels}: {row['method']} ({row['value']:.3f})")

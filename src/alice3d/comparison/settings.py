@@ -39,21 +39,21 @@ class CompareConfig(OutputConfig, ComputeConfig):
     store: Path
     """Store with labelled cases, made by `alice prepare --labels`."""
     methods: list[str] = Field(default_factory=list)
-    """Arms by their method: alice, mae, package.module of your own, a recipe's name, scratch (random weights, else like
-    the other arms), or init (the shared warm start as it is)."""
+    """Arms by their method: alice, mae, package.module of your own, a recipe's name, scratch (random weights, otherwise
+    like the other arms), or init (the shared warm start without further training)."""
     arms: Annotated[dict[str, dict[str, Any]], Keys(_of_arms)] = Field(default_factory=dict)
-    """In a YAML: name of an arm to its `method` or `recipe` or `encoder` (one that exists), and any setting of
+    """In a YAML: arm name to its `method` or `recipe` or `encoder` (one that exists), and any setting of
     `alice pretrain` in which it differs from the others; of scratch backbone, backbone_options, windows and crop."""
     labels: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [5])
-    """Numbers of labelled cases, comma separated; each seed draws others."""
+    """Numbers of labelled cases, comma separated; each seed has another random subset."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0, 1, 2])
-    """Seeds, comma separated: of first weights, crops and the draw of the labelled cases, the same for every arm."""
+    """Seeds, comma separated: of initial weights, crops and the subset of labelled cases, the same for every arm."""
     measures: list[str] = Field(default_factory=lambda: ["linear"])
-    """What is measured, comma separated: linear, knn, landmark (seconds each), finetune (minutes)."""
+    """Measures, comma separated: linear, knn, landmark (seconds each), finetune (minutes)."""
     finetune_arms: list[str] = Field(default_factory=list)
     """Arms that are fine-tuned, where finetune is measured; left out, all."""
     pairs: Path | None = None
-    """Pairs table, made by `alice pair`, for arms that take matched partners."""
+    """Pairs table, made by `alice pair`, for arms trained on matched partners."""
     landmarks: Path | None = None
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS), for the measure landmark."""
     init: str | None = None
@@ -61,16 +61,16 @@ class CompareConfig(OutputConfig, ComputeConfig):
     split: str = "val"
     """Split whose cases are scored."""
     train_split: str = "train"
-    """Split that labelled cases are drawn from."""
+    """Split that labelled training cases come from."""
     pretrain: Annotated[dict[str, Any], Keys(lambda values: PretrainConfig)] = Field(default_factory=dict)
-    """Settings of `alice pretrain` for every arm, as `--pretrain.steps 200`; they win over those of a recipe."""
+    """Settings of `alice pretrain` for every arm, as `--pretrain.steps 200`; they override those of a recipe."""
     finetune: Annotated[dict[str, Any], Keys(lambda values: FinetuneConfig)] = Field(default_factory=dict)
     """Settings of `alice finetune` for every arm, as `--finetune.steps 400`."""
     linear: Annotated[dict[str, Any], Keys(lambda values: LinearSettings)] = Field(default_factory=dict)
     """Settings of the linear head, as `--linear.linear_views 1`."""
     neighbours: Annotated[int, Field(ge=1)] = 15
-    """Nearest neighbours that vote, for the measure knn."""
+    """k of k-NN, for the measure knn."""
     reference: str = ""
     """Arm that the others are tested against; left out, the first."""
     allow_seen: bool = False
-    """Score cases that an encoder saw in pre-training, although they lie in a split for testing."""
+    """Score cases of a test split although an encoder was pre-trained on them."""

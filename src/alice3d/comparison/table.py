@@ -1,4 +1,4 @@
-"""Arms of a comparison: scores a case and seed, their table, and paired tests against one arm."""
+"""Arms of a comparison: scores per case and seed, their table, and paired tests against one arm."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from alice3d.metrics.paired_tests import RESAMPLES, holm, paired_bootstrap, sign
 
 LOWER_IS_BETTER = ("landmark_mean_mm", "landmark_median_mm")
 TESTS = (
-    "paired bootstrap: cases (of landmarks both cases of a pair) and seeds drawn with replacement, "
+    "paired bootstrap: cases (for landmarks both cases of a pair) and seeds resampled with replacement, "
     f"{RESAMPLES} times; Wilcoxon signed-rank over cases, differences averaged over seeds; "
     "p_holm: the bootstrap's p, corrected by Holm over the arms of a measure; with fewer than about eight cases or "
-    "three seeds the bootstrap is too sure of itself"
+    "three seeds the bootstrap intervals are too narrow"
 )
 """What the columns of the tests mean."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One score of one arm, of the smallest thing that is scored.
+    """One score of one arm, for the smallest unit that is scored.
 
     Attributes:
         method: the arm's name.
-        labels: labelled cases it learnt from; None for measures without labels.
-        seed: of training and of the draw.
+        labels: labelled training cases; None for measures without labels.
+        seed: of training and of the labelled subset.
         measure: `linear_dice`, `knn_accuracy`, `landmark_mm` or `dice`.
         case: that is scored; of landmarks the query.
         key: of landmarks the key's case and the structure, else "".
@@ -102,7 +102,7 @@ def best(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def paired_tests(units: Sequence[Unit], reference: str, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Every arm against one, over the cases and seeds that both have, by measure and number of labels."""
+    """Every arm against the reference, over the cases and seeds that both have, by measure and number of labels."""
     kinds = list(dict.fromkeys((unit.measure, unit.labels) for unit in units))
     found = []
     for measure, labels in kinds:

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on, each file whole or not there."""
+"""Checkpoints: everything that a run needs to resume, each file written atomically."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ UNREADABLE = (
 )
 """What reading a damaged file raises."""
 DIRECTORY = 0x10
-"""The bit by which a zip's list of parts calls one a folder; torch would then take it for empty."""
+"""Bit that marks a zip entry as a folder; torch would then treat it as empty."""
 KEPT = 2
-"""Newest checkpoints that stay; the one before the last is the way out should a disk damage the last."""
+"""Number of newest checkpoints that are kept; the one before the last is used if the last is damaged."""
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -37,19 +37,21 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
     """Write `step-N.pt` atomically and drop older ones.
 
     Raises:
-        WorkFailed: the disk is full or cannot be written; earlier checkpoints stay as they were.
+        WorkFailed: the disk is full or cannot be written; earlier checkpoints are kept.
     """
     path = folder / f"step-{step}.pt"
     try:
         with replacing(path) as temporary:
             torch.save(content, temporary)
     except (OSError, RuntimeError) as error:
-        cut_short = "inline_container" in str(error) or "PytorchStreamWriter" in str(error)  # torch counts bytes alone
-        said = "the disk took only a part of it" if cut_short else str(error).splitlines()[0]
+        cut_short = "inline_container" in str(error) or "PytorchStreamWriter" in str(
+            error
+        )  # torch reports byte counts only
+        said = "only a part of it was written" if cut_short else str(error).splitlines()[0]
         reason = getattr(error, "strerror", None) or said
         raise WorkFailed(
             f"{path.name}: the checkpoint of step {step} cannot be written ({reason}); earlier ones are kept, "
-            "make room and give the same command again"
+            "free disk space and run the same command again"
         ) from None
     for old in checkpoints(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
@@ -57,7 +59,7 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest readable checkpoint, or None; damaged ones are named and passed over. Nothing is unpickled."""
+    """The newest readable checkpoint, or None; damaged ones are reported and skipped. Nothing is unpickled."""
     damaged = []
     content: dict[str, Any] | None = None
     for path in reversed(checkpoints(folder)):
@@ -66,18 +68,18 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             break
         damaged.append(path.name)
     if damaged:
-        then = "going on from an earlier checkpoint" if content is not None else "starting afresh"
+        then = "resuming from an earlier checkpoint" if content is not None else "starting from the first step"
         console.warn(f"{', '.join(damaged)} {'is' if len(damaged) == 1 else 'are'} damaged; {then}")
     return content
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether `load_checkpoint` will find one; says nothing."""
+    """Whether `load_checkpoint` will find one; prints nothing."""
     return any(_read(path) is not None for path in reversed(checkpoints(folder)))
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a checkpoint holds, or None where a part of it is damaged: torch keeps a CRC-32 of each but checks none."""
+    """Content of a checkpoint, or None where an entry is damaged: torch stores a CRC-32 of each entry but does not check it."""
     try:
         with zipfile.ZipFile(path) as parts:
             if parts.testzip() is not None or any(part.external_attr & DIRECTORY for part in parts.infolist()):

@@ -1,4 +1,4 @@
-"""The only training loop: samples in, losses down, every step on record, and a kill costs at most a checkpoint."""
+"""The only training loop: logs every step, writes checkpoints, and resumes exactly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from alice3d.methods.base import Method
 
 @dataclass(frozen=True)
 class FitResult:
-    """What the loop says of a run: steps, mean loss of their last tenth, seconds of computing over all its parts."""
+    """Result of a run: steps, mean loss of the last tenth of them, seconds of computing over all calls."""
 
     steps: int
     loss: float
@@ -49,8 +49,8 @@ def fit(
 ) -> FitResult:
     """Train a method, from its last checkpoint if the output folder holds one.
 
-    Step s takes samples s·batch to (s+1)·batch - 1, so a run that goes on sees what an uninterrupted one sees, and
-    many processes together see what one process sees. Under torchrun only the first process returns.
+    Step s takes samples s·batch to (s+1)·batch - 1, so a resumed run uses the samples of an uninterrupted one, and
+    many processes together use the samples of one. Under torchrun only the first process returns.
 
     Args:
         method: a module; moved to `device`.
@@ -58,27 +58,27 @@ def fit(
         config: of the loop, and where to write: `log.jsonl`, `checkpoints/`.
         device: where to compute.
         claim: called once before anything is written.
-        watch: called after each step with the number of steps done; what it returns is logged with the step. It must
-            leave weights and random state alone.
-        guard: called next, with all numbers of the step as well; what it returns, if not empty, is why to stop.
+        watch: called after each step with the number of steps done; its result is logged with the step. It must not
+            change weights or random state.
+        guard: called next, with all values of the step as well; a non-empty result is the reason to stop.
 
     Raises:
-        UserError: the batch cannot be shared equally, or the checkpoint is of another method or version.
-        WorkFailed: the loss is not finite, the disk is full, the guard says stop, or the run was told to (SIGTERM);
-            what the last checkpoint holds is kept.
+        UserError: the batch cannot be split equally, or the checkpoint is of another method or version.
+        WorkFailed: the loss is not finite, the disk is full, `guard` stops the run, or SIGTERM was received; the
+            last checkpoint is kept.
     """
     assert isinstance(method, nn.Module)
-    parallel.share_size(config.batch, config.accumulate, distributed.announced())  # refuses before anything is claimed
+    parallel.share_size(config.batch, config.accumulate, distributed.announced())  # refuses before anything is written
     device = parallel.start(device, config.seed)
     chief = distributed.is_chief()
     folder = config.out / "checkpoints"
-    layout = torch.contiguous_format if config.shard_weights else torch.channels_last_3d  # FSDP knows no other
+    layout = torch.contiguous_format if config.shard_weights else torch.channels_last_3d  # FSDP supports no other
     module = method.to(device, memory_format=layout)  # type: ignore[call-overload]
     model = parallel.Spread(module, device, sharded=config.shard_weights)
     optimiser = build_optimiser(method.param_groups(), config, module.named_parameters())
     trained = [p for group in optimiser.param_groups for p in group["params"]]
     if chief:
-        claim()  # before checkpoints are looked for: those of a run that is replaced are gone by then
+        claim()  # before checkpoints are searched: those of a replaced run are removed by then
         config.out.mkdir(parents=True, exist_ok=True)
     parallel.wait()
     first, seconds = _restore(folder, module, optimiser, device)
@@ -113,7 +113,7 @@ def fit(
             if alarm:
                 raise WorkFailed(f"step {step + 1}: {alarm}; a checkpoint of this step is kept")
             if told_to_stop and not last:
-                raise WorkFailed(f"told to stop at step {step + 1}; a checkpoint is kept, the same command goes on")
+                raise WorkFailed(f"received SIGTERM at step {step + 1}; a checkpoint is kept, the same command resumes")
     seconds += time.monotonic() - begun
     sharding.make_whole(module)
     parallel.part()
@@ -141,7 +141,7 @@ def _gradients(
 
 @contextlib.contextmanager
 def _closing(log: Log | None, feed: Iterator[dict[str, Tensor]]) -> Iterator[None]:
-    """However the loop ends, its lines reach the disk and its reading threads stop."""
+    """Closes the log and stops the reading threads, however the loop ends."""
     try:
         yield
     finally:
@@ -152,7 +152,7 @@ def _closing(log: Log | None, feed: Iterator[dict[str, Tensor]]) -> Iterator[Non
 
 @contextlib.contextmanager
 def _progress(first: int, steps: int, chief: bool) -> Iterator[Callable[[str], None]]:
-    """What counts a step and shows a note beside; one process shows it."""
+    """Progress bar of steps with a note; shown by one process."""
     if not chief:
         yield lambda note: None
         return
@@ -168,7 +168,7 @@ def _numbers(first: int, config: TrainingConfig) -> Iterator[list[int]]:
 def _everything(
     step: int, module: nn.Module, optimiser: torch.optim.Optimizer, seconds: float, device: torch.device
 ) -> dict[str, Any]:
-    """What a checkpoint holds; whole tensors, so that it does not matter how many processes go on from it."""
+    """Content of a checkpoint; unsharded tensors, so that any number of processes can resume from it."""
     return {
         "step": step,
         "seconds": seconds,
@@ -181,7 +181,7 @@ def _everything(
 def _restore(
     folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
 ) -> tuple[int, float]:
-    """Fill module and optimiser from the newest checkpoint; returns the steps done and the seconds they took."""
+    """Fill module and optimiser from the newest checkpoint; returns the finished steps and their seconds."""
     kept = load_checkpoint(folder) if folder.is_dir() else None
     if kept is None:
         return 0, 0.0
@@ -191,15 +191,15 @@ def _restore(
     except (RuntimeError, ValueError, KeyError):
         raise UserError(
             f"{folder}: the checkpoint of step {kept['step']} does not fit the method; if another version of the "
-            "program or of the method wrote it, train anew with --overwrite"
+            "program or of the method wrote it, train again with --overwrite"
         ) from None
     parallel.set_random_state(kept["random"], device)
-    console.say(f"Going on from step {kept['step']}.")
+    console.say(f"Resuming from step {kept['step']}.")
     return int(kept["step"]), float(kept["seconds"])
 
 
 def _refuse_not_finite(step: int, entry: dict[str, float], folder: Path) -> None:
-    """Stop before weights are touched where the loss or its gradient is no number."""
+    """Stop before weights change where the loss or its gradient is not finite."""
     if math.isfinite(entry["loss"]) and math.isfinite(entry["gradient norm"]):
         return
     shown = ", ".join(f"{key} {value:g}" for key, value in entry.items() if not math.isfinite(value))
@@ -209,14 +209,14 @@ def _refuse_not_finite(step: int, entry: dict[str, float], folder: Path) -> None
 
 
 def _place(value: Tensor, device: torch.device) -> Tensor:
-    """To the device; crops with channels last, in which convolution and channel normalisation are quickest."""
+    """To the device; crops with channels last, which is fastest for convolution and channel normalisation."""
     value = value.to(device, non_blocking=True)
     return value.contiguous(memory_format=torch.channels_last_3d) if value.ndim == 5 else value
 
 
 @contextlib.contextmanager
 def _terminated() -> Iterator[list[bool]]:
-    """A flag that SIGTERM raises (clusters send it before the time limit); the handler before is put back."""
+    """A flag that SIGTERM raises (clusters send it before the time limit); the previous handler is restored."""
     flag = [False]
 
     def raise_flag(number: int, frame: FrameType | None) -> None:
@@ -224,7 +224,7 @@ def _terminated() -> Iterator[list[bool]]:
 
     try:
         before = signal.signal(signal.SIGTERM, raise_flag)
-    except ValueError:  # not in the main thread: Python allows no handler there
+    except ValueError:  # not in the main thread, where Python allows no handler
         yield flag
         return
     try:

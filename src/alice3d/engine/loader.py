@@ -1,4 +1,4 @@
-"""Batches ahead of the loop: threads read samples, whose order and content do not depend on how many there are."""
+"""Prefetching loader: threads read samples, whose order and content do not depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 AHEAD = 3
-"""Batches that are read before they are asked for."""
+"""Number of batches that are prefetched."""
 
 
 class Samples(Protocol):
-    """Samples by number; the same number gives the same sample, whichever thread asks."""
+    """Samples by number; the same number gives the same sample in every thread."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Name to array or number, of the same shapes for every index."""
@@ -31,13 +31,13 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
 def batches(samples: Samples, indices: Iterator[list[int]], workers: int) -> Iterator[dict[str, Tensor]]:
     """One batch for each list of sample numbers, in order.
 
-    Threads, not processes: reading is blosc2, scipy and numpy, which let go of the interpreter's lock, and a thread
-    starts at once and copies nothing.
+    Threads, not processes: blosc2, scipy and numpy release the interpreter's lock (GIL), and a thread starts at
+    once and copies nothing.
 
     Args:
-        samples: where they come from.
+        samples: source of the samples.
         indices: sample numbers of each batch.
-        workers: threads; 0 reads when asked.
+        workers: threads; 0 reads without prefetching.
     """
     if workers == 0:
         for numbers in indices:

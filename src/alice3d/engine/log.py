@@ -1,4 +1,4 @@
-"""`log.jsonl`: a line a step."""
+"""`log.jsonl`: one line per step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alice3d.files import write_text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; [] where there is none. A line cut off by a kill is left out."""
+    """The complete lines of a log; [] where there is none. A truncated last line is left out."""
     if not path.is_file():
         return []
     lines = []
@@ -29,11 +29,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class Log:
-    """Appends lines; on resume, lines from the first step that will be run again are dropped.
+    """Appends lines; on resume, lines from the first repeated step on are dropped.
 
     Args:
         path: of the file.
-        first_step: the step that comes next.
+        first_step: the next step.
     """
 
     def __init__(self, path: Path, first_step: int) -> None:
@@ -43,10 +43,10 @@ class Log:
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, entry: dict[str, Any]) -> None:
-        """Append a line; numbers keep six significant digits.
+        """Append a line; values keep six significant digits.
 
         Raises:
-            WorkFailed: the disk is full or cannot be written; the checkpoints stay as they are.
+            WorkFailed: the disk is full or cannot be written; the checkpoints are kept.
         """
         rounded = {key: _short(value) for key, value in entry.items()}
         try:
@@ -55,11 +55,11 @@ class Log:
         except OSError as error:
             raise WorkFailed(
                 f"{self.path.name}: step {entry['step']} cannot be written ({error.strerror}); the last checkpoint is "
-                "kept, make room and give the same command again"
+                "kept, free disk space and run the same command again"
             ) from None
 
     def close(self) -> None:
-        """Close the file; what a full disk did not take is lost, and will be written when those steps run again."""
+        """Close the file; lines that a full disk did not take are lost, and written again when those steps are repeated."""
         with contextlib.suppress(OSError):
             self.file.close()
 
@@ -79,7 +79,7 @@ def final_loss(path: Path, key: str = "loss") -> float:
 
 @dataclass(frozen=True)
 class Speed:
-    """Samples a second of computing, and the share of it that was spent waiting for data; NaN where none is known."""
+    """Samples per second of computing, and the fraction of time spent waiting for data; NaN where unknown."""
 
     samples_per_s: float
     wait_share: float
@@ -96,7 +96,7 @@ def speed(path: Path, batch: int) -> Speed:
 
     Args:
         path: of the log.
-        batch: samples a step.
+        batch: samples per step.
     """
     lines = [entry for entry in read_log(path) if "step_s" in entry]
     total = sum(entry["step_s"] for entry in lines)

@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine, for each group of weights as it asks."""
+"""AdamW with warm-up and cosine schedule, with settings per group of weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from alice3d.engine.settings import LoopSettings
 
 
 def learning_rate(step: int, settings: LoopSettings, *, starts_at: float = 0.0) -> float:
-    """Rate at a step (from 0): linear rise over the warm-up, then half a cosine down to `final_rate` of the highest.
+    """Learning rate at a step (from 0): linear warm-up, then half a cosine down to `final_rate` of the peak.
 
     Args:
         step: from 0.
         settings: of the loop.
-        starts_at: share of the run before which the rate is 0; the warm-up follows it.
+        starts_at: fraction of the run before which the learning rate is 0; the warm-up follows it.
     """
     begin = round(starts_at * settings.steps)
     if step < begin:
@@ -33,7 +33,7 @@ def learning_rate(step: int, settings: LoopSettings, *, starts_at: float = 0.0) 
 
 
 def weight_decay(step: int, settings: LoopSettings) -> float:
-    """Decay at a step: half a cosine from `weight_decay` to `weight_decay_end` (DINO, Caron et al., ICCV 2021)."""
+    """Weight decay at a step: half a cosine from `weight_decay` to `weight_decay_end` (DINO, Caron et al., ICCV 2021)."""
     first, last = settings.weight_decay, settings.weight_decay_end
     if last is None:
         return first
@@ -42,9 +42,9 @@ def weight_decay(step: int, settings: LoopSettings) -> float:
 
 
 def decays(name: str, weight: Tensor) -> bool:
-    """Whether weight decay is meant for a weight: for matrices and kernels, for nothing that is added or stands alone.
+    """Whether weight decay applies to a weight: to matrices and kernels only, not to biases, scales or tokens.
 
-    Vectors do not decay, nor biases of any shape (Swin's tables of offsets), nor tokens, which have a first axis of 1
+    It does not apply to vectors, biases of any shape (Swin's bias tables) and tokens, which have a first axis of 1
     for the batch: (1, tokens, width).
     """
     token = weight.ndim == 3 and len(weight) == 1
@@ -54,13 +54,13 @@ def decays(name: str, weight: Tensor) -> bool:
 def build_optimiser(
     groups: list[dict[str, Any]], settings: LoopSettings, named: Iterable[tuple[str, Tensor]] = ()
 ) -> torch.optim.AdamW:
-    """AdamW over a method's groups; each is split into what decays and what does not (`decays`).
+    """AdamW over a method's groups; each is split into weights with and without decay (`decays`).
 
     Args:
-        groups: `params`, and where they differ from the loop's: `lr_scale` (1), `starts_at` (share of the run before
-            which the group stands still, 0) and `weight_decay` (then constant).
+        groups: `params`, and where they differ from the loop's: `lr_scale` (1), `starts_at` (fraction of the run for
+            which the group is frozen, 0) and `weight_decay` (then constant).
         settings: of the loop.
-        named: the method's weights by name; one that is not among them is judged by its shape alone.
+        named: the method's weights by name; for others only the shape counts.
     """
     names = {weight: name for name, weight in named}
     split = []
@@ -77,7 +77,7 @@ def build_optimiser(
 
 
 def set_rates(optimiser: torch.optim.Optimizer, step: int, settings: LoopSettings) -> float:
-    """Give every group its rate and decay of a step; returns the rate of a group with nothing special."""
+    """Set learning rate and weight decay of every group for a step; returns the rate of a group with default settings."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(step, settings, starts_at=group["starts_at"]) * group["lr_scale"]
         if group["decay_follows"] and settings.weight_decay_end is not None:

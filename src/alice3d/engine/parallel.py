@@ -1,4 +1,4 @@
-"""Many processes under torchrun: each takes its share of every batch, and all of them take the same step."""
+"""Many processes under torchrun: each computes its part of every batch, and all take the same step."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ _parted = False
 def start(device: torch.device, seed: int = 0) -> torch.device:
     """Join the process group that torchrun announces, if any; returns this process's device.
 
-    From here on the first process speaks for all: what the others print on standard output is dropped.
+    From here on only the first process prints: standard output of the others is dropped.
 
     Raises:
-        UserError: a second training in one call; the other processes ended with the first.
+        UserError: a second training in one call; the other processes ended with the first training.
     """
     if announced() < 2 or dist.is_initialized():
         return device
     if _parted:
-        raise UserError("under torchrun a call trains once; give each round or part as a command of its own")
+        raise UserError("under torchrun a call trains once; run each round or part as a separate command")
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if not is_chief():
-        torch.manual_seed(seed + 1_000_003 * rank())  # each process draws its own dropout
+        torch.manual_seed(seed + 1_000_003 * rank())  # each process has its own dropout
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     return device
 
 
 def wait() -> None:
-    """Go on when all processes have come this far."""
+    """Barrier: wait for all processes."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def part() -> None:
-    """Leave the group after training: what follows (weights, cards, reports) is the first process's work alone.
+    """Leave the group after training: the rest (weights, cards, reports) is done by the first process only.
 
     Raises:
         SystemExit: in all processes but the first, which are done.
@@ -64,23 +64,23 @@ def part() -> None:
 
 
 def share_size(batch: int, parts: int, processes: int) -> int:
-    """Samples that a process computes at a time.
+    """Samples that a process computes at once.
 
     Raises:
-        UserError: the batch cannot be shared equally.
+        UserError: the batch cannot be split equally.
     """
     if batch % (processes * parts):
         several = "1 process" if processes == 1 else f"{processes} processes"
         among = several if parts == 1 else f"{several} in {parts} parts (--accumulate)"
-        raise UserError(f"--batch: {batch} samples cannot be shared equally by {among}")
+        raise UserError(f"--batch: {batch} samples cannot be split equally over {among}")
     return batch // (processes * parts)
 
 
 def my_share(numbers: list[int], parts: int = 1) -> list[list[int]]:
-    """This process's samples of a batch, for each of the parts that follow one another.
+    """This process's samples of a batch, for each of the consecutive parts.
 
     Raises:
-        UserError: the batch cannot be shared equally.
+        UserError: the batch cannot be split equally.
     """
     world = world_size()
     size = share_size(len(numbers), parts, world)
@@ -89,10 +89,10 @@ def my_share(numbers: list[int], parts: int = 1) -> list[list[int]]:
 
 
 class Spread:
-    """A method over all processes: called like the method, and the gradients of all come out averaged.
+    """A method over all processes: called like the method, with gradients averaged over all processes.
 
-    Replicated (DDP, which sends gradients while the backward pass goes on), or sharded (FSDP: see `sharding`). Where
-    there is one process it is the method itself.
+    Replicated (DDP, which sends gradients while the backward pass goes on), or sharded (FSDP: see `sharding`). With
+    one process it is the method itself.
 
     Args:
         module: the method, on its device.
@@ -106,7 +106,7 @@ class Spread:
         if sharded:
             sharding.shard(module, device)
             return
-        # A loss that is switched off or a frozen trunk leaves weights without a gradient: they must not be waited for.
+        # A loss that is switched off or a frozen backbone leaves weights without a gradient: DDP must not wait for them.
         self.model = DistributedDataParallel(module, find_unused_parameters=True)
 
     def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -115,7 +115,7 @@ class Spread:
 
     @contextlib.contextmanager
     def keeping(self, held: bool) -> Iterator[None]:
-        """Forward and backward passes inside keep their gradients here where `held`; the next ones send the sum."""
+        """Inside, where `held`, gradients are accumulated locally; the next backward pass outside sends the sum."""
         replicated = isinstance(self.model, DistributedDataParallel)
         sharding.hold_gradients(self.model, held)
         with self.model.no_sync() if held and replicated else contextlib.nullcontext():  # type: ignore[operator]
@@ -123,7 +123,7 @@ class Spread:
 
 
 def random_states(device: torch.device) -> Tensor:
-    """Random states of all processes, a row each: the CPU's, then the GPU's where there is one."""
+    """Random states of all processes, one row each: the CPU's, then the GPU's where there is one."""
     state = torch.get_rng_state()
     if device.type == "cuda":
         state = torch.cat([state, torch.cuda.get_rng_state(device)])
@@ -136,7 +136,7 @@ def random_states(device: torch.device) -> Tensor:
 
 
 def set_random_state(states: Tensor, device: torch.device) -> None:
-    """Go on from a row of `random_states`; where there are more processes now, the others keep their own streams."""
+    """Restore from a row of `random_states`; where there are more processes now, the others keep their own states."""
     if rank() >= len(states):
         return
     size = len(torch.get_rng_state())

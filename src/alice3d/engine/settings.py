@@ -23,34 +23,34 @@ def backbone_types(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class LoopSettings(Config):
-    """How long, how fast and how often."""
+    """Length, learning rate and checkpoints of a run."""
 
     steps: Annotated[int, Field(ge=1)] = 2000
     """Optimiser steps."""
     batch: Annotated[int, Field(ge=1)] = 4
-    """Samples a step, over all processes; a self-supervised sample is a pair of crops."""
+    """Samples per step, over all processes; a self-supervised sample is a pair of crops."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Highest learning rate of AdamW, reached after the warm-up, then falling along a cosine."""
+    """Peak learning rate of AdamW, reached after the warm-up, then falling along a cosine."""
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Learning rate at the last step, as a share of the highest."""
+    """Final learning rate as a fraction of the peak."""
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Share of the steps in which the learning rate rises."""
+    """Fraction of the steps in which the learning rate rises linearly."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.04
-    """Weight decay of AdamW, on matrices only: neither vectors nor tokens."""
+    """Weight decay of AdamW, on matrices only: not on biases, scales or tokens."""
     weight_decay_end: Annotated[float, Field(ge=0)] | None = None
-    """Weight decay at the last step, reached along a cosine; left out, it stays as it is."""
+    """Weight decay at the last step, reached along a cosine; left out, it is constant."""
     clip: Annotated[float, Field(gt=0)] = 3.0
-    """Gradients of a greater norm are scaled down to it."""
+    """Maximum gradient norm; larger gradients are scaled down."""
     accumulate: Annotated[int, Field(ge=1)] = 1
-    """Compute each batch in this many parts, one after another: so much less memory, the same step."""
+    """Gradient accumulation: compute each batch in this many parts, one after another, to save memory."""
     shard_weights: bool = False
-    """Under torchrun, split weights and optimiser state over the devices (FSDP), for networks that fill one."""
+    """Under torchrun, split weights and optimiser state over the devices (FSDP), for networks too large for one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """fp32, bf16 (autocast), or auto: bf16 where the GPU or CPU multiplies it in hardware."""
+    """fp32, bf16 (autocast), or auto: bf16 where the GPU or CPU supports it in hardware."""
     workers: Annotated[int, Field(ge=0)] = 1
-    """Threads that read samples ahead; 0 reads when they are needed. The samples do not depend on it."""
+    """Threads that prefetch samples; 0 reads without prefetching. The samples do not depend on it."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 200
-    """Steps between checkpoints; at most this many are lost when the run is killed."""
+    """Steps between checkpoints; at most this many steps are lost when the run is killed."""
 
 
 class TrainingConfig(OutputConfig, ComputeConfig, LoopSettings):

@@ -1,7 +1,7 @@
 """Weights split over processes (FSDP2), for networks whose weights and optimiser state fill a device.
 
-A checkpoint holds whole tensors, whatever wrote it: a run may go on sharded, replicated or on one device. FSDP takes
-two seconds to import, so it is imported only by runs that shard; elsewhere everything here does nothing.
+A checkpoint holds unsharded tensors in every case: a run may resume sharded, replicated or on one device. FSDP takes
+two seconds to import, so it is imported only by runs that shard; otherwise everything here does nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from alice3d.nn.backbones.swin3d import SwinBlock
 from alice3d.nn.layers import ResidualBlock, TransformerBlock
 
 BLOCKS = (TransformerBlock, SwinBlock, ResidualBlock)
-"""What is gathered by itself when it computes; every network calls these as modules."""
+"""Modules that are gathered separately when they are computed; every network calls them as modules."""
 _sharding = False
 
 
 def shard(module: nn.Module, device: torch.device) -> None:
     """Split every weight over all processes, in place.
 
-    A block's weights are gathered when it computes and dropped after it; all else is gathered once a step.
+    A block's weights are gathered when it is computed and dropped afterwards; all others are gathered once per step.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -39,7 +39,7 @@ def shard(module: nn.Module, device: torch.device) -> None:
 
 
 def _parts(module: nn.Module) -> list[Any]:
-    """The modules whose weights are gathered together, the whole first."""
+    """The modules whose weights are gathered together, the root first."""
     if not _sharding:
         return []
     from torch.distributed.fsdp import FSDPModule
@@ -48,14 +48,14 @@ def _parts(module: nn.Module) -> list[Any]:
 
 
 def hold_gradients(module: nn.Module, held: bool) -> None:
-    """Whether backward passes keep gradients whole in each process, instead of sharing them out."""
+    """Whether backward passes keep unsharded gradients in each process instead of scattering them."""
     for whole_module in _parts(module)[:1]:
         whole_module.set_requires_gradient_sync(not held)
 
 
 @contextlib.contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """Inside, weights are whole in every process and may be read and computed with; all processes must enter."""
+    """Inside, weights are unsharded in every process and may be read and used; all processes must enter."""
     parts = _parts(module)
     for each in parts:
         each.unshard()
@@ -67,7 +67,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 
 def whole(value: Any) -> Any:
-    """The same nest of dicts and lists with every split tensor gathered; all processes must call it."""
+    """The same nested dicts and lists with every sharded tensor gathered; all processes must call it."""
     if not _sharding:
         return value
     if isinstance(value, Mapping):
@@ -78,7 +78,7 @@ def whole(value: Any) -> Any:
 
 
 def _split_like(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, split as `like` is split."""
+    """An unsharded tensor, sharded like `like`."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(like, DTensor):
@@ -87,7 +87,7 @@ def _split_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """`load_state_dict` from whole tensors."""
+    """`load_state_dict` from unsharded tensors."""
     if _sharding:
         own = module.state_dict()
         state = {key: _split_like(value, own[key]) for key, value in state.items()}
@@ -95,7 +95,7 @@ def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def load_whole_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """`load_state_dict` of an optimiser from whole tensors."""
+    """`load_state_dict` of an optimiser from unsharded tensors."""
     if _sharding:
         weights = [weight for group in optimiser.param_groups for weight in group["params"]]
         split = {
@@ -107,12 +107,12 @@ def load_whole_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]
 
 
 def number(value: Tensor) -> float:
-    """A scalar over all processes, as a norm or a sum of split tensors is."""
+    """A scalar over all processes, such as the norm or sum of sharded tensors."""
     return float(whole(value))
 
 
 def make_whole(module: nn.Module) -> None:
-    """Put whole weights in the place of split ones, for good; all processes must call it, after training."""
+    """Replace sharded weights by unsharded ones permanently; all processes must call it, after training."""
     if not _sharding:
         return
     for owner in module.modules():

@@ -1,4 +1,4 @@
-"""Fits what a matcher says of its errors to landmarks, and measures whether it is true."""
+"""Calibrates a matcher's error estimates on landmarks, and measures the calibration."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.memory_cache import EmbeddedCases
 
 RIDGE = 3.0
-"""Pull of the standardised weights to zero, in points: errors of some hundred points come from few patients."""
+"""Ridge penalty of the standardised weights, in points: errors of some hundred points come from few patients."""
 MIN_EACH = 8
 """Points needed above and below each of the two error limits."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Matches of one kind whose truth is known; all (n,).
+    """Matches of one kind with ground truth; all (n,).
 
     Attributes:
-        signals: see `matching.signals`.
-        error_mm: distance of the match from the true place, also where the key does not show it.
-        gone_mm: how far the true place lies beyond the key scan; negative: it is shown.
-        whole: True = the key scan was not cut.
+        signals: see `matching.confidence`.
+        error_mm: distance of the match from the true position, also where it lies outside the key scan.
+        gone_mm: distance of the true position outside the key scan; negative: inside.
+        whole: True = the key scan was not cropped.
         key: case ids.
     """
 
@@ -49,7 +49,7 @@ class Measured:
 
 
 def joined(parts: Sequence[Measured]) -> Measured:
-    """Rows of several, one after another."""
+    """Concatenated rows of several."""
     signals = {name: np.concatenate([part.signals[name] for part in parts]) for name in parts[0].signals}
     names = ("error_mm", "gone_mm", "whole", "key")
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
@@ -65,14 +65,14 @@ def measure(
     *,
     done: Callable[[], None] | None = None,
 ) -> dict[Kind, Measured]:
-    """Match shared landmarks between whole scans, and with key scans that are cut; kind by kind.
+    """Match shared landmarks between uncropped scans, and with cropped key scans; for each kind of match.
 
-    Pairs of scans without a map give no rows: nothing of them is believed anyway.
+    Pairs of scans without a map give no rows: none of their matches is accepted.
 
     Args:
         pairs: (query, key) case ids.
         cuts: see `field_of_view.draw_cuts`.
-        done: called after each pair of scans, a cut's included.
+        done: called after each pair of scans, cropped ones included.
     """
     parts: dict[Kind, list[Measured]] = {kind: [] for kind in kinds}
 
@@ -141,7 +141,7 @@ def _logistic(inputs_ns: NDArray[np.float64], far: NDArray[np.bool_]) -> NDArray
 
 
 def _log_linear(inputs_ns: NDArray[np.float64], error_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intercept and weights (1 + s,) of the logarithm of the expected error, right on average."""
+    """Intercept and weights (1 + s,) of the logarithm of the expected error, unbiased on average."""
     design = np.column_stack([np.ones(len(inputs_ns)), inputs_ns])
     capped = np.clip(error_mm, 1.0, MOST_MM)
     pull = np.diag([1e-6, *[RIDGE] * inputs_ns.shape[1]])
@@ -156,29 +156,29 @@ def fit_model(rows: Measured, inputs: Sequence[str], *, keep: float) -> ErrorMod
     """Fit the model of one kind of match.
 
     Args:
-        rows: matches whose truth is known, some of them with cut key scans.
-        inputs: names of the signals.
-        keep: share of the good matches (within 10 mm, whole scans) that the acceptance must keep.
+        rows: matches with ground truth, some of them with cropped key scans.
+        inputs: names of the features of a match.
+        keep: fraction of the good matches (within 10 mm, uncropped scans) that must be accepted.
 
     Raises:
-        UserError: too few good or bad matches to learn from.
+        UserError: too few good or bad matches for a fit.
     """
     error = rows.error_mm[rows.gone_mm <= 0]
     if min(len(error), len(rows.error_mm) - len(error)) < MIN_EACH:
         raise UserError(
-            f"landmarks: the cut scans show {len(error)} of {len(rows.error_mm)} points; at least {MIN_EACH} that they "
-            "show and that they do not are needed: give more landmarks or cuts"
+            f"landmarks: {len(error)} of {len(rows.error_mm)} points lie inside the cropped scans; at least {MIN_EACH} "
+            "inside and outside are needed: give more landmarks or cuts"
         )
     for limit in (FAR_MM, GROSS_MM):
         above = int((error > limit).sum())
         if min(above, len(error) - above) < MIN_EACH:
             raise UserError(
                 f"landmarks: {above} of {len(error)} matches are more than {limit:g} mm off; at least "
-                f"{MIN_EACH} on either side are needed to learn from: give more landmarks, pairs or cuts"
+                f"{MIN_EACH} above and below are needed: give more landmarks, pairs or cuts"
             )
     good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.gone_mm <= 0)
     if not good.any():
-        raise UserError("landmarks: no match between whole scans lies within 10 mm; the matcher is not to be trusted")
+        raise UserError("landmarks: no match between uncropped scans lies within 10 mm; the matcher is not reliable")
     return _fit(rows, inputs, keep)
 
 
@@ -208,16 +208,16 @@ def _plain(values: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def held_out(rows: Measured, inputs: Sequence[str], *, keep: float, folds: int = 5) -> dict[str, Any]:
-    """What to expect of the model on other patients: each fifth of the key scans judged by a model fitted without it.
+    """Cross-validation of the model over patients: each fifth of the key scans is predicted by a model fitted without it.
 
     Returns:
-        `auroc_10mm`, `auroc_20mm` over whole key scans (NaN where all matches are of one kind), and `refusal`.
+        `auroc_10mm`, `auroc_20mm` over whole key scans (NaN where all matches are of one class), and `refusal`.
     """
     place = np.unique(rows.key, return_inverse=True)[1] % folds
     far, gross, accepted = np.zeros(len(place)), np.zeros(len(place)), np.zeros(len(place), bool)
     for n in np.unique(place):
         if (place == n).all():
-            raise UserError("landmarks: matches of one key scan alone cannot be judged; give more cases")
+            raise UserError("landmarks: cross-validation needs more than one key scan; give more cases")
         model, signals = _fit(rows.chosen(place != n), inputs, keep), rows.chosen(place == n).signals
         far[place == n], gross[place == n] = model.probability(signals), model.probability(signals, GROSS_MM)
         accepted[place == n] = far[place == n] <= model.most_far

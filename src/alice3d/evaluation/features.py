@@ -1,4 +1,4 @@
-"""A frozen encoder's features of a scan in one pass: on a lattice in the body, at points, at labelled voxels."""
+"""Features of a frozen encoder, one pass per scan: on a lattice in the body, at points, at labelled voxels."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from alice3d.weights.files import load_encoder
 # Shape suffixes: m cells of the lattice, p points, v voxels, n any of them, f features, xyz voxels.
 
 MAX_CELLS = 50_000
-"""Cells of a scan's lattice at most: beyond, the lattice grows coarser."""
+"""Maximum number of cells of a scan's lattice; larger lattices are made coarser."""
 MAX_BYTES = 32 * 2**20
-"""Of a scan's lattice features in memory, as float16."""
+"""Maximum memory of a scan's lattice features, as float16."""
 Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeScan:
-    """A scan that will be probed, without anything of an encoder.
+    """A scan to probe, independent of an encoder.
 
     Attributes:
         case: id.
         image: (c, x, y, z) float32, at the encoder's spacing.
         body: (x, y, z) bool, True = body.
-        grid: where the voxels lie.
+        grid: grid of the image.
         body_box_mm: low and high corner of the body, RAS mm.
         points_mm: landmark name to (3,) RAS mm.
-        voxels: (v, 3) labelled voxels that were drawn.
+        voxels: (v, 3) sampled labelled voxels.
         classes: (v,) their class indices; 0 is background.
     """
 
@@ -84,9 +84,9 @@ def probe_scan(
     Args:
         points_mm: its landmarks.
         values: label value of each class.
-        voxels: to draw of each structure and of distant background, and as many of background near structures as of
-            all structures together, which is where features fail; 0 = none.
-        seed: of the draw, together with the case's id.
+        voxels: voxels to sample of each structure and of distant background, and as many of background near
+            structures as of all structures together, where errors are most likely; 0 = none.
+        seed: of the sampling, together with the case's id.
     """
     scan = ScanInput.of_case(store, case, rule, spacing_mm)
     index, classes = np.zeros((0, 3), np.int64), np.zeros(0, np.int64)
@@ -105,7 +105,7 @@ def probe_scan(
 
 @dataclass(frozen=True, eq=False)
 class FrozenScan:
-    """An encoder's features of one scan, its pyramid's levels side by side, read trilinearly.
+    """An encoder's features of one scan, its pyramid's levels concatenated, interpolated trilinearly.
 
     Attributes:
         scan: without its image.
@@ -125,7 +125,7 @@ class FrozenScan:
 
 
 def lattice(body: NDArray[np.bool_], backbone: Backbone) -> tuple[NDArray[np.int64], int]:
-    """Body voxels (m, 3) on a regular lattice, and its step: half the finest stride, or what memory allows."""
+    """Body voxels (m, 3) on a regular lattice, and its step: half the finest stride, or larger if memory requires it."""
     most = min(MAX_CELLS, MAX_BYTES // (2 * sum(backbone.channels)))
     step = max(math.ceil((body.sum() / most) ** (1 / 3)), min(backbone.strides) // 2, 1)
     first = step // 2
@@ -135,12 +135,12 @@ def lattice(body: NDArray[np.bool_], backbone: Backbone) -> tuple[NDArray[np.int
 
 @torch.no_grad()
 def freeze(backbone: Backbone, scan: ProbeScan, *, crop: int, device: torch.device, cells: bool = True) -> FrozenScan:
-    """Read all that is asked of a scan in one pass of the encoder; large scans by pieces.
+    """Compute all features of a scan in one pass of the encoder; large scans in tiles.
 
     Args:
         backbone: in evaluation mode, on `device`.
-        crop: voxels a side of the crops it learnt from, see `reading_window`.
-        cells: whether the lattice is wanted.
+        crop: voxels per side of its training crops, see `reading_window`.
+        cells: whether features on the lattice are computed.
     """
     lattice_m3, step = lattice(scan.body, backbone) if cells else (np.zeros((0, 3), np.int64), 1)
     names = sorted(scan.points_mm)
@@ -159,14 +159,13 @@ def freeze(backbone: Backbone, scan: ProbeScan, *, crop: int, device: torch.devi
 
 
 class Alike:
-    """Features to vectors whose inner products say how alike two places are.
+    """Maps features to vectors whose inner product is the similarity of two positions.
 
-    Each level of the pyramid is standardised over the scans' bodies and brought to unit length; a similarity is the
-    mean of the levels' cosines, weighted by their strides: a deep level knows where in the body it is, a fine one
-    settles the place (see docs/concepts/probes.md for what was tried).
+    Each level of the pyramid is standardised over the scans' bodies and scaled to unit length; the similarity is
+    the mean of the levels' cosines, weighted by their strides: deep levels encode the rough position in the body, fine levels the exact one (see docs/concepts/probes.md for what was tried).
 
     Args:
-        features: (n, f) of many places, of each scan.
+        features: (n, f) of many positions, for each scan.
         channels, strides: of the pyramid's levels.
     """
 
@@ -187,12 +186,12 @@ class Alike:
 
 
 def clear_of(values: Any) -> float | None:
-    """JSON has no NaN."""
+    """None instead of NaN, which JSON lacks."""
     return float(values) if np.isfinite(values) else None
 
 
 USUAL_CROP = 48
-"""Where a card does not say."""
+"""Default where a card has no value."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +201,8 @@ class Reading:
     Attributes:
         rule: voxels to channels.
         spacing_mm: of the scans on reading.
-        crop: voxels a side of the crops it learnt from.
-        device: where it runs.
+        crop: voxels per side of its training crops.
+        device: the device.
     """
 
     rule: IntensityRule
@@ -233,7 +232,7 @@ def untrained_encoder(
     device: torch.device,
     seed: int,
 ) -> tuple[Backbone, Reading]:
-    """A backbone with the random weights that training with this seed begins with; no draw is left behind.
+    """A backbone with the initial random weights of this seed; the global random state is not changed.
 
     Args:
         name, options: of the backbone.

@@ -1,4 +1,4 @@
-"""Key scans cut so that a landmark is gone: is its match refused, and are the others' kept?"""
+"""Key scans cropped so that a landmark lies outside: is its match refused, and are the others accepted?"""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.tables.landmarks import Landmarks
 
 DEPTH_MM = (4.0, 40.0)
-"""A landmark is cut off by so much, drawn evenly."""
+"""Distance in mm of the landmark outside the crop, sampled uniformly."""
 CRANIAL_SHARE = 0.7
-"""Share of the cuts across the body's long axis, where scans end; the rest cuts across x or y."""
+"""Fraction of crops along the body's long axis, where scans end; the others are along x or y."""
 MIN_SHARE = 0.15
-"""Cuts that leave less of the body are not made: too little is left to be matched."""
+"""Minimum fraction of the body that must remain: less is too little to match."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One key scan, cut.
+    """One cropped key scan.
 
     Attributes:
         key: case id.
         axis: 0, 1, 2 for x, y, z.
-        upper: whether what lies at larger coordinates than the plane is gone, else what lies at smaller ones.
+        upper: whether coordinates above the plane are removed, else those below.
         plane_mm: RAS mm along the axis.
         queries: case ids that are matched with it.
     """
@@ -52,11 +52,11 @@ class Cut:
 
 
 def draw_cuts(landmarks: Landmarks, *, per_case: int, queries: int, seed: int = 0) -> list[Cut]:
-    """Draw cuts, `per_case` of each case, each through another landmark's margin, and queries that show the landmark.
+    """Sample crops, `per_case` of each case, each next to another landmark, and queries that contain the landmark.
 
     Args:
         landmarks: of the cases.
-        per_case: cuts of each key scan, at most one a landmark.
+        per_case: crops of each key scan, at most one per landmark.
         queries: scans matched with each.
     """
     rng = np.random.default_rng([seed, 17])
@@ -76,15 +76,15 @@ def draw_cuts(landmarks: Landmarks, *, per_case: int, queries: int, seed: int = 
 def refusal(
     error_mm: NDArray[Any], accepted: NDArray[np.bool_], gone_mm: NDArray[Any], whole: NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """How many points whose anatomy the key does not show are refused, and how many good matches are kept.
+    """How many points outside the key scan are refused, and how many good matches are accepted.
 
     Args:
-        error_mm: (n,) distance from the true place, also where the key does not show it.
-        gone_mm: (n,) how far the true place lies beyond the key scan; negative: it is shown.
-        whole: (n,) True = the key scan was not cut.
+        error_mm: (n,) distance from the true position, also where it lies outside the key scan.
+        gone_mm: (n,) distance of the true position outside the key scan; negative: inside.
+        whole: (n,) True = the key scan was not cropped.
 
     Returns:
-        counts and shares; None where there is nothing to take a share of.
+        counts and fractions; None where the denominator is 0.
     """
     good = (error_mm <= 10) & (gone_mm <= 0)
 

@@ -1,4 +1,4 @@
-"""How far matched landmarks lie from the true ones, against two baselines, and whether the checks tell bad matches."""
+"""Landmark errors of a matcher against two baselines, and how well bad matches are detected."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from alice3d.matching.search import search_all
 
 Points = NDArray[np.float64]
 MAX_PAIRS = 2500
-"""Ordered pairs of scans that are evaluated; of more a seeded draw is taken."""
+"""Maximum number of ordered pairs of scans; of more, a seeded random sample is evaluated."""
 BINS = 8
 """Bins of a reliability table, each with equally many points."""
 
 FOUND = ("cycle_mm", "similarity", "certainty", "far_10mm", "far_20mm", "expected_mm", "accepted")
-"""What `PointErrors` takes from `Matches`."""
+"""Fields that `PointErrors` copies from `Matches`."""
 
 
 def ordered_pairs(landmarks: Landmarks, *, limit: int = MAX_PAIRS, seed: int = 0) -> list[tuple[str, str]]:
-    """All ordered pairs of cases that share a structure, or a seeded draw of `limit` of them; sorted."""
+    """All ordered pairs of cases that share a structure, or a seeded random sample of `limit` of them; sorted."""
     cases = sorted(landmarks.points_mm)
     pairs = [
         (query, key)
@@ -57,13 +57,13 @@ def chosen_cases(store: Store, split: str) -> set[str]:
 
 @dataclass(frozen=True)
 class PointErrors:
-    """A row a landmark of an ordered pair; all (n,).
+    """One row per landmark of an ordered pair; all (n,).
 
     Attributes:
         structure: its name.
         query, key: case ids.
-        error_mm, box_mm, untrained_mm: distance to the true place of the match, of the same relative position in the
-            body box, and of the match by a network with random weights.
+        error_mm, box_mm, untrained_mm: distance to the true position of the match, of the same relative position in
+            the body's bounding box, and of the match by a network with random weights.
         cycle_mm, similarity, certainty, far_10mm, far_20mm, expected_mm, accepted: as `Matches`.
     """
 
@@ -93,7 +93,7 @@ def landmark_errors(
     """Match the landmarks that two cases share, for each ordered pair.
 
     Args:
-        scans: embeddings by the matcher, which is used as its card says (direct or robust).
+        scans: embeddings by the matcher, which is used in the mode of its card (direct or robust).
         untrained: embeddings by a random network, matched directly; None leaves that baseline out (NaN).
         landmarks: of the cases.
         pairs: (query, key) case ids.
@@ -124,7 +124,7 @@ def landmark_errors(
 
 
 def same_place_in_box(query: EmbeddedScan, key: EmbeddedScan, points_mm: Points) -> Points:
-    """The baseline that knows no anatomy: the same share of the way across the body box; (n, 3) RAS mm."""
+    """The baseline without anatomy: the same relative position in the body's bounding box; (n, 3) RAS mm."""
     low_q, high_q = np.asarray(query.body_box_mm)
     low_k, high_k = np.asarray(key.body_box_mm)
     place: Points = low_k + (points_mm - low_q) / np.maximum(high_q - low_q, 1e-6) * (high_k - low_k)
@@ -132,7 +132,7 @@ def same_place_in_box(query: EmbeddedScan, key: EmbeddedScan, points_mm: Points)
 
 
 def auroc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
-    """Chance that a positive's score exceeds a negative's, ties counted half; NaN where there is only one kind."""
+    """Probability that a positive's score exceeds a negative's, ties counted half; NaN where there is only one class."""
     from scipy.stats import rankdata
 
     n_positive = int(positive.sum())
@@ -144,7 +144,7 @@ def auroc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
 
 
 def _scores(errors: PointErrors, chosen: NDArray[np.bool_]) -> dict[str, Any]:
-    """The numbers of the chosen rows."""
+    """Error statistics of the chosen rows."""
     error, accepted = errors.error_mm[chosen], errors.accepted[chosen]
     pairs = {(a, b) for a, b in zip(errors.query[chosen].tolist(), errors.key[chosen].tolist(), strict=True)}
     kept = error[accepted]
@@ -165,15 +165,15 @@ def _scores(errors: PointErrors, chosen: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """None instead of NaN, which JSON lacks."""
     return value if np.isfinite(value) else None
 
 
 def trust_scores(errors: PointErrors) -> dict[str, Any]:
-    """How well errors are told from what is seen of the matches: AUROC by each, and foretold against true.
+    """How well the features of a match predict its error: AUROC of each, and predicted against observed errors.
 
-    `expected_mm` is the mean expected error, to be held against `mean_mm`; `mean_mm` counts errors up to
-    `matching.trust.MOST_MM`, as the expected one does. What a calibrated card foretells is None without one.
+    `expected_mm` is the mean expected error, to compare with `mean_mm`; `mean_mm` clips errors at
+    `matching.confidence.MOST_MM`, as the expected one does. Predictions are None without a calibrated card.
     """
     error = errors.error_mm
     scores: dict[str, Any] = {}
@@ -192,7 +192,7 @@ def trust_scores(errors: PointErrors) -> dict[str, Any]:
 
 
 def reliability(foretold: NDArray[Any], error_mm: NDArray[Any], bins: int = BINS) -> list[dict[str, Any]]:
-    """Foretold probability of an error above 10 mm against its share, in bins of equally many points."""
+    """Predicted probability of an error above 10 mm against its observed frequency, in bins of equally many points."""
     order = np.argsort(foretold, kind="stable")
     return [
         {

@@ -32,11 +32,11 @@ def linear_scores(
     """Dice of a linear head: the scores of `alice finetune --head linear` and `alice evaluate`, without their files.
 
     Args:
-        train: labelled cases that the head learns from.
+        train: labelled training cases of the head.
         cases: labelled cases that are scored, on the store's grid.
     """
     values = class_values(train)
-    with torch.random.fork_rng(devices=[]):  # the layer's first weights do not matter, and no draw is left behind
+    with torch.random.fork_rng(devices=[]):  # initial weights do not matter, and the random state is not changed
         net = LinearSegmentationNet(backbone, len(values)).eval()
     fitted = LinearFit(
         net=net,

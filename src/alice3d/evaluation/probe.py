@@ -1,4 +1,4 @@
-"""What frozen features know: linear Dice, nearest neighbours, landmark retrieval; and a quick look in training."""
+"""Probes of frozen features: linear Dice, k-NN accuracy, landmark retrieval; and a quick version for training."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from alice3d.nn.backbones.base import Backbone
 from alice3d.tasks.segmentation.samples import class_values
 from alice3d.tasks.settings import LinearSettings
 
-# Shape suffixes: n places, b of the bank, d width of the vectors.
+# Shape suffixes: n positions, b of the bank, d width of the vectors.
 
 
 def nearest_classes(
     vectors_nd: Tensor, bank_bd: Tensor, bank_classes: NDArray[np.int64], neighbours: int
 ) -> NDArray[np.int64]:
-    """Class of each row by the vote of its most alike rows of a bank; of classes with equal votes the lowest, (n,)."""
+    """k-NN class (n,) of each row from the most similar rows of a bank; of classes with equal votes the lowest."""
     count = min(neighbours, len(bank_bd))
     classes = torch.from_numpy(bank_classes)
     found = [torch.zeros(0, dtype=torch.long)]
@@ -44,11 +44,11 @@ def nearest_classes(
 def knn_accuracy(
     scans: Sequence[FrozenScan], bank: Sequence[FrozenScan], alike: Alike, *, neighbours: int = 15
 ) -> dict[str, dict[int, float]]:
-    """Share of drawn voxels whose neighbours in the bank name their class, for each case and class.
+    """k-NN accuracy of sampled voxels, for each case and class.
 
     Args:
-        scans: whose voxels are asked.
-        bank: whose voxels answer; voxels of the asking scan itself are left out.
+        scans: whose voxels are classified.
+        bank: labelled voxels of these scans; those of the classified scan itself are left out.
     """
     accuracy: dict[str, dict[int, float]] = {}
     for one in scans:
@@ -69,12 +69,12 @@ def frozen_scans(backbone: Backbone, scans: Sequence[ProbeScan], reading: Readin
 
 
 def alike_of(backbone: Backbone, scans: Sequence[FrozenScan]) -> Alike:
-    """How features of these scans compare."""
+    """Feature similarity, standardised over these scans."""
     return Alike([one.at_cells for one in scans], backbone.channels, backbone.strides)
 
 
 def find_landmarks(scans: Sequence[FrozenScan], alike: Alike, *, limit: int = 2500, seed: int = 0) -> Retrieved | None:
-    """Landmarks of all ordered pairs of scans, or of a seeded draw of `limit`; None where no two share any."""
+    """Landmarks of all ordered pairs of scans, or of a seeded random sample of `limit`; None where no two share any."""
     marks = Landmarks({one.scan.case: one.scan.points_mm for one in scans if one.scan.points_mm}, ())
     pairs = ordered_pairs(marks, limit=limit, seed=seed)
     return retrieve(scans, alike, pairs) if pairs else None
@@ -82,17 +82,17 @@ def find_landmarks(scans: Sequence[FrozenScan], alike: Alike, *, limit: int = 25
 
 MEASURES = ("linear", "knn", "landmark")
 KNN_VOXELS = 50
-"""Voxels drawn a case of each structure, see `probe_scan`."""
+"""Voxels sampled per case and structure, see `probe_scan`."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """What was measured of one encoder; None where a measure was not asked for.
+    """Results of one encoder; None for a measure that was not requested.
 
     Attributes:
-        linear: a row a case and structure.
+        linear: one row per case and structure.
         knn: accuracy of each case and class index.
-        landmark: a row a landmark of an ordered pair.
+        landmark: one row per landmark of an ordered pair.
         names: of the classes.
     """
 
@@ -155,18 +155,18 @@ def probe_encoder(
     neighbours: int = 15,
     seed: int = 0,
 ) -> Probed:
-    """Measure a frozen encoder; features for neighbours and landmarks are computed once a case.
+    """Evaluate a frozen encoder; features for k-NN and landmarks are computed once per case.
 
     Args:
         backbone: in evaluation mode.
-        train: labelled cases that linear head and neighbours learn from.
+        train: labelled cases for the linear head and k-NN.
         cases: labelled cases that are scored.
         marked: cases with landmarks.
         landmarks: of them.
         measures: of `MEASURES`.
         settings: of the linear head.
-        neighbours: that vote.
-        seed: of all draws.
+        neighbours: k of k-NN.
+        seed: of all sampling.
     """
     backbone.eval().to(reading.device)
     values = class_values(train) if train else (0,)

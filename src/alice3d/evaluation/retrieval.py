@@ -1,4 +1,4 @@
-"""Landmarks of one scan found in another by frozen features alone: the most alike place of the whole body, no fit."""
+"""Landmark retrieval with frozen features: the most similar position in the whole body, without a robust fit."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from alice3d.metrics.intervals import pair_interval
 # Shape suffixes: n points, m cells of the lattice, d width of the vectors.
 
 REACH_VOXELS = 4
-"""The peak is refined over the cells within so many voxels of it (half a token of the residual U-Net)."""
+"""The peak is refined over the cells within this many voxels (half a token of the residual U-Net)."""
 CONTRAST = 2.0
-"""Cells count exp(-CONTRAST · (peak - similarity) / (peak - mean of the cells within reach))."""
+"""Weight of a cell: exp(-CONTRAST · (peak - similarity) / (peak - mean of the cells within reach))."""
 ROWS = 256
 """Points whose similarities to a whole scan are in memory at once."""
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """A row a landmark of an ordered pair; all (n,).
+    """One row per landmark of an ordered pair; all (n,).
 
     Attributes:
         structure: its name.
         query, key: case ids.
-        error_mm: distance of the place found in the key from the true one.
-        box_mm: the same of the same relative place in the body box, the baseline that knows no anatomy.
+        error_mm: distance of the retrieved position in the key from the true one.
+        box_mm: the same for the same relative position in the body's bounding box, the baseline without anatomy.
     """
 
     structure: NDArray[np.str_]
@@ -47,7 +47,7 @@ class Retrieved:
 def most_alike(
     vectors_nd: Float[Tensor, "n d"], key_md: Float[Tensor, "m d"], cells_m3: NDArray[np.int64], step: int
 ) -> NDArray[np.float64]:
-    """The most alike cell of a scan for each row, refined by a soft-argmax around it; (n, 3) fractional voxels.
+    """The most similar cell of a scan for each row, refined by a soft-argmax around it; (n, 3) fractional voxels.
 
     Args:
         vectors_nd, key_md: by one `Alike`.
@@ -79,7 +79,7 @@ def retrieve(
 
     Args:
         scans: of all cases of the pairs.
-        alike: how features compare.
+        alike: feature similarity.
         pairs: of case ids.
         done: called after each key scan.
     """
@@ -113,10 +113,10 @@ def retrieve(
 
 
 def describe_errors(found: Retrieved, error_mm: Points, *, seed: int = 0) -> dict[str, Any]:
-    """Mean and median with intervals over cases, shares within 5 and 10 mm, and the mean of each structure.
+    """Mean and median with intervals over cases, fractions within 5 and 10 mm, and the mean of each structure.
 
     Args:
-        found: of which pairs and structures the errors are.
+        found: pairs and structures of the errors.
         error_mm: (n,) its own, or a baseline's.
     """
     cases = {"first": found.query.tolist(), "second": found.key.tolist(), "seed": seed}

@@ -1,4 +1,4 @@
-"""Walks a folder of scans, whatever its links do."""
+"""Walks a folder of scans, safe against loops of links."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def is_plain(path: Path) -> bool:
-    """Whether opening a path cannot wait forever: a file, or a link to nowhere; no pipe, socket or device."""
+    """Whether opening a path cannot block: a file or a dangling link; no pipe, socket or device."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:  # told by whoever opens it
+    except OSError:  # reported when it is opened
         return True
 
 

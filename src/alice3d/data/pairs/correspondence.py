@@ -14,28 +14,28 @@ from alice3d.geometry import Affine, Grid, apply_affine, diagonal_affine
 Points = NDArray[np.float64]
 
 MIN_ROWS = 12
-"""An affine has 12 numbers, three a point; fewer than 12 points leave no means to tell which of them are wrong."""
+"""An affine has 12 parameters; with fewer than 12 points outliers cannot be identified."""
 HYPOTHESES = 300
-"""With half of the points wrong, one draw of four in 16 is free of them; 300 draws all but never miss."""
+"""With half of the points wrong, one sample of four in 16 is free of outliers; 300 samples almost surely contain one."""
 MIN_VOLUME_MM3 = 1e4
-"""Four points whose tetrahedron is smaller (a sixth of this) do not span space."""
+"""Determinant of four points in mm³ (six times the volume of their tetrahedron) below which they are degenerate."""
 AFFINE_MM = 20.0
-"""Residual of the affine at which a point counts a quarter; patients' posture bends by about as much."""
+"""Residual of the affine at which a point has weight 1/4; differences in posture are about as large."""
 FIELD_MM = 12.0
-"""Residual of the smooth field at which a point counts a quarter."""
+"""Residual of the smooth field at which a point has weight 1/4."""
 RIDGE = 1e-3
-"""Pull of the affine's linear part towards the isotropic start, as a share of the points' spread."""
+"""Regularisation of the affine's linear part towards isotropic scaling, relative to the points' variance."""
 PRIOR = 0.5
-"""Weight of `no displacement` in the smooth field, in points: where few points lie, the affine alone speaks."""
+"""Weight of `no displacement` in the smooth field, in points: where points are few, the affine dominates."""
 SUPPORT = 1.5
-"""Weighted points within the field's reach at which the support counts a half."""
+"""Weighted number of points within the field's reach at which the support term of the certainty is 0.5."""
 SPREAD_MM = 14.0
-"""Local scatter of the points about the field at which certainty falls to a half."""
+"""Local scatter of the points about the field at which certainty is halved."""
 
 
 @dataclass(frozen=True, eq=False)
 class Correspondence:
-    """The map from one scan to another, sampled on a coarse lattice so that thousands of points cost about 1 ms.
+    """The map from one scan to another, sampled on a coarse grid so that thousands of points take about 1 ms.
 
     Attributes:
         affine: (4, 4) query RAS mm to key RAS mm.
@@ -55,7 +55,7 @@ class Correspondence:
         return apply_affine(self.affine, points) + self._read(self.field_mm, points)
 
     def certainty(self, points_mm: NDArray[Any]) -> NDArray[np.float64]:
-        """How far the map can be trusted at points (n, 3): 0 (no accepted point near, or they disagree) .. 1."""
+        """Certainty of the map at points (n, 3): 0 (no accepted point near, or they disagree) .. 1."""
         return self._read(self.trust[None], np.asarray(points_mm, np.float64))[:, 0]
 
     def local_affine(self, points_mm: NDArray[Any]) -> NDArray[np.float64]:
@@ -68,14 +68,14 @@ class Correspondence:
         return columns.transpose(0, 2, 1)
 
     def _read(self, channels: NDArray[np.float32], points: Points) -> Points:
-        """Trilinear reading (n, c) of channels (c, x, y, z) on the lattice; beyond it, its border."""
+        """Trilinear interpolation (n, c) of channels (c, x, y, z) on the lattice; outside, its border value."""
         index = self.lattice.index(points).T
         values = [ndimage.map_coordinates(c, index, order=1, mode="nearest", output=np.float64) for c in channels]
         return np.stack(values, axis=-1)
 
 
 def local_linear(field: Correspondence, point_mm: NDArray[Any]) -> NDArray[np.float64]:
-    """How a crop around a query point (3,) lies in the key: the (3, 3) that turns the crop's voxel axes, in mm.
+    """How a crop around a query point (3,) lies in the key: the (3, 3) linear map of the crop's voxel axes, in mm.
 
     The map's Jacobian there; the identity where no body can be stretched so (`plausible`).
     """
@@ -84,13 +84,13 @@ def local_linear(field: Correspondence, point_mm: NDArray[Any]) -> NDArray[np.fl
 
 
 def robust_weight(residual_mm: NDArray[Any], scale_mm: float) -> NDArray[np.float64]:
-    """Geman-McClure weight 1 / (1 + (r / scale)²)²: one at 0, a quarter at `scale_mm`, nothing for gross errors."""
+    """Geman-McClure weight 1 / (1 + (r / scale)²)²: 1 at 0, 1/4 at `scale_mm`, near 0 for gross errors."""
     weight: NDArray[np.float64] = 1.0 / (1.0 + (np.asarray(residual_mm, np.float64) / scale_mm) ** 2) ** 2
     return weight
 
 
 def _weighted_affine(query: Points, key: Points, weight: NDArray[np.float64]) -> Affine:
-    """Least squares with a light pull of the linear part towards a uniform scaling: a slab of points is enough."""
+    """Least squares with a weak regularisation of the linear part towards uniform scaling: a slab of points is enough."""
     total = weight.sum()
     centre_q, centre_k = weight @ query / total, weight @ key / total
     q, k = query - centre_q, key - centre_k
@@ -107,7 +107,7 @@ def _weighted_affine(query: Points, key: Points, weight: NDArray[np.float64]) ->
 
 
 def plausible(affine: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether one body can be another's under (..., 4, 4): no mirror image, no direction stretched beyond 0.5 to 2."""
+    """Whether an affine (..., 4, 4) is plausible between two bodies: no reflection, scaling of 0.5 to 2 in every direction."""
     linear = affine[..., :3, :3]
     stretch = np.linalg.svd(linear, compute_uv=False)
     fits: NDArray[np.bool_] = (np.linalg.det(linear) > 0) & (stretch.min(axis=-1) > 0.5) & (stretch.max(axis=-1) < 2.0)
@@ -115,7 +115,7 @@ def plausible(affine: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _best_hypothesis(query: Points, key: Points, weight: NDArray[np.float64], rng: np.random.Generator) -> Affine:
-    """The affine through four drawn points, or the least squares of all, that leaves the smallest robust cost."""
+    """The affine through four sampled points, or the least squares of all, with the smallest robust cost (RANSAC)."""
     drawn = rng.choice(len(query), (HYPOTHESES, 4), p=weight / weight.sum())
     ones = np.ones((HYPOTHESES, 4, 1))
     corners = np.concatenate([query[drawn], ones], axis=2)
@@ -138,11 +138,11 @@ def _translation(query: Points, key: Points) -> Affine:
 
 
 def robust_affine(query_mm: NDArray[Any], key_mm: NDArray[Any], weight: NDArray[Any] | None = None) -> Affine:
-    """The affine that most of the matched points agree on (seeded draws of four, then reweighted least squares).
+    """The affine that most of the matched points agree on (seeded samples of four, then reweighted least squares).
 
     Args:
         query_mm, key_mm: (n, 3) matched points; up to half of them may be wrong.
-        weight: (n,) prior trust in each.
+        weight: (n,) prior weight of each.
 
     Raises:
         ValueError: fewer than `MIN_ROWS` points.
@@ -162,7 +162,7 @@ def robust_affine(query_mm: NDArray[Any], key_mm: NDArray[Any], weight: NDArray[
 
 
 def _kernel(points: Points, reach_mm: float) -> NDArray[np.float32]:
-    """Gaussian (n, n) of the distances between points, zero on the diagonal: nobody speaks for itself."""
+    """Gaussian (n, n) of the distances between points, zero on the diagonal: leave-one-out."""
     x = (points - points.mean(axis=0)).astype(np.float32)
     square = (x**2).sum(axis=1)
     kernel: NDArray[np.float32] = np.exp((x @ x.T - square[:, None] / 2 - square / 2) / reach_mm**2)
@@ -173,18 +173,18 @@ def _kernel(points: Points, reach_mm: float) -> NDArray[np.float32]:
 def fit_correspondence(
     query_mm: NDArray[Any], key_mm: NDArray[Any], weight: NDArray[Any] | None = None, *, reach_mm: float = 25.0
 ) -> tuple[Correspondence, NDArray[np.float64]]:
-    """Fit the map through matched points, of which a good part may be wrong.
+    """Fit the map through matched points, up to half of which may be wrong.
 
-    A robust affine takes the pose and the size; what it leaves is smoothed with a Gaussian of `reach_mm`, each point
-    counted by how well the others around it foretell it (moving least squares of order 0, reweighted).
+    A robust affine models pose and size; its residuals are smoothed with a Gaussian of `reach_mm`, each point
+    weighted by how well its neighbours predict it (moving least squares of order 0, reweighted).
 
     Args:
         query_mm, key_mm: (n, 3) matched points, RAS mm.
-        weight: (n,) prior trust in each.
+        weight: (n,) prior weight of each.
         reach_mm: standard deviation of the smoothing.
 
     Returns:
-        the map, and each row's distance (n,) in mm from what the *other* rows say of it.
+        the map, and each row's distance (n,) in mm from the prediction of the *other* rows.
 
     Raises:
         ValueError: fewer than `MIN_ROWS` points.
@@ -224,7 +224,7 @@ def _on_lattice(
         for a in range(3)
     ]
     plane = (kernels[1][:, None] * kernels[2][None]).reshape(ny * nz, -1)  # (yz, n)
-    # A scatter of 10⁴ mm² is as bad as any: gross errors keep a little weight, and must not decide alone.
+    # Scatter is clipped at 10⁴ mm²: gross errors keep a small weight and must not dominate.
     scatter = np.minimum(distance, 3 * FIELD_MM) ** 2
     columns = np.stack([trust, trust * scatter, *(trust * left[:, a] for a in range(3))]).astype(np.float32)
     sums = ((columns[:, None] * kernels[0][None]).reshape(5 * nx, -1) @ plane.T).reshape(5, nx, ny, nz)

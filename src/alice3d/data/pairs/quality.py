@@ -1,4 +1,4 @@
-"""What a pairs table is worth: accepted share, cycle errors, a line a scan pair, and a picture of it."""
+"""Quality of a pairs table: accepted fraction, cycle errors, one line per scan pair."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EDGES_MM = (0, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, float("inf"))
 
 
 def quality(table: PairsTable) -> dict[str, Any]:
-    """Counts, medians and the histogram of cycle errors; `by_pair` has a row a scan pair."""
+    """Counts, medians and the histogram of cycle errors; `by_pair` has one row per scan pair."""
     by_pair: list[dict[str, Any]] = []
     cycles, accepted_cycles = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     for query, key in table.scan_pairs(usable=False):
@@ -53,13 +53,13 @@ def quality(table: PairsTable) -> dict[str, Any]:
 
 
 def _median(values: Any) -> float | None:
-    """JSON knows neither NaN nor infinity."""
+    """None instead of NaN and infinity, which JSON lacks."""
     middle = float(np.median(values)) if len(values) else float("nan")
     return middle if np.isfinite(middle) else None
 
 
 def write_quality(folder: Path, report: dict[str, Any]) -> None:
-    """Write quality.json and scan_pairs.csv, a row a scan pair."""
+    """Write quality.json and scan_pairs.csv, one row per scan pair."""
     whole = {key: value for key, value in report.items() if key != "by_pair"}
     files.write_text(folder / "quality.json", json.dumps(whole, indent=1))
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""The pairs table: matched points between patients, a row a point, and the maps that its accepted rows define."""
+"""The pairs table: matched points between patients, one row per point, and the maps that its accepted rows define."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "far_10mm": ("<f4", 1),
     "accepted": ("|b1", 1),
 }
-"""Name to type and numbers a row. In the file each is (rows,) or (rows, 3); see `write_table`."""
+"""Name to type and values per row. In the file each is (rows,) or (rows, 3); see `write_table`."""
 NUMBERS = ("similarity", "cycle_mm", "fit_mm", "far_10mm")
-"""Columns of one number."""
+"""Columns with one value per row."""
 LATER = {"far_10mm": np.nan}
-"""Columns that tables of an earlier version lack, and what stands for them."""
+"""Columns that tables of an earlier version lack, and their default."""
 MIN_ACCEPTED = max(20, MIN_ROWS)
 """Scan pairs with fewer accepted rows define no correspondence."""
 CACHED = 1024
@@ -54,8 +54,8 @@ class PairRows:
         query_mm, key_mm: (n, 3) RAS mm, the point and its match (half of the rows were matched from the key's side).
         similarity: (n,) mean cosine of the fine and the coarse embedding, -1 .. 1.
         cycle_mm: (n,) distance of the point that was matched from itself after matching there and back.
-        fit_mm: (n,) distance of the match from what the pair's other matches say (robust affine and smooth field).
-        far_10mm: (n,) probability that the match is more than 10 mm off; NaN where the matcher foretells none.
+        fit_mm: (n,) distance of the match from the map fitted to the pair's other matches (robust affine and smooth field).
+        far_10mm: (n,) probability that the match is more than 10 mm off; NaN where the matcher is not calibrated.
         accepted: (n,) bool.
     """
 
@@ -82,7 +82,7 @@ def _shape(name: str, rows: int) -> tuple[int, ...]:
 
 
 def write_part(path: Path, rows: PairRows) -> None:
-    """Write one scan pair's rows; the file appears whole or not at all, so that an interrupted run goes on."""
+    """Write one scan pair's rows; the file is written atomically, so that an interrupted run can resume."""
     with files.replacing(path) as temporary, temporary.open("wb") as file:
         columns = {name: np.asarray(getattr(rows, name), dtype) for name, (dtype, _) in COLUMNS.items()}
         np.savez_compressed(file, allow_pickle=False, **columns)
@@ -104,9 +104,9 @@ def write_table(
 ) -> str:
     """Merge the parts into `pairs.npz` and write `pairs.json`; one part is in memory at a time.
 
-    Layout of `pairs.npz` (compressed, no pickle): `cases` (c,) ids; `scan_pairs` (p, 2) int32 query and key as places
-    in `cases`; `first_row` (p + 1,) int64, the rows of scan pair i are first_row[i] .. first_row[i + 1]; and the
-    columns of `COLUMNS`, float32 mm, a row a matched point.
+    Layout of `pairs.npz` (compressed, no pickle): `cases` (c,) ids; `scan_pairs` (p, 2) int32 query and key as
+    indices into `cases`; `first_row` (p + 1,) int64, the rows of scan pair i are first_row[i] .. first_row[i + 1]; and the
+    columns of `COLUMNS`, float32 mm, one row per matched point.
 
     Args:
         scan_pairs: (query, key) ids.
@@ -157,7 +157,7 @@ def _part(path: Path) -> PairRows:
 def _write_column(
     file: zipfile.ZipFile, digest: Any, name: str, dtype: str, shape: tuple[int, ...], chunks: Iterator[NDArray[Any]]
 ) -> None:
-    """One .npy member, written chunk by chunk; the fixed date makes equal tables equal files."""
+    """One .npy member, written in chunks; with a fixed date, so that equal tables give equal files."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
     member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
@@ -233,13 +233,13 @@ class PairsTable:
         return int(self._first[-1])
 
     def scan_pairs(self, *, usable: bool = True) -> list[tuple[str, str]]:
-        """(query, key) ids in the table's order; with `usable`, those with enough accepted rows alone."""
+        """(query, key) ids in the table's order; with `usable`, only those with enough accepted rows."""
         accepted = np.concatenate([[0], np.cumsum(self._columns["accepted"], dtype=np.int64)])
         counts = accepted[self._first[1:]] - accepted[self._first[:-1]]
         return [pair for pair, n in self._place.items() if not usable or counts[n] >= MIN_ACCEPTED]
 
     def rows(self, query: str, key: str) -> PairRows:
-        """All rows of one scan pair; where the table holds it the other way round, with the sides exchanged.
+        """All rows of one scan pair; where the table holds the reverse pair, with query and key exchanged.
 
         Raises:
             UserError: no such pair.
@@ -279,7 +279,7 @@ class PairsTable:
         return made
 
     def write_csv(self, path: Path) -> None:
-        """Write the table as gzipped CSV, a row a matched point, for other programs."""
+        """Write the table as gzipped CSV, one row per matched point, for other programs."""
         with gzip.open(path, "wt", newline="", encoding="utf-8", compresslevel=1) as stream:
             writer = csv.writer(stream)
             axes = [f"{side}_{axis}_mm" for side in ("query", "key") for axis in "xyz"]

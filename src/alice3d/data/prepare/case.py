@@ -1,4 +1,4 @@
-"""The work on one case, the same in this process, in a pool and on a cluster: read, prepare, write, one row."""
+"""Processing of one case, the same in this process, in a pool and on a cluster: read, prepare, write, one row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Task:
 
 
 def stamp(source: Source) -> str:
-    """Size and time of change of the files of a case; "" where they cannot be seen."""
+    """Size and modification time of the files of a case; "" where they cannot be read."""
     words = []
     try:
         scan = walk(source.path) if source.path.is_dir() else [source.path]
@@ -56,7 +56,7 @@ def stamp(source: Source) -> str:
 
 
 def refused_row(source: Source, reason: str, split: str = "") -> Row:
-    """The row of a scan that is not taken."""
+    """The row of a refused scan."""
     return {
         "id": source.id,
         "split": split,
@@ -72,10 +72,10 @@ def work(task: Task) -> Row:
     """Prepare one case and write its arrays.
 
     Returns:
-        the row for the index: taken, or refused with the reason.
+        the row for the index: taken (accepted), or refused with the reason.
 
     Raises:
-        WorkFailed: the store cannot be written; no other case would fare better.
+        WorkFailed: the store cannot be written, which would fail for every other case too.
     """
     source = task.source
     if source.fault:
@@ -93,7 +93,7 @@ def work(task: Task) -> Row:
 
 
 def _of_label(source: Source, error: ScanError) -> ScanError:
-    """`on another grid` becomes `label on another grid`: the row stands for the scan."""
+    """`on another grid` becomes `label on another grid`: the row is that of the scan."""
     return ScanError(source.name, f"label {error.reason}")
 
 
@@ -154,13 +154,13 @@ def _prepare(task: Task) -> Row:
 
 
 def cannot_write(store: Path, error: OSError) -> str:
-    """What to tell when a file of the store could not be written."""
+    """The error where a file of the store could not be written."""
     what = "disk full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or type(error).__name__
-    return f"{store}: cannot be written ({what}); what is there is whole, the same command goes on"
+    return f"{store}: cannot be written ({what}); existing files are complete, and the same command resumes"
 
 
 def check_label_grid(source: Source, header: Header, unoriented: Unoriented) -> None:
-    """Compare the grid of the label's header before any voxel is read; a DICOM object is placed by its own numbers.
+    """Compare the grid of the label's header before any voxel is read; a DICOM object has its own geometry.
 
     Raises:
         ScanError: the label cannot be read, or lies on another grid than its scan.
@@ -189,5 +189,5 @@ def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
     except ScanError as error:
         raise _of_label(source, error) from None
     if not values.any():
-        return None, affine, (*volume.notes, "the label is empty, taken as unlabelled")
+        return None, affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
     return label, affine, volume.notes if ending_of(source.label) is None else ()

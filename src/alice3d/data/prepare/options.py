@@ -1,4 +1,4 @@
-"""How scans are to be prepared, and what `auto` means for the scans at hand."""
+"""How scans are to be prepared, and the values of `auto` for given scans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from alice3d.version import __version__
 
 Spacing = tuple[float, float, float] | Literal["auto"]
 GUESSED_FROM = 5
-"""Scans whose numbers decide between CT and MR."""
+"""Number of scans whose values are used to guess CT or MR."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class PrepareOptions:
     Attributes:
         labels: folder of label maps named like their scans.
         splits: JSON file, split name to list of ids.
-        label_names: value to name of the declared classes; empty: what the layout declares, else anything goes.
+        label_names: value to name of the declared classes; empty: what the layout declares, otherwise all values are allowed.
         spacing_mm: (3,) along R, A, S, or `auto`: the median of the headers, or what the store has.
-        modality: `auto` tells by the numbers, or takes what the store has.
+        modality: `auto` guesses it from the values, or takes that of the store.
         crop: `body` or `none`.
-        unoriented: what files that do not say their orientation are taken for.
-        channel: which of several channels a case (`_0000`, `_0001`); None refuses such cases.
-        windows: CT windows (low, high) in HU that store.json names for models; the arrays do not depend on them.
+        unoriented: how files without orientation are treated.
+        channel: which of several channels of a case (`_0000`, `_0001`) is used; None refuses such cases.
+        windows: CT windows (low, high) in HU that store.json records for models; the arrays do not depend on them.
         seed: of the default split.
         jobs: processes.
         shard: (i, n): only every n-th case, from the i-th (from 1), as one of n calls that fill one store.
-        overwrite: an earlier store there may go.
-        dry_run: look, and write nothing.
+        overwrite: replace an earlier store.
+        dry_run: read headers, write nothing.
     """
 
     labels: Path | None = None
@@ -63,7 +63,7 @@ class PrepareOptions:
 
 
 def check_settings(store: Path, spec: StoreSpec, options: PrepareOptions, names: Mapping[int, str]) -> None:
-    """Refuse to add to a store that was made otherwise."""
+    """Refuse to add to a store that was made with other settings."""
     _check_windows(spec.modality, options)
     wanted: list[tuple[str, Any, Any]] = [("crop", spec.crop, options.crop)]
     if options.spacing_mm != "auto":
@@ -89,7 +89,7 @@ def _plain(value: Any) -> str:
 
 
 def new_spec(found: Found, options: PrepareOptions, names: dict[int, str]) -> StoreSpec:
-    """Settle what is `auto` by looking at the scans."""
+    """Determine the values of `auto` from the scans."""
     spacing, modality = options.spacing_mm, options.modality
     if spacing == "auto":
         spacing = _median_spacing(found.sources, options)
@@ -109,7 +109,7 @@ def new_spec(found: Found, options: PrepareOptions, names: dict[int, str]) -> St
 
 
 def _check_windows(modality: str, options: PrepareOptions) -> None:
-    """MR is read by the statistics of its body: windows would be written and never used."""
+    """MR is normalised by the statistics of its body: windows would never be used."""
     if options.windows and modality == "mr":
         raise UserError("windows: are CT windows in HU, and the store is MR; leave --windows out")
 
@@ -144,7 +144,7 @@ def _header(source: Source, options: PrepareOptions) -> Header:
 
 
 def _guess(sources: list[Source], options: PrepareOptions) -> Literal["ct", "mr"]:
-    """CT or MR by the numbers of a few scans, taken evenly from the list."""
+    """CT or MR by the values of a few scans, sampled evenly from the list."""
     kinds: list[Literal["ct", "mr"]] = []
     reasons = []
     usable = [source for source in sources if not source.fault]

@@ -1,4 +1,4 @@
-"""From a folder of scans to a store: find, check, prepare in parallel, go on where it stopped."""
+"""From a folder of scans to a store: find, check, prepare in parallel, resume where it stopped."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from alice3d.executors import run_batch
 def prepare(
     scans: Path, store: Path, options: PrepareOptions | None = None, *, executor: Executor | None = None
 ) -> dict[str, Any]:
-    """Fill a store, or add what is new to one.
+    """Fill a store, or add new scans to one.
 
     Args:
         scans: folder, or one file.
         store: folder of the store.
         options: see `PrepareOptions`.
-        executor: runs the cases instead of processes of this machine.
+        executor: runs the cases instead of local processes.
 
     Returns:
         `taken`, `refused` (counts in the store), `reasons` (reason to count), `store`, and `added` (by this call).
@@ -70,7 +70,7 @@ def prepare(
             unseal(store)
             spec = _settle(store, spec, options, found)
             return _fill(store, spec, found, split_file, options, executor)
-        except OSError as error:  # of the index, the spec or the manifest; what a scan raises became its row
+        except OSError as error:  # of the index, the spec or the manifest; an error of a scan becomes its row
             raise WorkFailed(cannot_write(store, error)) from None
 
 
@@ -84,14 +84,16 @@ def _tell_left_out(found: Found, spec: StoreSpec) -> None:
 
 
 def _settle(store: Path, spec: StoreSpec, options: PrepareOptions, found: Found) -> StoreSpec:
-    """Write store.json, unless it is there by now: another shard of the same array may have been first."""
+    """Write store.json, unless it exists by now: another shard of the same array may have written it."""
     existing = read_spec(store)
     if existing is not None:
         check_settings(store, existing, options, options.label_names or {})
         if existing.label_names or not found.structures:
             return existing
         if any(row["label"] for row in read_index(store)):
-            raise UserError(f"{store}: holds labels without names, DICOM structures have some; prepare them apart")
+            raise UserError(
+                f"{store}: holds labels without names, DICOM structures have names; prepare them into another store"
+            )
         spec = existing.model_copy(update={"label_names": found.structures})
     write_spec(store, spec)
     return spec
@@ -160,7 +162,7 @@ def verify(store: Path) -> dict[str, Any]:
 
     Raises:
         UserError: no store there.
-        WorkFailed: damaged files; the first are named.
+        WorkFailed: damaged files; the first are listed.
     """
     opened = Store.open(store)
     rows = read_index(store)
@@ -178,12 +180,12 @@ def verify(store: Path) -> dict[str, Any]:
             f"{store}: {len(faults)} files are damaged, the first: {faults[0][0]} {faults[0][1]}; {advice}"
         )
     count = sum(1 + bool(row["label"]) for row in opened.rows.values())
-    console.say(f"{store}: {count} arrays are as they were written")
+    console.say(f"{store}: {count} arrays match their checksums")
     return {"files": count, "store": str(store)}
 
 
 def _tell_changed(todo: list[Source], taken: dict[str, Row]) -> None:
-    """Cases that are about to be replaced: a scan of the same name from another folder looks like a changed one."""
+    """Warn of cases that will be replaced: a scan of the same name from another folder looks like a changed one."""
     changed = [source.id for source in todo if source.id in taken and _has_changed(source, taken[source.id])]
     if changed:
         some = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
@@ -194,7 +196,7 @@ def _tell_changed(todo: list[Source], taken: dict[str, Row]) -> None:
 
 
 def _absolute(source: Source) -> Source:
-    """The same with paths that hold on another machine."""
+    """The same with absolute paths, valid on another machine."""
     return replace(
         source,
         path=source.path.absolute(),
@@ -204,7 +206,7 @@ def _absolute(source: Source) -> Source:
 
 
 def _is_done(store: Path, source: Source, row: Row | None) -> bool:
-    """Taken, its arrays are there, and its files are as they were; a label that is not given now is kept."""
+    """Accepted, its arrays exist, and its files are unchanged; a label that is not given now is kept."""
     if row is None or row["source"] != source.name or source.fault:
         return False
     if not all((store / name).exists() for name in (f"images/{row['id']}.b2nd", row["label"]) if name):
@@ -214,7 +216,7 @@ def _is_done(store: Path, source: Source, row: Row | None) -> bool:
 
 
 def _has_changed(source: Source, row: Row) -> bool:
-    """The case was prepared from other files than the given ones; a label more or less is no change."""
+    """The case was prepared from other files than the given ones; an added or missing label is no change."""
     seen = zip(stamp(source).split(), row["stamp"].split(), strict=False)
     return row["source"] != source.name or any(now != then for now, then in seen)
 
@@ -222,7 +224,7 @@ def _has_changed(source: Source, row: Row) -> bool:
 def _splits(
     store: Path, found: Found, split_file: dict[str, str] | None, spec: StoreSpec, rows: list[Row]
 ) -> dict[str, str]:
-    """Case id to split, decided from the list of files alone, so that restarts and shards agree."""
+    """Case id to split, determined from the list of files only, so that restarts and shards agree."""
     earlier = read_splits(store / SPLITS) if (store / SPLITS).exists() else {}
     known = {source.id for source in found.sources}
     if split_file is not None:
@@ -239,15 +241,17 @@ def _splits(
 
 
 def _finish_index(store: Path, found: Found, split_of: dict[str, str]) -> None:
-    """One index of all: parts of shards merged, splits as they are now, refusals of files that are gone dropped.
+    """One index of all: parts of shards merged, splits updated, refused rows of removed files dropped.
 
-    Where the store holds scans that are not among the given ones, their folder was another: all refusals are kept.
+    Where the store holds scans that are not among the given ones, they came from another folder: all refused rows are kept.
     """
     names = {source.name for source in found.sources}
     rows = read_index(store)
     strange = [row for row in rows if row["source"] not in names]
     if strange and all(row["status"] != "taken" for row in strange):
-        console.warn(f"{len(strange)} scans that were refused before are not among the given ones and leave the index")
+        console.warn(
+            f"{len(strange)} scans that were refused before are not among the given ones and are removed from the index"
+        )
         rows = [row for row in rows if row["source"] in names]
     for row in rows:
         row["split"] = split_of.get(row["id"], "")
@@ -255,7 +259,7 @@ def _finish_index(store: Path, found: Found, split_of: dict[str, str]) -> None:
 
 
 def check_apart(store: Path, scans: Path, labels: Path | None, found: Found) -> None:
-    """Refuse a store that would be written among its own scans or labels.
+    """Refuse a store that would be written into the folder of its own scans or labels.
 
     Raises:
         UserError: a scan or label lies where the store keeps its arrays, or the store is the folder of scans or labels.

@@ -1,4 +1,4 @@
-"""What `prepare` tells: the table of what was taken and refused, and why."""
+"""Console summary of `prepare`: accepted and refused scans, and the reasons."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN = 20
 
 
 def result_of(store: Path, added: int, tried: int, *, empty_is_fine: bool = False) -> dict[str, Any]:
-    """Print the table; the counts for `--json`.
+    """Print the table; returns the counts for `--json`.
 
     Raises:
         UserError: the store holds no scan.
@@ -51,7 +51,7 @@ def result_of(store: Path, added: int, tried: int, *, empty_is_fine: bool = Fals
 
 
 def _table(store: Store) -> str:
-    """What the store holds, in a few lines."""
+    """Contents of the store, in a few lines."""
     cases = store.cases()
     spacing = " x ".join(f"{mm:g}" for mm in store.spec.spacing_mm)
     labelled = sum(case.labelled for case in cases)
@@ -67,10 +67,10 @@ def _table(store: Store) -> str:
 
 
 def dry_run(found: Found, options: PrepareOptions, spec: StoreSpec, *, empty_is_fine: bool = False) -> dict[str, Any]:
-    """Say what would be done, from the headers alone, those of label maps included.
+    """Report what would be done, from the headers of scans and label maps.
 
     Raises:
-        UserError: no scan would be taken, as the call itself would end.
+        UserError: no scan would be accepted; the call itself would fail.
     """
     refused: list[tuple[str, str]] = []
     for source in found.sources:

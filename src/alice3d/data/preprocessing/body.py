@@ -1,4 +1,4 @@
-"""Finds the patient in a scan: what is crop, what is statistics; for CT and MR, on a coarse copy."""
+"""Segments the patient in CT or MR, on a coarse copy: for the crop and for statistics."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from alice3d.data.preprocessing.resampling import multiply, parallel_axes, readi
 from alice3d.geometry import Affine, Grid, apply_affine, resample, spacing_of
 
 COARSE_MM = 4.0
-"""The search reads every n-th voxel, up to about this far apart: enough for a box and for statistics."""
+"""Every n-th voxel is read, up to about this far apart: enough for a bounding box and for statistics."""
 SMOOTH_MM = 1.5
 """Sigma of the Gaussian before that, against noise and aliasing; at most one voxel of what is read."""
 CT_TISSUE_HU = -350.0
 """Above: tissue; clothes, foam and most couch tops lie below."""
 OPENING_MM = 6.0
-"""Thinner things (couch, tubes, masks) are cut off."""
+"""Thinner objects (couch, tubes, masks) are removed by the opening."""
 SECOND_PIECE = 0.05
-"""Pieces of at least this share of the largest belong to the body too: legs, arms beside the trunk."""
+"""Connected components of at least this fraction of the largest belong to the body too: legs, arms beside the torso."""
 MIN_SHARE = 0.002
-"""A body smaller than this share of the scan is none."""
+"""A mask smaller than this fraction of the scan is no body."""
 MAX_BACKGROUND = 0.25
-"""MR: the background's median lies below this share of the tissue's, or no body stands out."""
+"""MR: the background's median lies below this fraction of the tissue's, otherwise no body is found."""
 MIN_FACES = 0.5
-"""MR: at least this share of the voxels on the four side faces is background, or no body stands out."""
+"""MR: at least this fraction of the voxels on the four side faces is background, otherwise no body is found."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Body:
     affine: Affine
 
     def box_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Low and high corner (3,), RAS mm, of the box around the body's voxels and their outer faces."""
+        """Low and high corner (3,), RAS mm, of the bounding box of the body's voxels, outer faces included."""
         box = _box(self.mask)
         low, high = [side.start - 0.5 for side in box], [side.stop - 0.5 for side in box]
         corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
@@ -55,12 +55,12 @@ class Body:
         for axis, count, size in zip(axes, grid.shape, mask.shape, strict=True):
             nearest = np.floor(axis.start + axis.step * np.arange(count) + 0.5).astype(int)
             lines.append(np.where((nearest >= 0) & (nearest < size), nearest, size))
-        padded = np.pad(mask, ((0, 1),) * 3)  # one more, False: what lies outside
+        padded = np.pad(mask, ((0, 1),) * 3)  # one more plane of False for the outside
         return padded[np.ix_(*lines)]
 
 
 def find_body(array: NDArray[Any], affine: Affine, modality: Literal["ct", "mr"]) -> Body | None:
-    """The patient's mask; None where no body stands out from a background: a crop inside the body, an empty scan.
+    """The patient's mask; None where no body can be separated from a background: a crop inside the body, an empty scan.
 
     Args:
         array: (i, j, k), with axes closest to R, A, S.
@@ -85,7 +85,7 @@ def find_body(array: NDArray[Any], affine: Affine, modality: Literal["ct", "mr"]
     mask = _largest(_opened(tissue, radius))
     if mask.mean() < MIN_SHARE:
         return None
-    for axis in range(3):  # what the opening took off the surface
+    for axis in range(3):  # restore what the opening removed from the surface
         grown = _neighbours(mask, axis, True)
         mask = grown & tissue | mask
     mask = _without_holes(mask)
@@ -93,7 +93,7 @@ def find_body(array: NDArray[Any], affine: Affine, modality: Literal["ct", "mr"]
 
 
 def _bright(values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """Voxels brighter than the background; None where the volume has no dark background around something bright."""
+    """Voxels brighter than the background; None where the volume has no dark background around bright tissue."""
     low, high = np.percentile(values, (0.1, 99.0))
     if not high > low:
         return None
@@ -141,13 +141,13 @@ def _neighbours(mask: NDArray[np.bool_], axis: int, grow: bool) -> NDArray[np.bo
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Around the True voxels, of which there is at least one."""
+    """Bounding box of the True voxels, of which there is at least one."""
     lines = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest piece, and those that are not much smaller."""
+    """The largest connected component, and those that are not much smaller."""
     if not mask.any():
         return mask
     box = _box(mask)
@@ -162,10 +162,10 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill what is enclosed in an axial slice: lungs, bowel gas, cavities."""
+    """Fill holes of axial slices: lungs, bowel gas, cavities."""
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[:, 1, 1] = in_plane[1, :, 1] = True
-    box = _box(mask)  # beyond it all is background, in one piece with what touches its side faces
+    box = _box(mask)  # outside it all is background, connected to what touches its side faces
     pieces, count = ndimage.label(~mask[box], in_plane)
     outside = np.zeros(count + 1, bool)
     for face in (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]):

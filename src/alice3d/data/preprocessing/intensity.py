@@ -1,4 +1,4 @@
-"""From the scanner's numbers to what a network reads: windows for CT, body statistics for MR."""
+"""From the scanner's values to network inputs: windows for CT, body statistics for MR."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alice3d.config import nearest
 from alice3d.errors import UserError
 
 AIR_HU = -1024.0
-"""What lies outside a CT scan."""
+"""Value outside a CT scan."""
 WINDOWS = {
     "soft_tissue": (-160.0, 240.0),
     "lung": (-1350.0, 150.0),
@@ -22,11 +22,11 @@ WINDOWS = {
     "body": (-200.0, 300.0),
     "wide": (-1000.0, 1000.0),
 }
-"""Name to (low, high) in HU: the radiologists' usual width and level; body and wide are what models here use."""
+"""Name to (low, high) in HU: the radiologists' usual width and level; body and wide are used by the models here."""
 
 
 def parse_windows(text: str) -> tuple[tuple[float, float], ...]:
-    """Windows written as names or as LOW:HIGH in HU, with commas between: `soft_tissue,lung` or `-200:300,bone`.
+    """Windows written as names or as LOW:HIGH in HU, comma separated: `soft_tissue,lung` or `-200:300,bone`.
 
     Raises:
         UserError: neither, or low not below high.
@@ -48,14 +48,14 @@ def parse_windows(text: str) -> tuple[tuple[float, float], ...]:
 
 
 class IntensityRule(BaseModel):
-    """How voxels become channels; written into every card, so that a model reads new scans as it read its own."""
+    """How voxels become channels; written into every card, so that a model reads new scans like its training scans."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     modality: Literal["ct", "mr"] = "ct"
     """ct: Hounsfield units seen through `windows`; mr: z-score of the body, clipped to its 0.5 and 99.5 percentiles."""
     windows: tuple[tuple[float, float], ...] = ((-200.0, 300.0), (-1000.0, 1000.0))
-    """CT only: one channel a window (low, high) in HU, mapped to -1 .. 1; soft tissue, then lung with bone."""
+    """CT only: one channel per window (low, high) in HU, mapped to -1 .. 1; soft tissue, then lung with bone."""
 
     @model_validator(mode="after")
     def _ordered(self) -> IntensityRule:
@@ -72,14 +72,14 @@ class IntensityRule(BaseModel):
         return len(self.windows) if self.modality == "ct" else 1
 
     def fill(self, stats: Mapping[str, float]) -> float:
-        """The raw value that stands outside the scan: air for CT, the body's 0.5 percentile for MR."""
+        """The raw value outside the scan: air for CT, the body's 0.5 percentile for MR."""
         return AIR_HU if self.modality == "ct" else float(stats["p005"])
 
     def __call__(self, array: NDArray[Any], stats: Mapping[str, float]) -> NDArray[np.float32]:
         """Raw voxels (x, y, z) to channels (c, x, y, z), float32.
 
         Args:
-            array: the stored numbers.
+            array: the stored values.
             stats: `mean`, `std`, `p005`, `p995` of the body's voxels of this scan (used for MR).
         """
         values = np.asarray(array, np.float32)

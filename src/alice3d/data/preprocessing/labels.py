@@ -1,4 +1,4 @@
-"""Label maps on their way into a store: the same grid as their scan, the declared classes, none invented or lost."""
+"""Label maps for a store: on the grid of their scan, declared classes only, no class invented or lost."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from alice3d.geometry import Affine, Grid, apply_affine, resample, smooth_for, s
 from alice3d.io.volume import ScanError
 
 SAME_PLACE = 0.1
-"""A label lies on its scan's grid if no corner is farther off than this share of a voxel."""
+"""A label lies on its scan's grid if no corner is farther off than this fraction of a voxel."""
 
 
 def check_same_grid(
     label: NDArray[Any], label_affine: Affine, shape: tuple[int, ...], affine: Affine, name: str
 ) -> tuple[NDArray[Any], Affine]:
-    """Turn both to the axes closest to RAS and compare their voxels' places.
+    """Reorient both to the axes closest to RAS and compare their voxels' positions.
 
     Returns:
         the label (i, j, k) and its affine, with axes closest to R, A, S.
 
     Raises:
-        ScanError: another shape or another place.
+        ScanError: another shape or another position.
     """
     turned, turned_affine = to_closest_ras(label, label_affine)
     wanted, wanted_affine = to_closest_ras(np.broadcast_to(np.uint8(0), shape), affine)
@@ -39,7 +39,7 @@ def check_same_grid(
 
 
 def check_classes(values: NDArray[Any], names: Mapping[int, str], name: str) -> None:
-    """Refuse values that were not declared; anything goes where nothing was.
+    """Refuse values that were not declared; without declared classes all values are allowed.
 
     Raises:
         ScanError: naming the values.
@@ -51,9 +51,9 @@ def check_classes(values: NDArray[Any], names: Mapping[int, str], name: str) -> 
 
 
 def resample_labels(label: NDArray[Any], affine: Affine, grid: Grid) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Labels on another grid: each class is read like an image, and the largest share of a voxel wins.
+    """Labels on another grid: each class is resampled like an image, and a voxel gets the class with the largest fraction.
 
-    No value is invented. A structure too small to win any voxel keeps the one that holds its middle.
+    No value is invented. A structure too small to get any voxel keeps the one at its centre.
 
     Args:
         label: (i, j, k) values.
@@ -66,7 +66,7 @@ def resample_labels(label: NDArray[Any], affine: Affine, grid: Grid) -> tuple[ND
     if label.shape == grid.shape and np.allclose(affine, grid.affine, atol=1e-5):
         return np.ascontiguousarray(label), ()
     result = np.zeros(grid.shape, label.dtype)
-    best = np.full(grid.shape, 0.5, np.float32)  # background wins where no class, nor all of them together, has half
+    best = np.full(grid.shape, 0.5, np.float32)  # background where no class, nor all of them together, has half
     others = np.zeros(grid.shape, np.float32)
     margin = np.ceil(3 * np.maximum(grid.spacing_mm / spacing_of(affine), 1)).astype(int) + 1
     present = [int(value) for value in np.flatnonzero(np.bincount(label.ravel())) if value]
@@ -76,7 +76,7 @@ def resample_labels(label: NDArray[Any], affine: Affine, grid: Grid) -> tuple[ND
         if share is not None:
             shares.append((value, box, share))
             others[box] += share
-    best[...] = 1 - others  # what is left is background's share
+    best[...] = 1 - others  # the rest is the background's fraction
     np.clip(best, 0, None, out=best)
     for value, box, share in shares:
         wins = share > best[box]
@@ -88,7 +88,7 @@ def resample_labels(label: NDArray[Any], affine: Affine, grid: Grid) -> tuple[ND
 def _share(
     label: NDArray[Any], affine: Affine, grid: Grid, value: int, margin: NDArray[Any]
 ) -> tuple[tuple[slice, ...], NDArray[np.float32] | None]:
-    """A class's share (0 to 1) of each voxel in the box of the grid that it can reach."""
+    """A class's fraction (0 to 1) of each voxel in the box of the grid that it can reach."""
     inside = np.argwhere(label == value)
     start = np.clip(inside.min(axis=0) - margin, 0, label.shape)
     stop = np.clip(inside.max(axis=0) + 1 + margin, 0, label.shape)
@@ -107,7 +107,7 @@ def _share(
 
 
 def _keep_lost(result: NDArray[Any], label: NDArray[Any], affine: Affine, grid: Grid, present: list[int]) -> list[str]:
-    """Give each structure that won no voxel the one at its middle; report those that lie outside."""
+    """Give each structure without a voxel the one at its centre; report those that lie outside."""
     notes = []
     kept = set(np.flatnonzero(np.bincount(result.ravel())).tolist())
     for value in present:

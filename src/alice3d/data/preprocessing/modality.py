@@ -1,4 +1,4 @@
-"""Tells CT from MR by the numbers, and checks that a CT's numbers are Hounsfield units."""
+"""Guesses CT or MR from the values, and checks that a CT's values are Hounsfield units."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ AIR_BELOW_HU = -150
 """A CT scan holds values below: air, lung or fat. MR holds none, or z-scores near 0."""
 LOWEST_PADDING_HU = -32768
 NOT_CT = {"MR", "PT", "NM", "US"}
-"""DICOM modalities whose numbers are never Hounsfield units."""
+"""DICOM modalities whose values are never Hounsfield units."""
 MAX_HU = 32000
-"""Beyond: negative numbers that were stored as unsigned ones (65,536 - 1,024 = 64,512)."""
+"""Above: negative values that were stored as unsigned ones (65,536 - 1,024 = 64,512)."""
 
 
 def _sample(array: NDArray[Any]) -> NDArray[Any]:
@@ -27,7 +27,7 @@ def _sample(array: NDArray[Any]) -> NDArray[Any]:
 def guess_modality(array: NDArray[Any]) -> Literal["ct", "mr"]:
     """`ct` where the values look like Hounsfield units, else `mr`.
 
-    CT: at least 1 in 200 voxels below -150, the median below 1,000 and none beyond what scanners write.
+    CT: at least 1 in 200 voxels below -150, the median below 1,000 and none above what scanners write.
     """
     low, middle = np.percentile(_sample(array), (0.5, 50))
     ct = LOWEST_PADDING_HU <= low <= AIR_BELOW_HU and middle < 1000
@@ -40,27 +40,27 @@ def modality_notes(array: NDArray[Any], modality: Literal["ct", "mr"], said: str
     Args:
         array: the scan.
         modality: of the store.
-        said: Modality of its DICOM header, "" where there is none.
+        said: Modality in its DICOM header, "" where there is none.
     """
     if said in NOT_CT and modality == "ct":
         return (f"its DICOM header says {said}, the store is CT",)
     if modality == "mr" and said == "CT":
         return ("its DICOM header says CT, the store is MR",)
     if modality == "mr" and guess_modality(array) == "ct":
-        return ("its numbers look like Hounsfield units, the store is MR",)
+        return ("its values look like Hounsfield units, the store is MR",)
     return ()
 
 
 def check_hu(array: NDArray[Any], name: str, *, told: bool) -> None:
-    """Refuse a CT whose numbers are not Hounsfield units.
+    """Refuse a CT whose values are not Hounsfield units.
 
     Args:
         array: the scan.
         name: for the message.
-        told: the user said that it is CT: a crop that holds no air is then believed.
+        told: the user stated that it is CT: a crop without air is then accepted.
 
     Raises:
-        ScanError: what the numbers look like instead.
+        ScanError: what the values look like instead.
     """
     low, high = float(array.min()), float(array.max())
     if low >= 0 and high > MAX_HU:

@@ -1,4 +1,4 @@
-"""The road of one scan: axes to RAS, crop to the body, resample; the same for a store and for a file at prediction."""
+"""Preprocessing of one scan: axes to RAS, crop to the body, resample; the same for a store and for prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from alice3d.io.volume import MAX_VOXELS, ScanError, Volume, content_checksum, v
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Low and high corner, RAS mm."""
 MARGIN_MM = 8.0
-"""Kept around the body, and at least two voxels."""
+"""Margin around the body, and at least two voxels."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Prepared:
     """A scan on a grid with axes R, A, S.
 
     Attributes:
-        image: (x, y, z) int16 where the scan holds whole Hounsfield units, else float32; the scanner's numbers.
-        grid: where it lies.
+        image: (x, y, z) int16 where the scan holds integer Hounsfield units, else float32; the scanner's values.
+        grid: its grid.
         body_box_mm: low and high corner of the body, RAS mm.
         stats: `mean`, `std`, `p005`, `p995` of the body's voxels; `min`, `max` of all.
         checksum: SHA-256 of `image` and the affine.
         content: SHA-256 of the scan's own voxels.
-        notes: what was noticed and mended.
+        notes: remarks and repairs.
     """
 
     image: NDArray[Any]
@@ -57,11 +57,11 @@ def prepare_array(
     """Bring one scan onto a grid with axes R, A, S.
 
     Args:
-        volume: as `read_scan` gives it, any orientation.
+        volume: as `read_scan` returns it, any orientation.
         spacing_mm: (3,) along R, A, S, or one number.
-        modality: of the numbers.
-        crop: `body` cuts to the body's box and a margin; `none` keeps the whole field of view.
-        keep_mm: a box that the crop must hold as well: the extent of a label.
+        modality: ct or mr.
+        crop: `body` crops to the bounding box of the body and a margin; `none` keeps the whole field of view.
+        keep_mm: a box that the crop must contain as well: the extent of a label.
         told: the modality was stated by the user, not guessed; see `check_hu`.
         name: for messages.
 
@@ -84,7 +84,7 @@ def prepare_array(
         inside[...] = True
     notes = volume.notes
     if body is None:
-        notes = (*notes, "no body stands out, the whole scan is kept")
+        notes = (*notes, "no body found, the whole scan is kept")
     return Prepared(
         image=image,
         grid=grid,
@@ -97,14 +97,14 @@ def prepare_array(
 
 
 def _whole(array: NDArray[Any]) -> bool:
-    """Whole numbers that int16 holds."""
+    """Whether all values are integers that fit into int16."""
     if array.min() < -32768 or array.max() > 32767:
         return False
     return array.dtype.kind in "iu" or bool((array == np.rint(array)).all())
 
 
 def _cropped(full: Grid, body: Body, keep_mm: Box | None) -> Grid:
-    """The part of a grid that holds the body and a margin, and `keep_mm`."""
+    """The part of a grid that contains the body and a margin, and `keep_mm`."""
     low, high = body.box_mm()
     margin = np.maximum(MARGIN_MM, 2 * full.spacing_mm)
     low, high = low - margin, high + margin
@@ -116,7 +116,7 @@ def _cropped(full: Grid, body: Body, keep_mm: Box | None) -> Grid:
 
 
 def _box(grid: Grid, inside: NDArray[np.bool_]) -> Box:
-    """RAS mm corners around the True voxels and their outer faces."""
+    """RAS mm corners of the bounding box of the True voxels, outer faces included."""
     ends = []
     for axis in range(3):
         line = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -139,7 +139,7 @@ def _stats(image: NDArray[Any], inside: NDArray[np.bool_]) -> dict[str, float]:
 
 
 def extent_mm(label: NDArray[Any], affine: Affine) -> Box | None:
-    """RAS mm corners around all structures of a label (i, j, k); None where it is empty."""
+    """RAS mm corners of the bounding box of all structures of a label (i, j, k); None where it is empty."""
     lines = [np.flatnonzero(label.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     if not len(lines[0]):
         return None

@@ -1,8 +1,7 @@
 """Brings a scan onto a grid with axes R, A, S: low-pass and interpolation in one, axis by axis where axes are parallel.
 
-Low-pass, linear interpolation, the repeated outer half voxel and the blend into the fill are all linear, so along one
-axis they are one matrix with a narrow band. Three banded matrix products in float64, block by block, do the work of
-three filters and an interpolation, and hold no more than a few slices in float64.
+Low-pass, linear interpolation, edge voxels extended by half a voxel and the blend into the fill are all linear, so
+along one axis they are one banded matrix. Three banded matrix products in float64, block by block, replace three filters and an interpolation, and keep no more than a few slices in float64.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from alice3d.geometry import Affine, Grid, apply_affine, resample, smooth_for, spacing_of
 
 PARALLEL_MM = 1e-3
-"""Axes count as parallel to the grid's where no voxel lies farther off than this: below what headers can say."""
+"""Axes count as parallel to the grid's where no voxel lies farther off than this: below the precision of headers."""
 SNAP = 1e-6
-"""Positions this close to a voxel's centre, in voxels, are that voxel: rounding of the affine's numbers."""
+"""Positions this close to a voxel's centre, in voxels, are that voxel: rounding errors of the affine."""
 BLOCK = 24
 """Outputs along an axis that share one product: enough for speed, few enough to skip most of the zeros."""
 HELD = 1 << 18
@@ -33,7 +32,7 @@ class Axis:
     Attributes:
         source: axis of the volume.
         start: position (in voxels of the volume) of the grid's first voxel.
-        step: voxels of the volume a voxel of the grid, negative where it runs the other way.
+        step: voxels of the volume per voxel of the grid, negative where it runs in the opposite direction.
     """
 
     source: int
@@ -59,22 +58,22 @@ def parallel_axes(affine: Affine, grid: Grid) -> tuple[Axis, Axis, Axis] | None:
     off = np.abs(linear - along) @ half * spacing_of(affine)
     if off.max() > PARALLEL_MM:
         return None
-    start = mapping[:3, 3] + (linear - along) @ half  # what is neglected vanishes in the middle
+    start = mapping[:3, 3] + (linear - along) @ half  # the neglected part vanishes at the centre
     x, y, z = (Axis(int(s), float(start[s]), float(linear[s, axis])) for axis, s in enumerate(sources))
     return x, y, z
 
 
 def onto_grid(array: NDArray[Any], affine: Affine, grid: Grid, *, fill: float, whole: bool) -> NDArray[Any]:
-    """Low-pass a scan along the axes that get coarser, and read it at the voxel centres of a grid.
+    """Low-pass a scan along the axes that get coarser, and interpolate it at the voxel centres of a grid.
 
-    The outer half of the outer voxels belongs to the scan: it repeats them, and the fill begins beyond.
+    The outer half of the edge voxels belongs to the scan and has their value; the fill begins outside.
 
     Args:
         array: (i, j, k), axes closest to R, A, S, in any memory order; only the part that the grid touches is read.
         affine: of `array`, to RAS mm.
         grid: where to read, with axes R, A, S.
         fill: value outside the scan.
-        whole: round to whole numbers.
+        whole: round to integers.
 
     Returns:
         (x, y, z) of the grid, int16 where `whole`, else float32.
@@ -95,17 +94,17 @@ def onto_grid(array: NDArray[Any], affine: Affine, grid: Grid, *, fill: float, w
 
 
 def reading_matrix(size: int, count: int, start: float, step: float, sigma: float) -> NDArray[np.float64]:
-    """What low-pass and linear interpolation do along one axis.
+    """Low-pass and linear interpolation along one axis as a matrix.
 
     Args:
-        size: voxels there are.
-        count: of them that are read, at `start`, `start + step`, and so on, in voxels.
-        start: place of the first.
-        step: from one to the next.
+        size: voxels of the axis.
+        count: positions that are read, at `start`, `start + step`, and so on, in voxels.
+        start: the first position.
+        step: between positions.
         sigma: of the Gaussian in voxels; 0 for none.
 
     Returns:
-        (count, size) weights; what a row lacks to a sum of 1 belongs to the fill.
+        (count, size) weights; the fill has the weight that a row lacks to a sum of 1.
     """
     position = start + step * np.arange(count)
     position = np.where(np.abs(position - np.rint(position)) < SNAP, np.rint(position), position)
@@ -150,11 +149,11 @@ def multiply(
     Args:
         array: (i, j, k), in any memory order.
         matrices: (x, i), (y, j), (z, k).
-        out: (x, y, z), written to; whole numbers are rounded.
-        fill: what a row's missing weight stands for.
+        out: (x, y, z), output array; integer types are rounded.
+        fill: value for a row's missing weight.
         dtype: of the products; float64 where not given: rounding then gives the same voxels on every processor.
     """
-    order = np.argsort([-abs(stride) for stride in array.strides], kind="stable")  # the way it lies in memory
+    order = np.argsort([-abs(stride) for stride in array.strides], kind="stable")  # memory order
     array, out, turned = array.transpose(order), out.transpose(order), []
     for axis, matrix in enumerate(matrices[number] for number in order):
         before: tuple[Any, ...] = (slice(None),) * axis
@@ -178,7 +177,7 @@ def multiply(
 def _slow_blocks(
     array: NDArray[Any], slow: Banded, middle: Banded, fast: Banded
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Blocks of the result along the slow axis; slices that two blocks need are made once."""
+    """Blocks of the result along the slow axis; slices that two blocks need are computed once."""
     shape = len(middle.matrix), len(fast.matrix)
     planes, first = np.empty((0, *shape), slow.matrix.dtype), 0  # `first` is the slice that planes[0] is
     for rows, columns, block in sorted(slow.blocks, key=lambda band: band[1].start):
@@ -205,7 +204,7 @@ def _planes(array: NDArray[Any], middle: Banded, fast: Banded) -> NDArray[Any]:
 
 
 def _oblique(array: NDArray[Any], affine: Affine, grid: Grid, fill: float) -> NDArray[np.float32]:
-    """The same for axes that are not parallel, the part that the grid touches alone."""
+    """The same for axes that are not parallel; reads only the part that the grid touches."""
     spacing = spacing_of(affine)
     coarser = np.maximum(grid.spacing_mm / spacing, 1)
     corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.shape], indexing="ij")).reshape(3, -1).T

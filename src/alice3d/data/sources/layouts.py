@@ -1,4 +1,4 @@
-"""Recognises how a data set is laid out: nnU-Net, Medical Segmentation Decathlon, a CSV of paths, or plain folders."""
+"""Recognises the layout of a data set: nnU-Net, Medical Segmentation Decathlon, a CSV of paths, or plain folders."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def find_sources(scans: Path, labels: Path | None, channel: int | None = None) -
 
     Args:
         scans: a folder, one scan, a CSV of paths, or a dataset.json.
-        labels: folder of label maps named like their scans, in place of what the layout says.
-        channel: which of several channels a case (`_0000`, `_0001`) is taken; None refuses such cases.
+        labels: folder of label maps named like their scans, instead of those of the layout.
+        channel: which of several channels of a case (`_0000`, `_0001`) is used; None refuses such cases.
 
     Raises:
         UserError: nothing there, or no scan in it.
@@ -63,7 +63,7 @@ def find_sources(scans: Path, labels: Path | None, channel: int | None = None) -
         if labels is not None and not labels.is_dir():
             raise UserError(f"{labels}: no such folder of labels")
         return _by_layout(scans, labels, channel)
-    except OSError as error:  # a folder that cannot be looked into
+    except OSError as error:  # a folder that cannot be read
         raise UserError(f"{scans}: cannot be read ({error.strerror or type(error).__name__})") from None
 
 
@@ -101,7 +101,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path.name}: no valid JSON ({type(error).__name__})") from None
+        raise UserError(f"{path.name}: not valid JSON ({type(error).__name__})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path.name}: must hold a mapping")
     return content
@@ -121,13 +121,13 @@ def _names(content: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
 
 def inside(root: Path, text: str) -> Path | None:
     """A path that a file lists, made absolute; None where it leaves the file's folder."""
-    top = os.path.abspath(root)  # of a relative root, `..` would be a part like any other
+    top = os.path.abspath(root)  # in a relative root, `..` would be treated as a folder name
     path = Path(os.path.normpath(Path(top, text.strip().replace("\0", ""))))
     return path if path.is_relative_to(top) else None
 
 
 def _is_nnunet(folder: Path, content: dict[str, Any]) -> bool:
-    """Whether the files of imagesTr carry channels; nnU-Net's first version lists them without, like the Decathlon."""
+    """Whether the files of imagesTr have channel suffixes; nnU-Net's first version lists them without, like the Decathlon."""
     if not (folder / "imagesTr").is_dir():
         return False
     if "training" not in content:
@@ -217,13 +217,13 @@ def _csv(path: Path) -> Found:
                 raise UserError(f"{path.name}: no column named image; it holds {held or 'nothing'}")
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path.name}: no valid CSV in UTF-8 ({type(error).__name__})") from None
+        raise UserError(f"{path.name}: not a valid CSV file in UTF-8 ({type(error).__name__})") from None
     sources = []
     for number, row in enumerate(rows, start=2):
         cells = {name: (row.get(columns[name]) or "").strip() for name in COLUMNS if name in columns}
         text = (row.get(image) or "").strip()
         if not text:
-            raise UserError(f"{path.name}: line {number} names no image")
+            raise UserError(f"{path.name}: line {number} has no image")
         label, name = cells.get("label") or None, cells.get("id") or None
         sources.append(_listed(path.parent, text, label, name, cells.get("split")))
     if not sources:
@@ -253,5 +253,5 @@ def _listed(root: Path, image: str, label: str | None, name: str | None, split: 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name too long, a loop of links
+    except OSError:  # a name too long, a loop of symbolic links
         return False

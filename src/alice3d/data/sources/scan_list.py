@@ -17,7 +17,7 @@ from alice3d.io.volume import ScanError, Volume, check_voxels
 
 @dataclass(frozen=True)
 class ScanList:
-    """Scans that are not read before they are asked for.
+    """Scans that are read on demand.
 
     Attributes:
         sources: id to file or series; empty for a store.
@@ -37,10 +37,10 @@ class ScanList:
 
         Args:
             paths: one store, or any number of files and folders.
-            split: of a store: names of the splits that count, comma separated; "" for all.
+            split: of a store: names of the splits to use, comma separated; "" for all.
 
         Raises:
-            UserError: missing, without scans, an unknown split, or a split of what is no store.
+            UserError: missing, without scans, an unknown split, or a split without a store.
         """
         for path in paths:
             if not path.exists():
@@ -51,10 +51,10 @@ class ScanList:
                 {}, store, tuple(case.id for case in store.cases() if not split or case.split in _named(store, split))
             )
         if split:
-            raise UserError(f"split {split!r}: {paths[0]} is no store; splits are a store's")
+            raise UserError(f"split {split!r}: {paths[0]} is not a store; only stores have splits")
         found = [plain_sources(path) for path in paths]
         sources = without_duplicates([source for one in found for source in one.sources])
-        # A name that stands for two scans is one row, refused.
+        # Two scans of the same name are one refused row.
         return cls(
             {source.id: source for source in sources},
             None,
@@ -63,7 +63,7 @@ class ScanList:
         )
 
     def state(self, id: str) -> str:
-        """What changes when the scan changes: the checksum of a stored case, size and time of a file."""
+        """Identifies the scan's content: the checksum of a stored case, size and modification time of a file."""
         if self.store is not None:
             return self.store.case(id).checksum
         source = self.sources[id]
@@ -71,7 +71,7 @@ class ScanList:
         return f"{sum(one.st_size for one in about)}-{max((one.st_mtime_ns for one in about), default=0)}"
 
     def volume(self, id: str) -> Volume:
-        """The scan in its own grid; of a store, as it is stored.
+        """The scan on its own grid; of a store, on its stored grid.
 
         Raises:
             ScanError: it cannot be read.
@@ -95,7 +95,7 @@ def _named(store: Store, split: str) -> set[str]:
 
 
 def find_scans(given: list[Path]) -> dict[str, Source]:
-    """Name of the output, relative to the output folder, to the scan it is of.
+    """Name of the output, relative to the output folder, to its scan.
 
     A file gives its own name; a folder gives the names of all scans in it, relative to it, and one of its folders for
     each DICOM series.
@@ -119,7 +119,7 @@ def find_scans(given: list[Path]) -> dict[str, Source]:
 
 
 def readable(found: dict[str, Source], refused: dict[str, str]) -> dict[str, Source]:
-    """The scans whose header is sound; the others go into `refused` with a warning."""
+    """The scans with a valid header; the others go into `refused` with a warning."""
     kept = {}
     for name, source in found.items():
         if source.fault:
@@ -134,6 +134,6 @@ def readable(found: dict[str, Source], refused: dict[str, str]) -> dict[str, Sou
 
 
 def refuse(name: str, reason: str, refused: dict[str, str]) -> None:
-    """Note why a scan is left out, and warn."""
+    """Record why a scan is left out, and warn."""
     refused[name] = reason
     console.warn(f"{name} is refused: {reason}")

@@ -1,4 +1,4 @@
-"""Finds the scans that a user means, and the label that belongs to each."""
+"""Finds the scans of the user's input, and the label of each."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from alice3d.io.folders import clean, shown, walk
 from alice3d.io.read import ENDINGS, case_id, ending_of, is_second_half
 
 MAX_ID_BYTES = 200
-"""File systems allow 255; the store adds an ending."""
+"""File systems allow 255; the store adds an extension."""
 NO_DICOM = {".json", ".csv", ".txt", ".md", ".xml", ".png", ".jpg", ".jpeg", ".pdf", ".html", ".py", ".zip", ".yaml"}
-"""Files with these endings are not opened to see whether they are DICOM."""
+"""Files with these extensions are not opened to check whether they are DICOM."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Source:
         files: of a DICOM series; None for other formats.
         label: its label file.
         label_name: relative to the labels' folder.
-        split: as the layout says; None where it does not.
-        fault: why it is refused before it is opened; "" where it is not.
+        split: from the layout; None where it gives none.
+        fault: why it is refused before it is opened; "" otherwise.
         series, frame: identifiers of a DICOM series and of its coordinate system, to find its labels; never shown.
     """
 
@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
         sources: sorted by id.
@@ -74,7 +74,7 @@ def searched(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
     unreadable: list[Path] = []
     files = list(walk(folder, unreadable))
     if folder in unreadable:
-        raise UserError(f"{folder}: cannot be read; mend its permissions")
+        raise UserError(f"{folder}: cannot be read; correct its permissions")
     some = listed([shown(path, root) for path in unreadable])
     return files, [f"{len(unreadable)} folders cannot be read and are left out ({some})"] if unreadable else []
 
@@ -85,7 +85,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def without_scan(labels: Sequence[str]) -> list[str]:
-    """A warning where labels, by their ids, belong to no scan."""
+    """A warning where labels, by their ids, have no scan."""
     return [f"{len(labels)} labels have no scan of their name ({listed(sorted(labels))})"] if labels else []
 
 
@@ -113,21 +113,21 @@ def plain_sources(scans: Path, skip: Path | None = None) -> Found:
         elif path.suffix.lower() not in NO_DICOM and is_dicom(path):
             slices.append(path)
         else:
-            others[path.suffix.lower() or "no ending"] += 1
+            others[path.suffix.lower() or "no extension"] += 1
     sources = [Source(id=clean(case_id(path)), path=path, name=shown(path, root)) for path in files]
     series, warnings = series_sources(slices, root)
     if not sources and not series:
         held = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3)) or "nothing"
         known = ", ".join((*ENDINGS, *DICOM_ENDINGS[:1]))
         left_out = f"; {unreadable[0]}" if unreadable else ""
-        raise UserError(f"{scans}: no scans found; it holds {held}, known are {known}{left_out}")
+        raise UserError(f"{scans}: no scans found; it holds {held}, supported are {known}{left_out}")
     return Found(without_duplicates([*sources, *series]), warnings=[*unreadable, *warnings])
 
 
 def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], list[str]]:
     """A source for each DICOM series, named after its folder; and warnings.
 
-    Identifiers of the files are not shown: of several series in one folder each is known by its number.
+    Identifiers of the files are not shown: several series in one folder are distinguished by number.
     """
     series, damaged, others, labels = group(slices)
     a_folder = Counter(one.folder for one in series if not one.part)
@@ -156,7 +156,7 @@ def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], li
 
 
 def _folder_name(folder: Path, root: Path) -> str:
-    """Case id of a series: the folders below the root, joined; the root's own name for slices right in it."""
+    """Case id of a series: the folders below the root, joined; the root's own name for slices directly in it."""
     parts = folder.relative_to(root).parts if folder.is_relative_to(root) else (folder.name,)
     return clean("_".join(parts) or root.resolve().name)
 
@@ -164,7 +164,7 @@ def _folder_name(folder: Path, root: Path) -> str:
 def with_objects(
     sources: Sequence[Source], objects: Sequence[LabelObject], root: Path
 ) -> tuple[list[Source], list[str]]:
-    """Give each DICOM series the segmentation or structure set that names it; and warnings."""
+    """Give each DICOM series the segmentation or structure set that references it; and warnings."""
     mine: dict[int, list[LabelObject]] = {}
     strangers = 0
     for one in objects:
@@ -195,7 +195,9 @@ def without_duplicates(sources: list[Source]) -> list[Source]:
         if not fault and others:
             fault = f"duplicate case name: {source.id!r} is also {others[0]}; rename one, or give a CSV with ids"
         if not fault and (not source.id or source.id.strip() != source.id or any(c in source.id for c in "\\/")):
-            fault = "bad case name: line breaks, slashes and outer blanks cannot be part of it; rename the file"
+            fault = (
+                "bad case name: line breaks, slashes and leading or trailing blanks are not allowed; rename the file"
+            )
         if not fault and len(source.id.encode()) > MAX_ID_BYTES:
             fault = f"bad case name: longer than {MAX_ID_BYTES} bytes; rename the file"
         checked.append(replace(source, fault=fault))
@@ -203,10 +205,10 @@ def without_duplicates(sources: list[Source]) -> list[Source]:
 
 
 def with_labels(found: Found, labels: Path) -> Found:
-    """Give each source the label of its name, from a folder.
+    """Give each source the label of the same name from a folder.
 
     Raises:
-        UserError: no label there has the name of a scan.
+        UserError: no label has the name of a scan.
     """
     by_id: dict[str, list[Path]] = {}
     dicom = []

@@ -1,4 +1,4 @@
-"""Arrays on disk: one compressed blosc2 file an image or a label map."""
+"""Arrays on disk: one compressed blosc2 file per image or label map."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from alice3d.errors import WorkFailed
 from alice3d.files import replacing
 
 CHUNK, BLOCK = 64, 32
-"""Voxels a side of what is compressed as one piece, and of what is decompressed as one piece."""
+"""Voxels per side of a chunk (compressed together) and of a block (decompressed together)."""
 
 
 LARGE = 4 * 2**20
-"""Bytes from which an array is packed harder."""
+"""Bytes from which an array is compressed at a higher level."""
 
 
 def level_for(size: int) -> int:
-    """zstd level for an array of so many bytes: a large one is written once and read a thousand times.
+    """zstd level for an array of this many bytes: a large one is written once and read many times.
 
     Level 5 makes large CT volumes a twelfth smaller than level 1, is read as fast and written more slowly
-    (benchmarks/results/store); small arrays take longer to open and to force to disk than to read.
+    (benchmarks/results/store); small arrays take longer to open and to sync to disk than to read.
     """
     return 5 if size >= LARGE else 1
 
 
 def filters_for(dtype: np.dtype[Any]) -> dict[str, list[Any]]:
-    """What is done to the numbers before zstd: bytes of like weight together; of int16 their differences.
+    """Filters before zstd: byte shuffle; for int16 also differences of bytes.
 
-    Differences save 5 % on noisy CT and 20 % on smooth CT and cost 2 % on CT with blank surroundings; they do not help
+    Differences save 5 % on noisy CT and 20 % on smooth CT and cost 2 % on CT with constant surroundings; they do not help
     float32 and labels (benchmarks/results/store).
     """
     if dtype == np.int16:
@@ -42,14 +42,14 @@ def filters_for(dtype: np.dtype[Any]) -> dict[str, list[Any]]:
 
 
 def write_array(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> str:
-    """Write one .b2nd file (zstd), force it to disk, then give it its name.
+    """Write one .b2nd file (zstd), sync it to disk, then rename it to its name.
 
-    The name itself is on disk after `sync_folders`; a row of the index whose file is missing is done again.
+    The name itself is on disk after `sync_folders`; a row of the index whose file is missing is processed again.
 
     Args:
         path: images/<id>.b2nd or labels/<id>.b2nd.
         array: (x, y, z).
-        affine: kept in the file beside the voxels, so that the file can be read on its own.
+        affine: kept in the file with the voxels, so that the file can be read on its own.
 
     Returns:
         SHA-256 of the file.
@@ -71,7 +71,9 @@ def write_array(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) ->
     )
     packed.schunk.vlmeta["affine"] = [float(value) for value in affine.ravel()]
     content = packed.to_cframe()
-    with replacing(path) as temporary:  # written by ourselves: a full disk is then an OSError, not a broken file
+    with replacing(
+        path
+    ) as temporary:  # written here, not by blosc2: a full disk is then an OSError, not a damaged file
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
@@ -83,7 +85,7 @@ def open_array(path: Path) -> Any:
         WorkFailed: missing or damaged.
     """
     try:
-        # One thread a reader: crops are small, and readers run side by side in data-loading processes.
+        # One thread per reader: crops are small, and many readers run in parallel when loading data.
         return blosc2.open(str(path), mode="r", deserialize="safe", dparams={"nthreads": 1})
     except (OSError, RuntimeError, ValueError) as error:
         what = "is missing" if isinstance(error, FileNotFoundError) or not path.exists() else "is damaged"

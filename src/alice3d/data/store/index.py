@@ -1,4 +1,4 @@
-"""The index of a store: one CSV row a scan, taken or refused, appended when the scan's arrays lie safely on disk."""
+"""The index of a store: one CSV row per scan, accepted or refused, appended once the scan's arrays are on disk."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ INDEX = "index.csv"
 PARTS = "index.*-of-*.csv"
 """The indices that the shards of a job array write."""
 SYNC_SECONDS = 1.0
-"""Rows are forced to disk this often, many at once: one by one would cost more than a small scan's work."""
-MENDED = "the index is damaged; alice prepare mends it, called as it was to fill the store, without --shard"
-"""What helps, for messages."""
+"""Seconds between syncs of rows to disk: syncing each row would take longer than preparing a small scan."""
+MENDED = "the index is damaged; to repair it, run the same alice prepare command that filled the store, without --shard"
+"""Advice for messages."""
 COLUMNS = (
     "id",  # file name without extension
     "split",  # "" = in none
@@ -32,7 +32,7 @@ COLUMNS = (
     "shape",  # voxels along R, A, S
     "spacing_mm",
     "affine",  # 16 numbers, row by row: voxel index to RAS mm
-    "body_low_mm",  # corners of the body's box, RAS mm
+    "body_low_mm",  # corners of the body's bounding box, RAS mm
     "body_high_mm",
     "stats",  # JSON: of the body's voxels
     "checksum",  # SHA-256 of the stored voxels and affine
@@ -43,8 +43,8 @@ COLUMNS = (
     "label_checksum",
     "label_sha256",
     "structures",  # label values that occur
-    "notes",  # what was noticed and mended
-    "stamp",  # size and time of the source files, to notice that they changed
+    "notes",  # remarks and repairs
+    "stamp",  # size and modification time of the source files, to detect changes
     "source_shape",
     "source_spacing_mm",
 )
@@ -63,7 +63,7 @@ def integers(text: str) -> tuple[int, ...]:
 
 
 def joined(values: Iterable[Any]) -> str:
-    """Numbers to text that reads back to the same bits."""
+    """Numbers to text that reads back bit for bit."""
     return " ".join(repr(value.item() if hasattr(value, "item") else value) for value in values)
 
 
@@ -87,10 +87,10 @@ def _text_of(rows: Iterable[Row], header: bool) -> str:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of one index file; a last line that a crash cut off is left out.
+    """Rows of one index file; a last line truncated by a crash is left out.
 
     Raises:
-        UserError: another header, or a row that is not whole.
+        UserError: another header, or an incomplete row.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -107,17 +107,17 @@ def read_rows(path: Path) -> list[Row]:
             raise UserError(f"{path}: no column {sorted(missing)[0]!r}; {MENDED}")
         for row in reader:
             if None in row or any(row[name] is None for name in COLUMNS):
-                raise UserError(f"{path}: row {reader.line_num} is not whole; {MENDED}")
+                raise UserError(f"{path}: row {reader.line_num} is incomplete; {MENDED}")
             rows.append({name: row[name] for name in COLUMNS})
     except csv.Error:
-        raise UserError(f"{path}: row {reader.line_num + 1} is no CSV; {MENDED}") from None
+        raise UserError(f"{path}: row {reader.line_num + 1} is not valid CSV; {MENDED}") from None
     return rows
 
 
 def read_index(folder: Path) -> list[Row]:
     """All rows of a store, of index.csv and of the parts of a job array; a later row replaces an earlier one.
 
-    Taken rows are known by their id, refused ones by their source.
+    Accepted rows are identified by their id, refused ones by their source.
     """
     taken: dict[str, Row] = {}
     refused: dict[str, Row] = {}
@@ -131,20 +131,20 @@ def read_index(folder: Path) -> list[Row]:
             else:
                 refused[row["source"]] = row
                 if row["source"] == taken.get(row["id"], {}).get("source"):
-                    del taken[row["id"]]  # taken once, but its file has changed for the worse
+                    del taken[row["id"]]  # accepted before, but its file has changed and is now refused
     return [*(taken[name] for name in sorted(taken)), *(refused[name] for name in sorted(refused))]
 
 
 @contextmanager
 def appending(path: Path, before_sync: Callable[[], object] = lambda: None) -> Iterator[Callable[[Row], None]]:
-    """`with appending(path) as append: append(row)`; a line that a crash cut off is mended first.
+    """`with appending(path) as append: append(row)`; a line truncated by a crash is repaired first.
 
-    A row is handed to the system at once, so a killed process loses none; it is forced to disk every
-    `SYNC_SECONDS` and at the end, so that a machine that stops loses the last of them: those cases are done again.
+    A row is written to the system at once, so a killed process loses none; it is synced to disk every
+    `SYNC_SECONDS` and at the end, so that a crash of the machine loses the last of them: those cases are processed again.
 
     Args:
         path: an index file.
-        before_sync: what must lie on disk before the rows do.
+        before_sync: called before a sync: files that must be on disk before their rows.
     """
     with path.open("a+b") as file:
         size = file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""What is odd in a store: scans that are there twice, spacings and fields of view and intensities unlike the others."""
+"""Quality control of a store: duplicate scans, outliers of spacing, field of view and intensity."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from alice3d.data.store.index import integers, numbers
 from alice3d.data.store.store import Case, Store
 
 FAR_OFF = 6.0
-"""A value this many robust standard deviations from the median is unusual ..."""
+"""A value this many robust standard deviations from the median is an outlier ..."""
 AT_LEAST = 0.25
-"""... if it also differs from it by this share."""
+"""... if it also differs from it by this fraction."""
 FEW = 8
-"""With fewer scans nothing can be called unusual."""
+"""With fewer scans no outliers are reported."""
 INTENSITIES = {"mean of the body": "mean", "99.5 percentile of the body": "p995", "smallest value": "min"}
 """Measure to the name of its statistic."""
 
 
 @dataclass(frozen=True)
 class Oddity:
-    """Why a person should look at a case."""
+    """Why a case should be checked."""
 
     case: str
     what: str
@@ -39,22 +39,22 @@ def duplicates(store: Store) -> list[list[str]]:
 
 
 def split_leaks(store: Store) -> list[list[str]]:
-    """Those of the duplicates that stand in different splits."""
+    """The duplicates that lie in different splits."""
     return [group for group in duplicates(store) if len({store.case(name).split for name in group}) > 1]
 
 
 def source_spacing(store: Store, case: Case) -> tuple[float, ...]:
-    """Voxel size (3,) in mm along R, A, S that the scan came with."""
+    """Voxel size (3,) in mm along R, A, S of the source scan."""
     return numbers(store.rows[case.id]["source_spacing_mm"])
 
 
 def source_shape(store: Store, case: Case) -> tuple[int, ...]:
-    """Voxels (3,) along R, A, S that the scan came with."""
+    """Voxels (3,) along R, A, S of the source scan."""
     return integers(store.rows[case.id]["source_shape"])
 
 
 def measures(store: Store) -> dict[str, NDArray[np.float64]]:
-    """One number a case, in the order of `store.cases()`, for each thing that a person would compare."""
+    """One value per case, in the order of `store.cases()`, for each measure that is compared."""
     cases = store.cases()
     spacing = np.array([source_spacing(store, case) for case in cases]).reshape(-1, 3)
     shape = np.array([source_shape(store, case) for case in cases]).reshape(-1, 3)
@@ -70,19 +70,19 @@ def measures(store: Store) -> dict[str, NDArray[np.float64]]:
 
 
 def oddities(store: Store, values: Mapping[str, NDArray[np.float64]] | None = None) -> list[Oddity]:
-    """Cases that lie far off the others in some measure, and those with notes; sorted by case."""
+    """Cases that are outliers of some measure, and those with notes; sorted by case."""
     values = measures(store) if values is None else values
     cases = store.cases()
     found = [Oddity(case.id, note) for case in cases for note in case.notes.split("; ") if note]
-    if len(found) >= 0.5 * len(cases):  # what is so common is not odd
+    if len(found) >= 0.5 * len(cases):  # too common to be an outlier
         found = []
     for name, column in values.items() if len(cases) >= FEW else ():
-        if store.spec.modality == "mr" and name in INTENSITIES:  # MR has no unit: numbers differ from scan to scan
+        if store.spec.modality == "mr" and name in INTENSITIES:  # MR has no unit: values differ from scan to scan
             continue
         middle = float(np.median(column))
         spread = max(1.4826 * float(np.median(np.abs(column - middle))), 1e-9)
         scale = max(abs(middle), 1e-9)
         for case, value in zip(cases, column, strict=True):
             if abs(value - middle) > FAR_OFF * spread and abs(value - middle) > AT_LEAST * scale:
-                found.append(Oddity(case.id, f"{name} is {value:.4g}, usual is {middle:.4g}"))
+                found.append(Oddity(case.id, f"{name} is {value:.4g}, median is {middle:.4g}"))
     return sorted(found, key=lambda odd: odd.case)

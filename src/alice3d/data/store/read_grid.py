@@ -1,4 +1,4 @@
-"""Read any grid of space out of a store: crops, rotated views, whole scans at another spacing."""
+"""Read any grid in space from a store: crops, rotated views, whole scans at another spacing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from alice3d.geometry import Grid, ras_grid, resample, smooth_for, spacing_of
 
 
 class Images(Protocol):
-    """Where voxels of a case are read from: a store, or a scan in memory."""
+    """Source of a case's voxels: a store, or a scan in memory."""
 
     def image(self, id: str) -> Any:
-        """Of a case; anything that gives a box of voxels by slices."""
+        """The voxels of a case; any object that returns a box of voxels by slicing."""
         ...
 
 
 def _needed_box(case: Case, grid: Grid, margin: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Start and stop of the stored voxels that reading `grid` touches, clipped; nothing where start >= stop."""
+    """Start and stop of the stored voxels that reading `grid` touches, clipped; empty where start >= stop."""
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in grid.shape], indexing="ij"), axis=-1).reshape(-1, 3)
     index = case.grid.index(grid.world(corners))
     start = np.clip(np.floor(index.min(axis=0)).astype(int) - margin, 0, case.shape)
@@ -42,7 +42,7 @@ def read_grid(store: Images, case: Case, grid: Grid, rule: IntensityRule) -> NDA
     outside the stored array get the rule's fill value.
 
     Args:
-        grid: any place, orientation and spacing, in RAS mm.
+        grid: any position, orientation and spacing, in RAS mm.
 
     Returns:
         (c, x, y, z) float32.
@@ -53,7 +53,7 @@ def read_grid(store: Images, case: Case, grid: Grid, rule: IntensityRule) -> NDA
     if (start >= stop).any():
         return rule(np.full(grid.shape, fill, np.float32), case.stats)
     box = _read(store.image(case.id), start, stop)
-    # A rotated grid has no spacing along the stored axes; its coarsest one decides.
+    # A rotated grid has no spacing along the stored axes; its coarsest one is used.
     box = smooth_for(box, case.grid.spacing_mm, np.full(3, spacing_of(grid.affine).min()))
     values = resample(box, case.grid.crop(start, stop).affine, grid, order=1, fill=fill)
     return rule(values, case.stats)
@@ -78,7 +78,7 @@ def case_grid(case: Case, spacing_mm: Any = None) -> Grid:
 def read_case(
     store: Store, case: Case, rule: IntensityRule, spacing_mm: Any = None
 ) -> tuple[NDArray[np.float32], Grid]:
-    """A whole case as channels (c, x, y, z) and the grid it lies on.
+    """A whole case as channels (c, x, y, z) and its grid.
 
     Raises:
         UserError: the rule reads another modality than the store holds.

@@ -1,4 +1,4 @@
-"""A damaged index made whole again: good rows stay, the file as it was is set aside, the other scans are done again."""
+"""Repair of a damaged index: valid rows are kept, a copy of the file is kept, the other scans are processed again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from alice3d.data.store.store import Case
 from alice3d.errors import UserError
 
 SET_ASIDE = "damaged-"
-"""How the name of an index begins that was set aside."""
+"""Prefix of the name of a damaged index that was kept."""
 
 
 def mend_index(folder: Path) -> None:
-    """Mend index.csv and the parts of a job array where they are damaged; only under the lock of a sole writer.
+    """Repair index.csv and the parts of a job array where they are damaged; only under the lock of a sole writer.
 
-    A last line that a crash cut off is no damage.
+    A last line truncated by a crash is not counted as damage.
 
     Raises:
         OSError: it cannot be written.
@@ -31,7 +31,7 @@ def mend_index(folder: Path) -> None:
         path.replace(aside)
         write_rows(path, rows)
         console.warn(
-            f"{path}: {lost} lines are damaged; set aside as {aside.name}, their scans are prepared again where they "
+            f"{path}: {lost} lines are damaged; kept as {aside.name}, their scans are prepared again where they "
             f"are among the given ones ({len(rows)} rows are kept)"
         )
 
@@ -40,7 +40,7 @@ def _is_whole(path: Path) -> bool:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable for you") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); correct its permissions") from None
     try:
         for row in read_rows(path):
             if row["status"] == "taken":
@@ -51,7 +51,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _good_rows(path: Path) -> tuple[list[Row], int]:
-    """The rows that can be read, and how many lines cannot; every row is one line, as names are kept printable."""
+    """The rows that can be read, and how many lines cannot; every row is one line, since names are printable."""
     lines = path.read_bytes().decode("utf-8-sig", "replace").split("\n")[:-1]
     columns = _cells(lines[0]) if lines else []
     if not set(COLUMNS) <= set(columns):
@@ -62,7 +62,7 @@ def _good_rows(path: Path) -> tuple[list[Row], int]:
 
 
 def _cells(line: str) -> list[str]:
-    """The cells of a line; [] where it is no CSV."""
+    """The cells of a line; [] where it is not CSV."""
     try:
         return next(csv.reader([line], strict=True), [])
     except csv.Error:
@@ -70,7 +70,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _row(columns: list[str], cells: list[str]) -> Row | None:
-    """A row, where it is whole and its numbers can be read."""
+    """A row, where it is complete and its numbers can be read."""
     if len(cells) != len(columns) or any("\ufffd" in cell for cell in cells):
         return None
     given = dict(zip(columns, cells, strict=True))

@@ -18,7 +18,7 @@ VERSION = 1
 
 
 class StoreSpec(BaseModel):
-    """What store.json says: how every scan of the store was prepared."""
+    """Content of store.json: how every scan of the store was prepared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,19 +29,19 @@ class StoreSpec(BaseModel):
     spacing_mm: tuple[float, float, float]
     modality: Literal["ct", "mr"]
     intensity: IntensityRule
-    """The rule that a model reads the stored numbers by unless told otherwise; the arrays do not depend on it."""
+    """Default rule that maps stored values to network inputs; the arrays do not depend on it."""
     crop: Literal["body", "none"] = "body"
     label_names: dict[int, str] = {}
     """Value to name, as declared; empty where nothing was declared."""
     seed: int = 0
-    """Of the default split."""
+    """Seed of the default split."""
 
 
 def spec_content(folder: Path) -> dict[str, Any] | None:
-    """What store.json of a folder says, not checked further; None where there is none, {} where it is damaged.
+    """Content of a folder's store.json, not checked further; None where there is none, {} where it is damaged.
 
     Raises:
-        UserError: it cannot be read, or is no store's.
+        UserError: it cannot be read, or is not that of a store.
     """
     path = folder / SPEC
     try:
@@ -49,7 +49,7 @@ def spec_content(folder: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable for you") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); correct its permissions") from None
     except (ValueError, RecursionError):
         return {}
     found = content.get("format") if isinstance(content, dict) else None
@@ -62,7 +62,7 @@ def read_spec(folder: Path) -> StoreSpec | None:
     """store.json of a folder; None where there is none.
 
     Raises:
-        UserError: unreadable, damaged, no store's, or of a format version that this release does not know.
+        UserError: unreadable, damaged, not that of a store, or of an unknown format version.
     """
     content = spec_content(folder)
     if content is None:

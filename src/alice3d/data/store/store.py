@@ -1,4 +1,4 @@
-"""A folder of prepared scans: compressed arrays of which any box can be read, an index, and checksums."""
+"""A folder of prepared scans: compressed arrays with random access to any box, an index, and checksums."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from alice3d.errors import UserError
 from alice3d.geometry import Grid
 
 OPEN_ARRAYS = 256
-"""Array handles that one process keeps."""
+"""Number of array handles that one process keeps open."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One taken scan.
+    """One accepted scan.
 
     Attributes:
         id: file name without extension.
@@ -41,7 +41,7 @@ class Case:
         labelled: has a stored label.
         structures: label values that occur: what was contoured; () where unlabelled.
         label_checksum: SHA-256 of the stored label's voxels; "" where unlabelled.
-        notes: what was noticed and mended.
+        notes: remarks and repairs.
     """
 
     id: str
@@ -66,7 +66,7 @@ class Case:
 
     @classmethod
     def of_row(cls, row: Row) -> Case:
-        """Read a taken row of the index."""
+        """Read a row of an accepted scan."""
         x, y, z = integers(row["shape"])
         low, high = numbers(row["body_low_mm"]), numbers(row["body_high_mm"])
         return cls(
@@ -86,7 +86,7 @@ class Case:
         )
 
     def to_row(self) -> Row:
-        """The cells of this case that `of_row` reads."""
+        """The cells that `of_row` reads."""
         return {
             "id": self.id,
             "split": self.split,
@@ -114,7 +114,7 @@ class Store:
     Attributes:
         path: the folder.
         spec: how its scans were prepared.
-        refused: (id, source, reason) of each scan that was not taken.
+        refused: (id, source, reason) of each refused scan.
     """
 
     def __init__(self, path: Path, spec: StoreSpec, rows: list[Row]) -> None:
@@ -128,10 +128,10 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
-        """Read the spec and the index; arrays are opened when they are asked for.
+        """Read the spec and the index; arrays are opened on first use.
 
         Raises:
-            UserError: no store there, a format version this release does not know, or a damaged index.
+            UserError: no store there, an unknown format version, or a damaged index.
         """
         folder = Path(path)
         spec = read_spec(folder)
@@ -144,14 +144,14 @@ class Store:
             raise UserError(f"{folder}: {MENDED}") from None
 
     def cases(self, split: str | None = None) -> list[Case]:
-        """The taken cases, sorted by id; of one split where it is named."""
+        """The accepted cases, sorted by id; of one split where it is given."""
         return [case for case in self._cases.values() if split is None or case.split == split]
 
     def case(self, id: str) -> Case:
         """One case.
 
         Raises:
-            UserError: not in the store, naming the nearest id or why it was refused.
+            UserError: not in the store; the message gives the nearest id or why it was refused.
         """
         if id in self._cases:
             return self._cases[id]
@@ -164,7 +164,7 @@ class Store:
 
     @property
     def splits(self) -> list[str]:
-        """Names of the splits that hold a case."""
+        """Names of the splits with at least one case."""
         return sorted({case.split for case in self._cases.values()} - {""})
 
     @property
@@ -176,7 +176,7 @@ class Store:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over the spec, and the voxels, labels and split of every taken case."""
+        """SHA-256 over the spec, and the voxels, labels and split of every accepted case."""
         spec = self.spec.model_dump(mode="json", exclude={"made_by", "intensity", "seed"})
         digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
         for case in self._cases.values():
@@ -184,7 +184,7 @@ class Store:
         return digest.hexdigest()
 
     def image(self, id: str) -> Any:
-        """Handle of a case's voxels (R, A, S), int16 or float32: slice it, only what is asked for is read."""
+        """Handle of a case's voxels (R, A, S), int16 or float32: slice it; only the requested box is read."""
         return self._open(f"images/{self.case(id).id}.b2nd")
 
     def label(self, id: str) -> Any:
@@ -200,7 +200,7 @@ class Store:
     def _open(self, name: str) -> Any:
         if self._process != os.getpid():  # a forked child must not share its parent's handles
             self._handles, self._process, self._lock = OrderedDict(), os.getpid(), threading.Lock()
-        key = (threading.get_ident(), name)  # a handle decompresses into buffers of its own: one a thread
+        key = (threading.get_ident(), name)  # a handle decompresses into its own buffers: one per thread
         with self._lock:
             handle = self._handles.get(key)
             if handle is None:

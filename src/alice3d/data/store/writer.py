@@ -1,4 +1,4 @@
-"""Writing side of a store: arrays that appear whole or not at all, a lock, and the manifest."""
+"""Writing side of a store: atomically written arrays, a lock, and the manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alice3d.files import UNFINISHED, file_sha256, write_text
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there
+except ImportError:  # Windows: no lock there
     fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "SHA256SUMS"
@@ -25,7 +25,7 @@ FOLDERS = ("images", "labels")
 
 
 def sync_folders(store: Path) -> None:
-    """Force the names of a store's arrays to disk, where the system can."""
+    """Sync the names of a store's arrays to disk, where the system supports it."""
     for name in FOLDERS:
         try:
             handle = os.open(store / name, os.O_RDONLY)
@@ -44,7 +44,7 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
     """Hold the store for writing: one writer, or the shards of one job array, each once.
 
     Raises:
-        UserError: somebody else is writing to it, or it cannot be written.
+        UserError: another process is writing to it, or it cannot be written.
     """
     names = [(".lock", shard is None), *([(f".lock-{shard[0]}-of-{shard[1]}", True)] if shard else [])]
     held: list[int] = []
@@ -54,7 +54,7 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
                 handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
             except OSError as error:
                 raise UserError(
-                    f"{folder / name}: cannot be opened for writing ({error.strerror}); make the store writable for you"
+                    f"{folder / name}: cannot be opened for writing ({error.strerror}); correct its permissions"
                 ) from None
             held.append(handle)
             try:
@@ -70,7 +70,7 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
 
 
 def sweep(folder: Path) -> None:
-    """Remove what interrupted calls left unfinished; only under the lock of a sole writer."""
+    """Remove unfinished files of interrupted calls; only under the lock of a sole writer."""
     for place in (folder, *(folder / name for name in FOLDERS)):
         for path in place.glob(f"{UNFINISHED}*"):
             path.unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def fold(folder: Path, rows: list[Row] | None = None) -> list[Row]:
 
     Args:
         folder: the store, held by a sole writer.
-        rows: what the index shall hold; the union of all parts where not given.
+        rows: new content of the index; by default the union of all parts.
 
     Returns:
         the rows.
@@ -113,7 +113,7 @@ def write_manifest(folder: Path, rows: list[Row]) -> None:
 
 
 def unseal(folder: Path) -> None:
-    """Take the index and the spec out of the manifest before they change; `fold` puts them back."""
+    """Remove the index and the spec from the manifest before they change; `fold` adds them again."""
     path = folder / MANIFEST
     if not path.exists():
         return
@@ -124,10 +124,10 @@ def unseal(folder: Path) -> None:
 
 
 def verify(folder: Path, rows: list[Row]) -> list[tuple[str, str]]:
-    """Compare every file with its checksum; the index and the spec only where no call is under way or was stopped.
+    """Compare every file with its checksum; the index and the spec only where no call is running or was interrupted.
 
     Returns:
-        (file, what is wrong) of each damaged one.
+        (file, fault) of each damaged one.
     """
     wanted = [(f"images/{row['id']}.b2nd", row["image_sha256"]) for row in rows if row["status"] == "taken"]
     wanted += [(row["label"], row["label_sha256"]) for row in rows if row["label"]]
@@ -152,10 +152,10 @@ def verify(folder: Path, rows: list[Row]) -> list[tuple[str, str]]:
 
 
 def is_fresh(store: Path, *, overwrite: bool) -> bool:
-    """Whether no store is there that this call goes on with; nothing is written.
+    """Whether there is no store that this call continues; nothing is written.
 
     Raises:
-        UserError: something else is there, or it cannot be read.
+        UserError: the folder holds something else, or cannot be read.
     """
     try:
         if store.exists() and not store.is_dir():
@@ -163,7 +163,7 @@ def is_fresh(store: Path, *, overwrite: bool) -> bool:
         if spec_content(store) is not None:
             return overwrite
         held = [path for path in store.iterdir() if not _is_a_beginning(path)] if store.exists() else []
-        if held and spec_content(store) is not None:  # another shard wrote it just now
+        if held and spec_content(store) is not None:  # another shard has just written it
             return overwrite
     except OSError as error:
         raise UserError(f"{store}: cannot be read ({error.strerror})") from None
@@ -176,22 +176,22 @@ def is_fresh(store: Path, *, overwrite: bool) -> bool:
 
 
 def _is_a_beginning(path: Path) -> bool:
-    """What a call leaves that stopped before store.json was there, or another shard has just begun."""
+    """Whether a file was left by a call that stopped before it wrote store.json, or by another shard that has just begun."""
     if path.name in FOLDERS and path.is_dir():
         return all(inner.name.startswith(UNFINISHED) for inner in path.iterdir())
     return path.name.startswith((".lock", UNFINISHED)) or path.name == SPEC
 
 
 def _is_of_a_store(name: str) -> bool:
-    """A file or folder that a store has beside store.json."""
+    """A file or folder of a store other than store.json."""
     return name in (INDEX, MANIFEST, SPLITS, *FOLDERS) or Path(name).match(PARTS)
 
 
 def claim(store: Path, *, clear: bool) -> None:
-    """Make the folder; with `clear` take away the files of the store in it, and nothing else.
+    """Create the folder; with `clear` remove the files of the store in it, and nothing else.
 
     Raises:
-        UserError: it cannot be written, or somebody else is writing to it.
+        UserError: it cannot be written, or another process is writing to it.
     """
     try:
         if clear and spec_content(store) is not None:
@@ -204,7 +204,7 @@ def claim(store: Path, *, clear: bool) -> None:
 
 
 def _clear(store: Path) -> None:
-    """Remove what a store has; store.json last, so that a call that is stopped here leaves a store."""
+    """Remove the files of a store; store.json last, so that an interrupted call still leaves a store."""
     mine = [store / name for name in (INDEX, MANIFEST, SPLITS)]
     mine += [*store.glob(PARTS), *store.glob(f"{SET_ASIDE}index*.csv"), *store.glob(f"{UNFINISHED}*")]
     for name in FOLDERS:

@@ -1,4 +1,4 @@
-"""Reads class tables: a CSV with a row a scan, `case, class`, or a row a point, with `x_mm, y_mm, z_mm` in RAS mm."""
+"""Reads class tables: a CSV with one row per scan, `case, class`, or one row per point, with `x_mm, y_mm, z_mm` in RAS mm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Row:
         line: of the file, for messages.
         case: id.
         point_mm: RAS; None where the class is of the whole scan.
-        name: of the class; "" where none was asked for.
+        name: of the class; "" where it is not read.
     """
 
     line: int
@@ -51,19 +51,19 @@ class Example:
 
     @property
     def centre_mm(self) -> NDArray[np.float64]:
-        """(3,) RAS mm of the middle of what is seen: the point, or the middle of the body's box."""
+        """(3,) RAS mm centre of the field of view: the point, or the centre of the body's bounding box."""
         return np.asarray(self.point_mm) if self.point_mm is not None else np.mean(self.case.body_box_mm, axis=0)
 
 
 def read_class_table(path: str | Path, *, classes: bool = True) -> list[Row]:
-    """Read a class table; columns that are not asked for are ignored.
+    """Read a class table; other columns are ignored.
 
     Args:
         path: CSV with the columns `case` and `class`, and all three of `POINT` or none.
         classes: whether `class` is needed.
 
     Raises:
-        UserError: unreadable, a column missing, an empty cell, a number that is none or not finite, or a row twice.
+        UserError: unreadable, a column missing, an empty cell, an invalid or not finite number, or a duplicate row.
     """
     path = Path(path)
     columns, lines = read_rows(path)
@@ -81,7 +81,7 @@ def read_class_table(path: str | Path, *, classes: bool = True) -> list[Row]:
         earlier = seen.setdefault((case, point), line)
         if earlier != line:
             what = "this point of case" if pointed else "case"
-            raise UserError(f"{where}: {what} {case!r} stands on line {earlier} already")
+            raise UserError(f"{where}: {what} {case!r} is already on line {earlier}")
         rows.append(Row(line, case, point, name if classes else ""))
     if not rows:
         raise UserError(f"{path}: holds no rows")
@@ -89,7 +89,7 @@ def read_class_table(path: str | Path, *, classes: bool = True) -> list[Row]:
 
 
 def outside(point_mm: tuple[float, float, float], grid: Grid) -> str | None:
-    """Why a point cannot be looked at: where it is and what the scan spans; None where it lies in the scan."""
+    """Why a point cannot be used: its position and the extent of the scan; None where it lies in the scan."""
     if grid.contains(np.asarray(point_mm)):
         return None
     low, high = grid.world(np.zeros(3)), grid.world(np.asarray(grid.shape) - 1)
@@ -102,12 +102,12 @@ def examples_of(rows: list[Row], store: Store, path: str | Path) -> list[Example
     """The rows with their stored cases; those of scans that the store refused are counted and left out.
 
     Args:
-        rows: what `read_class_table` gave.
+        rows: from `read_class_table`.
         store: where the cases are.
         path: of the table, for messages.
 
     Raises:
-        UserError: a case that the store does not know, a point outside its scan, or no row left.
+        UserError: a case that is not in the store, a point outside its scan, or no row left.
     """
     known = {case.id: case for case in store.cases()}
     refused = {id for id, _, _ in store.refused}

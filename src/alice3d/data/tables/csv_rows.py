@@ -1,4 +1,4 @@
-"""What tables of a user's cases share: rows with their line numbers, and points in RAS mm."""
+"""Common parts of the user's tables: rows with their line numbers, and points in RAS mm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | No
     """Columns of a CSV file, and its rows with the line each ends on.
 
     Raises:
-        UserError: not there, or not CSV.
+        UserError: missing, or not CSV.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -38,7 +38,7 @@ def require(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
     """Refuse a table that lacks a column.
 
     Raises:
-        UserError: with what it lacks and what it has.
+        UserError: a column is missing.
     """
     missing = [name for name in needed if name not in columns]
     if missing:
@@ -54,7 +54,7 @@ def point_of(row: Mapping[str, str | None], where: str) -> tuple[float, float, f
         where: file and line, for messages.
 
     Raises:
-        UserError: a number that is none, or not finite.
+        UserError: not a number, or not finite.
     """
     values = []
     for name in POINT:

@@ -1,4 +1,4 @@
-"""Names of label values, from a JSON file or from words such as `1=liver,2=spleen`."""
+"""Names of label values, from a JSON file or from text such as `1=liver,2=spleen`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_label_names(text: str) -> dict[int, str]:
     value to name or from name to value; value 0 is background and left out.
 
     Raises:
-        UserError: neither, or a value that is no whole number from 1 to 32,767.
+        UserError: neither, or a value that is not an integer from 1 to 32,767.
     """
     if not text:
         return {}
@@ -40,31 +40,31 @@ def read_label_names(text: str) -> dict[int, str]:
         except OSError as error:
             raise UserError(f"{where}: label names cannot be read ({error.strerror})") from None
         except ValueError as error:
-            raise UserError(f"{where}: no valid JSON ({error})") from None
+            raise UserError(f"{where}: not valid JSON ({error})") from None
         if isinstance(pairs, dict) and isinstance(pairs.get("labels"), dict):
             pairs = pairs["labels"]
     return checked_names(pairs, where)
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """`1=liver,2=spleen` as it stands, nothing dropped.
+    """The pairs of `1=liver,2=spleen`, unchecked.
 
     Raises:
-        UserError: a part without a name or a value, or one that stands twice.
+        UserError: a part without a name or a value, or a duplicate.
     """
     pairs: dict[str, str] = {}
     for part in text.split(","):
         one, equals, other = (word.strip() for word in part.partition("="))
         if not (one and equals and other):
-            raise UserError(f"label_names: {part[:40]!r} is no value and name; write 1=liver,2=spleen")
+            raise UserError(f"label_names: {part[:40]!r} is not a value with a name; write 1=liver,2=spleen")
         if one in pairs:
-            raise UserError(f"label_names: {one[:40]!r} stands twice; each value has one name")
+            raise UserError(f"label_names: {one[:40]!r} is given twice; each value has one name")
         pairs[one] = other
     return pairs
 
 
 def checked_names(pairs: Any, where: str) -> dict[int, str]:
-    """Sort out which side is the value; see `read_label_names`."""
+    """Determine which side is the value; see `read_label_names`."""
     if not isinstance(pairs, dict):
         raise UserError(f"{where}: label names must be a mapping of value to name")
     names: dict[int, str] = {}
@@ -73,7 +73,7 @@ def checked_names(pairs: Any, where: str) -> dict[int, str]:
         if isinstance(value, list):
             raise UserError(f"{where}: {name!r} is a region of several labels; give each label a name of its own")
         if not re.fullmatch(r"\s*\d+\s*", str(value)) or int(value) > 32767:
-            raise UserError(f"{where}: label value {value!r} of {name!r} is no whole number from 0 to 32767")
+            raise UserError(f"{where}: label value {value!r} of {name!r} is not an integer from 0 to 32767")
         if int(value) in names:
             raise UserError(f"{where}: label value {value} is named twice")
         if int(value):

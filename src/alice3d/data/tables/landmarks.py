@@ -1,4 +1,4 @@
-"""Reads landmark files: a CSV with a row a point, `case, structure, x_mm, y_mm, z_mm`, RAS millimetres."""
+"""Reads landmark files: a CSV with one row per point, `case, structure, x_mm, y_mm, z_mm`, RAS millimetres."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ COLUMNS = {"case": CASE, "structure": "name of the point, the same in every scan
 """Columns, and what they hold."""
 Points = NDArray[np.float64]
 FEW_OUTSIDE, MOST_OUTSIDE = 0.1, 0.5
-"""Shares of the points outside the bodies above which another convention is looked for, and the file refused."""
+"""Fractions of points outside the bodies above which LPS coordinates are tested for, and the file is refused."""
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Landmarks of the cases that are known, and what else the file held.
+    """Landmarks of known cases, and the other cases of the file.
 
     Attributes:
         points_mm: case to structure to (3,) RAS mm.
-        skipped: cases of the file that are not known.
+        skipped: cases of the file that are not in the store.
     """
 
     points_mm: dict[str, dict[str, NDArray[np.float64]]]
@@ -42,10 +42,10 @@ def read_landmarks(path: str | Path, known: Collection[str]) -> Landmarks:
 
     Args:
         path: CSV with the columns of `COLUMNS`, further ones are ignored.
-        known: ids of the cases that count; rows of others are skipped.
+        known: ids of the known cases; rows of others are skipped.
 
     Raises:
-        UserError: unreadable, a column missing, a row that is not numbers or is given twice, or no known case.
+        UserError: unreadable, a column missing, a row with invalid numbers or a duplicate, or no known case.
     """
     path = Path(path)
     columns, rows = read_rows(path)
@@ -65,17 +65,19 @@ def read_landmarks(path: str | Path, known: Collection[str]) -> Landmarks:
         marks[case][structure] = point
     if not marks:
         what = f"its cases ({', '.join(list(skipped)[:3])}, ...)" if skipped else "it has no rows"
-        raise UserError(f"{path}: no landmark of a case in the store; {what}; case ids are file names without ending")
+        raise UserError(
+            f"{path}: no landmark of a case in the store; {what}; case ids are file names without extension"
+        )
     return Landmarks(marks, tuple(skipped))
 
 
 def check_convention(path: str | Path, marks: Landmarks, inside: Callable[[str, Points], NDArray[np.bool_]]) -> None:
-    """Refuse landmarks that lie outside their bodies, and say so where they look like LPS.
+    """Refuse landmarks that lie outside their bodies, with a hint where they look like LPS.
 
     Args:
         path: named in the message.
-        marks: what `read_landmarks` gave.
-        inside: case and points (n, 3) RAS mm to which of them lie in the body.
+        marks: from `read_landmarks`.
+        inside: maps case and points (n, 3) RAS mm to whether they lie in the body.
 
     Raises:
         UserError: most points lie outside, or far fewer would with x and y negated.
@@ -88,8 +90,8 @@ def check_convention(path: str | Path, marks: Landmarks, inside: Callable[[str, 
     as_given = outside((1, 1, 1))
     if as_given > FEW_OUTSIDE and outside((-1, -1, 1)) < as_given / 3:
         raise UserError(
-            f"{path}: {as_given:.0%} of the points lie outside their scans' bodies, and inside once x and y change "
-            "sign: they are LPS (ITK, DICOM); write RAS, with x and y negated"
+            f"{path}: {as_given:.0%} of the points lie outside their scans' bodies, but inside with the opposite signs of x and y "
+            ": they are LPS (ITK, DICOM); write RAS, with x and y negated"
         )
     if as_given > MOST_OUTSIDE:
         raise UserError(

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 PLANE = 1e-2
-"""Contours whose heights differ by less than this share of a slice lie in one plane."""
+"""Contours whose heights differ by less than this fraction of a slice lie in one plane."""
 LEVEL = 0.1
-"""A contour that rises by more than this share of a slice does not lie in a slice."""
+"""A contour that rises by more than this fraction of a slice does not lie in a slice."""
 
 
 def filled(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -27,7 +27,7 @@ def filled(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> N
     ends = np.concatenate([np.roll(np.asarray(polygon).round(6), -1, axis=0) for polygon in polygons])
     low, high = (f(starts[:, 1], ends[:, 1]) for f in (np.minimum, np.maximum))
     first = np.clip(np.ceil(low), 0, shape[1]).astype(int)
-    count = np.clip(np.ceil(high), 0, shape[1]).astype(int) - first  # an edge owns its lower end, not its upper one
+    count = np.clip(np.ceil(high), 0, shape[1]).astype(int) - first  # an edge includes its lower end, not its upper one
     edge = np.repeat(np.arange(len(starts)), count)
     row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
     share = (row - starts[edge, 1]) / (ends[edge, 1] - starts[edge, 1])
@@ -44,7 +44,7 @@ def fill_structure(
     """A structure from its contours.
 
     Each slice takes the plane of contours nearest to it. Where contours were drawn on every second or third slice
-    only, the slices between two of them take the nearer one's.
+    only, the slices between two of them take the contours of the nearer one.
 
     Args:
         contours: closed, each (n, 3) voxel indices (i, j, k).

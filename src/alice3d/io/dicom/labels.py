@@ -22,7 +22,7 @@ SEG = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, Label Map Segmentation Storage."""
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 OFF = 0.1
-"""Pixels of a segmentation may lie this share of a voxel off the scan's."""
+"""Maximum distance of a segmentation's pixels from the scan's voxels, as a fraction of a voxel."""
 TAGS = [
     "SOPClassUID", "FrameOfReferenceUID", "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence",
     "StructureSetROISequence", "SegmentSequence",
@@ -31,7 +31,7 @@ TAGS = [
 
 @dataclass(frozen=True)
 class LabelObject:
-    """What a label object says of itself.
+    """Header of a label object.
 
     Attributes:
         path: the file.
@@ -46,13 +46,13 @@ class LabelObject:
     names: dict[int, str]
 
     def belongs_to(self, series: str, frame: str) -> bool:
-        """Whether a series is the one that it names; by the coordinate system where it names none."""
+        """Whether it references a series; by the coordinate system where it references none."""
         return series in self.series if self.series else bool(frame) and frame in self.frames
 
 
 @silent()
 def read_object(path: Path) -> LabelObject | None:
-    """What a file says, if it is a label object; None for any other file.
+    """Header of a file, if it is a label object; None for any other file.
 
     Raises:
         ScanError: damaged.
@@ -81,14 +81,14 @@ def read_object(path: Path) -> LabelObject | None:
             names[int(item.ROINumber)] = str(item.get("ROIName") or "")
     except OSError:
         raise
-    except Exception as error:  # damaged files raise nearly anything, with words that may hold tags
+    except Exception as error:  # damaged files raise nearly any exception, and its text may hold tags
         raise ScanError(path.name, f"damaged DICOM file: {type(error).__name__} while its header was read") from None
     named = {number: clean(name.strip()) or f"structure_{number}" for number, name in sorted(names.items())}
     return LabelObject(path, frozenset(series) - {""}, frozenset(frames) - {""}, named)
 
 
 def numbered(objects: Iterable[LabelObject]) -> dict[int, str]:
-    """Label value (from 1) to name over many objects, in their order: a name has the same value everywhere."""
+    """Label value (from 1) to name over many objects, in their order: a name has the same value in all of them."""
     names: dict[str, None] = {}
     for one in objects:
         names.update(dict.fromkeys(one.names.values()))
@@ -103,17 +103,17 @@ def read_labels(path: Path, scan: Header, names: Mapping[int, str]) -> Volume:
         path: SEG or RTSTRUCT.
         scan: the header of the scan that it belongs to.
         names: label value to name; structures of other names are left out, with a note. Empty: the object's own
-            names, valued from 1.
+            names, numbered from 1.
 
     Returns:
         (i, j, k) values of the scan's shape, its affine, and notes.
 
     Raises:
-        ScanError: damaged, of another scan, on another grid, or without any structure that `names` knows.
+        ScanError: damaged, of another scan, on another grid, or without any structure of `names`.
     """
     found = read_object(path)
     if found is None:
-        raise ScanError(path.name, "is no DICOM segmentation or structure set")
+        raise ScanError(path.name, "is not a DICOM segmentation or structure set")
     series, frame = str(scan.details.get("series") or ""), str(scan.details.get("frame") or "")
     if series and not found.belongs_to(series, frame) and not (frame and frame in found.frames):
         raise ScanError(path.name, "belongs to another series than its scan")
@@ -182,7 +182,7 @@ def _segments(
     places: dict[int, list[NDArray[np.int64]]] = {}
     groups = dataset.get("PerFrameFunctionalGroupsSequence")
     if not groups:
-        raise ScanError("", "no place in space: frames without positions of their own")
+        raise ScanError("", "no position: frames without positions")
     for piece in slices_of(dataset, path, path.name):
         frame = pixels[piece.frame]
         if not frame.any():

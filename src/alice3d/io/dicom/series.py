@@ -1,4 +1,4 @@
-"""Reads a DICOM series: slices ordered by where they lie, never by file name; enhanced multi-frame files too."""
+"""Reads a DICOM series: slices ordered by position, never by file name; enhanced multi-frame files too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TAGS = [
     "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", "BitsStored",
     "PixelRepresentation", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-"""All that is ever looked at: no name, no date, no identifier but those that group files."""
+"""All tags that are read: no name, no date, no identifier except those that group files."""
 COLOURS = {"MONOCHROME1", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
 GE_BIG_ENDIAN = "1.2.840.113619.5.2"
 """GE's own: implicit little endian with big-endian pixels."""
@@ -34,7 +34,7 @@ GE_BIG_ENDIAN = "1.2.840.113619.5.2"
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Keep pydicom from warning and logging: its words hold the values of tags."""
+    """Keep pydicom from warning and logging: its messages hold the values of tags."""
     logger = logging.getLogger("pydicom")
     before, mode = logger.disabled, config.settings.reading_validation_mode
     logger.disabled, config.settings.reading_validation_mode = True, config.IGNORE
@@ -50,17 +50,17 @@ def open_dataset(path: Path, *, pixels: bool = False, force: bool = False) -> An
     """A DICOM file with the tags of `TAGS`, or with its pixels.
 
     Raises:
-        ScanError: no DICOM, or damaged; the library's own words are not shown: they may hold tags.
+        ScanError: not DICOM, or damaged; the library's own messages are not shown: they may hold tags.
     """
     try:
         if pixels:
             return pydicom.dcmread(path, force=force)
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS, force=force)
     except InvalidDicomError:
-        raise ScanError(path.name, "wrong magic: not a DICOM file") from None
+        raise ScanError(path.name, "not a DICOM file: no DICM prefix") from None
     except OSError:
         raise
-    except Exception as error:  # damaged files raise nearly anything
+    except Exception as error:  # damaged files raise nearly any exception
         raise ScanError(path.name, f"damaged DICOM file: {type(error).__name__} while its header was read") from None
 
 
@@ -74,7 +74,7 @@ def read_series(files: Sequence[Path], name: str, path: Path) -> Header:
         path: the folder, or the file of a multi-frame object.
 
     Raises:
-        ScanError: slices missing, doubled, at unequal gaps or of different kinds; no place in space; colours.
+        ScanError: slices missing, duplicate, at unequal gaps or of different kinds; no position; colours.
     """
     slices: list[Slice] = []
     said = {"modality": "", "series": "", "frame": ""}
@@ -102,13 +102,13 @@ def read_series(files: Sequence[Path], name: str, path: Path) -> Header:
 
 def _check_kind(dataset: Any, name: str) -> None:
     if not _text(dataset, "SOPClassUID"):
-        raise ScanError(name, "wrong magic: not a DICOM file")
+        raise ScanError(name, "not a DICOM file: no DICM prefix")
     if not dataset.get("Rows") or not dataset.get("Columns"):
         raise ScanError(name, "no image: a DICOM object without pixels")
     colours = _text(dataset, "PhotometricInterpretation")
     if int(dataset.get("SamplesPerPixel") or 1) != 1 or colours not in ("MONOCHROME2", ""):
         kind = colours if colours in COLOURS else "colours"  # a damaged tag may hold anything
-        raise ScanError(name, f"unsupported voxel type: {kind}; one number a voxel (MONOCHROME2) is needed")
+        raise ScanError(name, f"unsupported voxel type: {kind}; one value per voxel (MONOCHROME2) is needed")
     syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     if syntax == GE_BIG_ENDIAN:
         raise ScanError(
@@ -150,7 +150,7 @@ def slices_of(dataset: Any, file: Path, name: str) -> list[Slice]:
     """The images of one file: one, or the frames of an enhanced object.
 
     Raises:
-        ScanError: an image that does not say where it lies.
+        ScanError: an image without a position.
     """
     frames = int(_number(dataset, "NumberOfFrames", 1))
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
@@ -158,7 +158,7 @@ def slices_of(dataset: Any, file: Path, name: str) -> list[Slice]:
     if frames < 1:
         raise ScanError(name, f"bad header: NumberOfFrames is {frames}")
     if frames > 1 and len(single) != frames:
-        raise ScanError(name, f"no place in space: {frames} frames without positions of their own")
+        raise ScanError(name, f"no position: {frames} frames without positions")
     found = []
     for frame in range(frames):
         groups = [single[frame] if single else None, shared]
@@ -171,7 +171,7 @@ def slices_of(dataset: Any, file: Path, name: str) -> list[Slice]:
             (spacing, "PixelSpacing"),
         ):
             if value is None:
-                raise ScanError(name, f"no place in space: {tag} is missing or damaged")
+                raise ScanError(name, f"no position: {tag} is missing or damaged")
         assert position is not None
         assert axes is not None
         assert spacing is not None
@@ -206,7 +206,7 @@ def _group(groups: list[Any], sequence: str, dataset: Any) -> Any:
 
 @silent()
 def read_voxels(header: Header) -> NDArray[Any]:
-    """The numbers (columns, rows, slices), rescaled slice by slice.
+    """The voxel values (columns, rows, slices), rescaled slice by slice.
 
     Raises:
         ScanError: pixels that cannot be decoded.
@@ -234,7 +234,7 @@ def read_voxels(header: Header) -> NDArray[Any]:
 
 
 def pixels_of(dataset: Any, name: str) -> NDArray[Any]:
-    """The stored numbers (rows, columns), or (frames, rows, columns).
+    """The stored values (rows, columns), or (frames, rows, columns).
 
     Raises:
         ScanError: they cannot be decoded.
@@ -245,6 +245,6 @@ def pixels_of(dataset: Any, name: str) -> NDArray[Any]:
         array: NDArray[Any] = dataset.pixel_array
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise nearly anything, with words that may hold tags
+    except Exception as error:  # decoders raise nearly any exception, and its text may hold tags
         raise ScanError(name, f"truncated or damaged pixels: {type(error).__name__} while decoding") from None
     return array

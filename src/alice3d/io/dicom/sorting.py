@@ -1,4 +1,4 @@
-"""Sorts files into DICOM series, and says which of them are no scans."""
+"""Sorts files into DICOM series, and finds those that are not scans."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DIRECTORY = "1.2.840.10008.1.3.10"
 REFORMATS = {"MPR", "REFORMATTED", "PROJECTION IMAGE", "CSA MPR", "MIP"}
 AXIAL = 0.8
-"""The slice normal's share along the body's axis from which slices count as axial."""
+"""Component of the slice normal along the body's axis from which slices count as axial."""
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Series:
         number: SeriesNumber, "" where there is none.
         modality: such as CT.
         uid, frame: identifiers of the series and of its coordinate system, to find its labels; never shown.
-        fault: why it is no scan; "" where it is one.
-        part: "localiser" for the overview pictures of a series that is a scan, else "".
+        fault: why it is not a scan; "" where it is one.
+        part: "localiser" for the localisers of a series that is a scan, else "".
     """
 
     files: list[Path] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Series:
 
     @property
     def folder(self) -> Path:
-        """Of its first file."""
+        """Folder of its first file."""
         return min(self.files).parent
 
 
@@ -60,7 +60,7 @@ class Damaged(NamedTuple):
     Attributes:
         path: the file.
         reason: what is wrong with it.
-        series: identifier of the series that it names, "" where that cannot be told; never shown.
+        series: identifier of its series, "" where unknown; never shown.
         slice_like: it may be a slice of a scan.
     """
 
@@ -87,9 +87,9 @@ class Grouped(NamedTuple):
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its magic, or by its name where the magic is left out.
+    """Whether a file is DICOM by its DICM prefix, or by its name where the prefix is missing.
 
-    A file that cannot be read may be one: what cannot be looked at is told, never passed over.
+    A file that cannot be read may be one: it is reported, not skipped.
     """
     named = path.name.lower().endswith(ENDINGS)
     if not is_plain(path):
@@ -98,7 +98,7 @@ def is_dicom(path: Path) -> bool:
         with path.open("rb") as file:
             file.seek(128)
             magic = file.read(4)
-    except FileNotFoundError:  # a link to nowhere
+    except FileNotFoundError:  # a dangling link
         return named
     except OSError:
         return True
@@ -123,7 +123,7 @@ def group(files: Iterable[Path]) -> Grouped:
                 labels.append(label)
             elif not kind:
                 empty = path.stat().st_size == 0
-                reason = "empty file" if empty else "wrong magic: not a DICOM file"
+                reason = "empty file" if empty else "not a DICOM file: no DICM prefix"
                 damaged.append(Damaged(path, reason, *_of_slice(dataset)))
             elif modality not in NOT_IMAGES and not dataset.get("Rows") and UID(kind).name.endswith("Image Storage"):
                 damaged.append(Damaged(path, "damaged file: an image without rows", *_of_slice(dataset)))
@@ -135,7 +135,7 @@ def group(files: Iterable[Path]) -> Grouped:
             damaged.append(Damaged(path, error.reason, *_of_slice(dataset)))
         except OSError as error:
             damaged.append(Damaged(path, f"cannot be read: {error.strerror or type(error).__name__}"))
-        except Exception as error:  # a damaged tag raises nearly anything, with words that may hold its value
+        except Exception as error:  # a damaged tag raises nearly any exception, and its text may hold the value
             damaged.append(Damaged(path, damaged_reason(error), *_of_slice(dataset)))
     _tell_lost(series.values(), damaged)
     ordered = sorted(series.values(), key=lambda s: (s.folder, s.number.zfill(8), s.part, min(s.files)))
@@ -143,13 +143,13 @@ def group(files: Iterable[Path]) -> Grouped:
 
 
 def _kind(dataset: Any) -> str:
-    """SOPClassUID; a DICOMDIR names its kind in the file's preamble alone."""
+    """SOPClassUID; a DICOMDIR gives it in the file's meta information only."""
     preamble = str(dataset.file_meta.get("MediaStorageSOPClassUID") or "")
     return str(dataset.get("SOPClassUID") or (preamble if preamble == DIRECTORY else ""))
 
 
 def _add(series: dict[tuple[str, bool], Series], dataset: Any, path: Path, kind: str, modality: str) -> None:
-    """Put an image to its series; overview pictures among the slices of a scan are kept apart."""
+    """Add an image to its series; localisers among the slices of a scan are kept separate."""
     uid, frame = str(dataset.get("SeriesInstanceUID") or ""), str(dataset.get("FrameOfReferenceUID") or "")
     number, fault = str(dataset.get("SeriesNumber") or "").strip(), _fault(dataset, kind)
     overview = fault.startswith("localiser")
@@ -163,18 +163,20 @@ def _add(series: dict[tuple[str, bool], Series], dataset: Any, path: Path, kind:
 
 
 def _tell_lost(series: Iterable[Series], damaged: list[Damaged]) -> None:
-    """A fault for each series that may lack a damaged file: one that the file names, or else lies beside."""
+    """Set a fault for each series that may lack a damaged file: its own series, or else those in the same folder."""
     of_series = {file.series: file for file in damaged if file.slice_like and file.series}
     beside = {file.path.parent: file for file in damaged if file.slice_like and not file.series}
     for one in series:
         near = (beside[folder] for folder in {file.parent for file in one.files} if folder in beside)
         lost = of_series.get(one.uid) or next(near, None)
         if lost is not None and not one.fault:
-            one.fault = f"damaged slice: {clean(lost.path.name)} ({lost.reason}); mend it, or take it out of the folder"
+            one.fault = (
+                f"damaged slice: {clean(lost.path.name)} ({lost.reason}); repair it, or remove it from the folder"
+            )
 
 
 def _of_slice(dataset: Any) -> tuple[str, bool]:
-    """Series of a damaged file, "" where it cannot be told, and whether it may be a slice of a scan."""
+    """Series of a damaged file, "" where unknown, and whether it may be a slice of a scan."""
     uid, slice_like = "", True
     with contextlib.suppress(Exception):
         uid = str(dataset.get("SeriesInstanceUID") or "")

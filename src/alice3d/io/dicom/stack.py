@@ -1,4 +1,4 @@
-"""Stacks DICOM slices by where they lie: order, gaps, gantry tilt."""
+"""Stacks DICOM slices by position: order, gaps, gantry tilt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alice3d.geometry import Affine
 from alice3d.io.volume import ScanError
 
 GAP_SHARE = 0.02
-"""Distances between slices may differ by this share, and by 0.02 mm, from rounding in the tags."""
+"""Distances between slices may differ by this fraction, and by 0.02 mm, from rounding in the tags."""
 LINE_MM = 0.1
 """Slices may lie this far off the straight line through them, and a tenth of a pixel."""
 TILT_DEG = 0.1
@@ -21,17 +21,17 @@ TILT_DEG = 0.1
 
 @dataclass(frozen=True)
 class Slice:
-    """One image of a series: where it lies, and where its pixels are.
+    """One image of a series: its position, and where its pixels are stored.
 
     Attributes:
         file: that holds it.
-        frame: its place in the file.
+        frame: its index in the file.
         position_mm: (3,) LPS, centre of its first pixel.
         axes: (6,) direction of growing columns, then of growing rows, LPS.
         spacing_mm: between rows, between columns.
         shape: rows, columns.
-        slope, intercept: of the stored numbers.
-        instance: identifier of the file's object, to notice copies; never shown.
+        slope, intercept: of the stored values.
+        instance: identifier of the file's object, to detect copies; never shown.
     """
 
     file: Path
@@ -46,10 +46,10 @@ class Slice:
 
 
 def stacked(slices: list[Slice], name: str) -> tuple[list[Slice], Affine, list[str]]:
-    """Slices in the order in which they lie, the affine (4, 4) of the stack to RAS mm, and notes.
+    """Slices ordered by position, the affine (4, 4) of the stack to RAS mm, and notes.
 
     Raises:
-        ScanError: slices missing, doubled, at unequal gaps, of different kinds, or off a straight line.
+        ScanError: slices missing, duplicate, at unequal gaps, of different kinds, or off a straight line.
     """
     if len(slices) < 2:
         raise ScanError(name, f"too thin: {len(slices)} slice is not a volume")
@@ -84,16 +84,20 @@ def stacked(slices: list[Slice], name: str) -> tuple[list[Slice], Affine, list[s
 
 
 def _check_gaps(heights: NDArray[np.float64], name: str) -> None:
-    """Refuse doubled, missing and unequally spaced slices; `heights` (n,) mm, ascending."""
+    """Refuse duplicate, missing and unequally spaced slices; `heights` (n,) mm, ascending."""
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
     doubled = int((gaps < 0.01).sum())
     if doubled:
-        raise ScanError(name, f"duplicated slices: {doubled} lie where others lie; several volumes in one series?")
+        raise ScanError(
+            name, f"duplicated slices: {doubled} have the position of another; several volumes in one series?"
+        )
     odd = np.flatnonzero(np.abs(gaps - usual) > np.maximum(GAP_SHARE * usual, 0.02))
     if len(odd):
         after, gap = int(odd[0]) + 1, float(gaps[odd[0]])
         multiple = gap / usual
         if multiple > 1.5 and abs(multiple - round(multiple)) < 0.05:
-            raise ScanError(name, f"missing slices: {gap:g} mm after slice {after} where others lie {usual:g} mm apart")
+            raise ScanError(
+                name, f"missing slices: {gap:g} mm after slice {after} where the usual distance is {usual:g} mm"
+            )
         raise ScanError(name, f"unequal slice gaps: {gaps.min():g} to {gaps.max():g} mm")
