@@ -161,6 +161,7 @@ def _phantoms(walk: Walk, config: DemoConfig) -> PhantomFiles:
 def _prepare(walk: Walk, config: DemoConfig, made: PhantomFiles | None, spacing: str) -> tuple[Store, dict[str, Any]]:
     """Scans to a store."""
     from alice3d.data.store import Store
+    from alice3d.data.store.splits import choose_cases
 
     values: dict[str, Any] = {"store": config.out / "store", "spacing": spacing, "jobs": min(os.cpu_count() or 1, 4)}
     if made is not None:
@@ -177,6 +178,11 @@ def _prepare(walk: Walk, config: DemoConfig, made: PhantomFiles | None, spacing:
             f"{config.scans}: {len(store.cases())} scans were accepted, the demo needs at least {LEAST_SCANS}"
             + (f"; refused: {reasons}" if reasons else "")
         )
+    try:
+        choose_cases(store, "auto")
+    except UserError:
+        known = ", ".join(store.splits)
+        raise UserError(f"--splits: the demo learns from pretrain and train, it has {known}") from None
     return store, result
 
 

@@ -20,7 +20,7 @@ class PairConfig(OutputConfig, ComputeConfig):
     matcher: str
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
     split: str = "auto"
-    """Splits to pair, comma separated; auto: pretrain and train where the store has them, else all."""
+    """Splits to pair, comma separated; auto: pretrain and train, or all where no scan is in a split."""
     scan_pairs: Annotated[int, Field(ge=0)] = 0
     """Pairs of scans; 0 = as many as `pairs_per_case` gives."""
     pairs_per_case: Annotated[int, Field(ge=1)] = 2

@@ -25,7 +25,7 @@ class SelfSupervisedSettings(TrainingConfig):
     store: Path
     """Store of scans, made by `alice prepare`."""
     split: str = "auto"
-    """Splits to learn from, comma separated; auto: pretrain and train where the store has them, else all."""
+    """Splits to learn from, comma separated; auto: pretrain and train, or all where no scan is in a split."""
     pairs: Path | None = None
     """Pairs table, made by `alice pair`; crops then come from matched places of two patients."""
     matched_share: Annotated[float, Field(ge=0, le=1)] = 0.6

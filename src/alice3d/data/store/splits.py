@@ -89,19 +89,24 @@ def write_splits(folder: Path, split_of: Mapping[str, str]) -> None:
 
 
 AUTO_SPLITS = ("pretrain", "train")
-"""Splits that self-supervised training takes by default; val and test stay unseen."""
+"""Splits that self-supervised training takes by default; all others stay unseen."""
 
 
 def choose_cases(store: Store, split: str) -> list[Case]:
-    """Cases of the named splits (comma separated); `auto` takes pretrain and train where they exist, else all.
+    """Cases of the named splits (comma separated); `auto` takes pretrain and train, or all where none is in a split.
 
     Raises:
-        UserError: no case in them.
+        UserError: no case in them, or `auto` where every split has another name: any of them may be held out.
     """
     cases = store.cases()
-    known = sorted({case.split for case in cases if case.split})
+    known = store.splits
     if split == "auto":
         names = [name for name in AUTO_SPLITS if name in known]
+        if known and not names:
+            raise UserError(
+                f"--split auto takes {' and '.join(AUTO_SPLITS)}, the store has only {', '.join(known)}; give --split "
+                "with those to take"
+            )
         return [case for case in cases if case.split in names] if names else cases
     names = [name.strip() for name in split.split(",")]
     unknown = [name for name in names if name not in known]
