@@ -14,7 +14,6 @@ from alice3d.api import rigid_through
 from alice3d.errors import UserError
 from alice3d.geometry import Grid, apply_affine
 from alice3d.matching import Matcher
-from alice3d.matching.memory_cache import RememberingMatcher
 
 
 def test_public_names_are_there():
@@ -114,14 +113,3 @@ def _network():
 
     torch.manual_seed(0)
     return FPN3D(build_backbone("resunet", 2, CARD["backbone"]["options"]), fine_width=8, coarse_width=8)
-
-
-def test_a_remembering_matcher_answers_alike_and_fits_once(query_input, key_input, points, monkeypatch):
-    plain, kept = Matcher(PlaceNet(), CARD, "place"), RememberingMatcher(PlaceNet(), CARD, "place")
-    query, key = plain.embed(query_input), plain.embed(key_input)
-    expected = plain.match(query, key, points, mode="robust")
-    kept.match(query, key, points, mode="robust")
-    monkeypatch.setattr(Matcher, "_check", None)
-    assert kept.fit(query, key) is kept.fit(query, key)
-    monkeypatch.undo()
-    np.testing.assert_array_equal(kept.match(query, key, points, mode="robust").point_mm, expected.point_mm)

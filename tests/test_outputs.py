@@ -104,24 +104,3 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     file.write_text("x")
     with pytest.raises(UserError, match="is a file"):
         outputs.check(file, "encoder", SETTINGS, overwrite=False)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "scan.nii.gz"
-    with files.replacing(path) as temporary:
-        assert temporary.name.startswith(files.UNFINISHED)
-        assert temporary.name.endswith(".nii.gz")  # writers choose the format by it
-        temporary.write_text("first")
-        assert not path.exists()
-    assert path.read_text() == "first"
-    assert path.stat().st_mode & 0o777 == 0o644
-
-    def fail() -> None:
-        with files.replacing(path) as temporary:
-            temporary.write_text("half of the sec")
-            raise OSError("full")
-
-    with pytest.raises(OSError, match="full"):
-        fail()
-    assert path.read_text() == "first"
-    assert list(path.parent.iterdir()) == [path]

@@ -11,7 +11,6 @@ from sklearn.metrics import roc_auc_score
 
 from alice3d.data.tables.landmarks import Landmarks
 from alice3d.evaluation.landmarks import PointErrors, auroc, ordered_pairs, same_place_in_box, summarise
-from alice3d.matching.memory_cache import EmbeddedCases
 
 
 def marks(**cases: str) -> Landmarks:
@@ -88,17 +87,3 @@ def test_overall_is_the_mean_over_points_not_over_structures():
     assert "NaN" not in json.dumps(plain)
     assert plain["trust"]["reliability"] is None
     assert plain["trust"]["foretold_auroc_10mm"] is None
-
-
-def test_blocks_hold_every_pair_once_and_read_each_scan_seldom():
-    cases = [f"s{n:02}" for n in range(20)]
-    pairs = [(a, b) for a in cases for b in cases if a != b]
-    scans = EmbeddedCases(None, None, kept=8)
-    ordered = scans.in_blocks(pairs)
-    assert sorted(ordered) == pairs
-    held, reads = [], 0
-    for pair in ordered:
-        for name in pair:
-            reads += name not in held
-            held = [*(one for one in held if one != name), name][-8:]
-    assert reads < len(pairs) / 2

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
-from alice3d.data.tables.landmarks import read_landmarks
 from alice3d.evaluation.features import Alike, FrozenScan, ProbeScan, Reading, freeze, lattice, probe_scan
 from alice3d.evaluation.probe import nearest_classes
 from alice3d.evaluation.retrieval import describe_errors, most_alike, retrieve
 from alice3d.geometry import Grid, diagonal_affine
-from alice3d.metrics.intervals import pair_interval
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.backbones.registry import build_backbone
-from alice3d.pretraining.pretrain import monitor_inputs, probe_monitor
 
 READING = Reading(IntensityRule(), (8.0, 8.0, 8.0), 16, torch.device("cpu"))
 
@@ -90,16 +86,6 @@ def test_similarity_is_the_weighted_mean_of_the_levels_cosines():
     torch.testing.assert_close(alike(features) @ alike(features).T, expected)
 
 
-def test_a_value_counts_as_often_as_both_its_cases_are_drawn():
-    first, second = ["a", "b", "a", "c"], ["b", "a", "c", "a"]
-    values = [1.0, 2.0, 3.0, 10.0]
-    interval = pair_interval(values, first, second)
-    assert interval["mean"] == 4.0
-    assert 1.5 <= interval["low"] < 4 < interval["high"] <= 6.5  # only a-b, only a-c
-    assert pair_interval(values, first, second, median=True)["median"] == 2.5
-    assert np.isnan(pair_interval([], [], [])["mean"])
-
-
 class Coordinates(Backbone):
     """Features at stride 1 are the voxels themselves, at stride 2 their means: what is read can be foretold."""
 
@@ -136,24 +122,3 @@ def test_the_lattice_fits_the_memory():
     assert step == 3
     assert 20_000 < len(cells) <= 50_000
     assert lattice(np.ones((20, 20, 20), bool), wide)[1] == 1
-
-
-def test_a_look_in_training_leaves_no_trace(tiny_store, tiny_scans):
-    store = Store.open(tiny_store)
-    landmarks = read_landmarks(tiny_scans.landmarks, {case.id for case in store.cases()})
-    inputs = monitor_inputs(store, store.cases("train"), READING, landmarks, voxels=5)
-    backbone = build_backbone("resunet", 2, {"widths": [4, 6, 8, 8]})
-    backbone.train()
-    backbone.stem.eval()  # a part that its owner keeps frozen
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    seen = probe_monitor(backbone, inputs)
-    assert backbone.training
-    assert not backbone.stem.training
-    assert torch.equal(before[0], torch.get_rng_state())
-    assert (before[1] == np.random.get_state()[1]).all()
-    assert all(p.grad is None for p in backbone.parameters())
-    assert seen == probe_monitor(backbone, inputs)
-    assert 0 <= seen["probe_knn_accuracy"] <= 1
-    assert 0 < seen["probe_landmark_mm"] < 500
-    with pytest.raises(KeyError):
-        probe_monitor(backbone, monitor_inputs(store, store.cases("pretrain"), READING))["probe_landmark_mm"]

@@ -13,7 +13,6 @@ import pytest
 
 from alice3d.data.store import Store
 from alice3d.errors import WorkFailed
-from alice3d.executors import Workers
 from alice3d.matching import Matcher
 from alice3d.matching.batch import OpenMatcher, over_scans
 from alice3d.matching.pairing import Pairing, match_pairs
@@ -74,24 +73,3 @@ def test_pairing_stops_in_one_line_and_keeps_what_is_done(tiny_matcher: Path, ti
     with pytest.raises(WorkFailed, match=f"^{names[1]} and {names[2]}: the worker process died at it, twice"):
         match_pairs(work, pairs, jobs=2, embedded=lambda: None, matched=lambda: None)
     assert (tmp_path / "parts" / "000000.npz").exists()
-
-
-_opened: list[int] = []
-
-
-def open_once(number: int) -> None:
-    _opened.append(number)
-
-
-def opened_and(task: int) -> int:
-    assert len(_opened) == 1, "opened once in each process"
-    return _opened[0] * task
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_workers_stay_for_several_batches(jobs: int) -> None:
-    _opened.clear()
-    with Workers(jobs, opening=open_once, arguments=(7,)) as workers:
-        for tasks in ([1, 2, 3], [4, 5]):
-            assert sorted(workers.run(opened_and, tasks, lost=lambda task: -1)) == [7 * task for task in tasks]

@@ -53,3 +53,13 @@ def test_median_of_pairs_equals_the_median_of_repeated_values():
         ]
         medians += [np.median(repeated)] if repeated else []
     assert (ours["low"], ours["high"]) == pytest.approx(tuple(np.quantile(medians, [0.025, 0.975])))
+
+
+def test_a_value_counts_as_often_as_both_its_cases_are_drawn():
+    first, second = ["a", "b", "a", "c"], ["b", "a", "c", "a"]
+    values = [1.0, 2.0, 3.0, 10.0]
+    interval = pair_interval(values, first, second)
+    assert interval["mean"] == 4.0
+    assert 1.5 <= interval["low"] < 4 < interval["high"] <= 6.5  # only a-b, only a-c
+    assert pair_interval(values, first, second, median=True)["median"] == 2.5
+    assert np.isnan(pair_interval([], [], [])["mean"])

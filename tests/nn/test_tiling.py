@@ -1,4 +1,4 @@
-"""Sliding windows against whole scans and MONAI; label maps on other grids; pieces."""
+"""Sliding windows against whole scans and MONAI; pieces that hold every voxel once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from alice3d.geometry import Grid, diagonal_affine
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import SegmentationNet
-from alice3d.nn.tiling import gaussian_window, predict_probabilities, window_starts
-from alice3d.tasks.segmentation.model import classes_on_grid, keep_largest_piece
+from alice3d.nn.tiling import gaussian_window, pieces_of, predict_probabilities, window_starts
 
 
 class Pointwise(nn.Module):
@@ -88,51 +86,13 @@ def test_windows_cover_everything(length, window):
     assert starts[-1] == max(length - window, 0)
 
 
-def _blobs() -> np.ndarray:
-    """Three classes: two balls in a volume of background."""
-    ijk = np.stack(np.meshgrid(*[np.arange(n) for n in (20, 24, 16)], indexing="ij"), axis=-1)
-    logits = [np.zeros(ijk.shape[:3])]
-    for centre in ((6, 6, 8), (14, 17, 7)):
-        logits.append(3 * (4 - np.linalg.norm(ijk - np.array(centre), axis=-1)))
-    e = np.exp(np.stack(logits))
-    return (e / e.sum(axis=0)).astype(np.float32)
-
-
-def test_classes_on_the_same_grid_are_the_argmax():
-    p = _blobs()
-    grid = Grid((20, 24, 16), diagonal_affine((2, 2, 3), np.zeros(3)))
-    np.testing.assert_array_equal(classes_on_grid(p, grid, grid), p.argmax(axis=0))
-
-
-def test_classes_on_another_grid_equal_reading_every_class_everywhere():
-    p = _blobs()
-    grid = Grid((20, 24, 16), diagonal_affine((2, 2, 3), np.array([-20.0, 5, 3])))
-    turn = np.array([[0, -1.1, 0.1], [1.2, 0, 0], [0, 0.1, 1.5]])
-    affine = np.eye(4)
-    affine[:3, :3] = turn
-    affine[:3, 3] = (25, 0, -3)
-    target = Grid((45, 50, 40), affine)
-    from alice3d.geometry import resample
-
-    every = [resample(c, grid.affine, target, order=1, fill=0.0 if k else 1.0) for k, c in enumerate(p)]
-    expected = np.stack(every).argmax(axis=0)
-    got = classes_on_grid(p, grid, target)
-    assert got.max() == 2
-    np.testing.assert_array_equal(got, expected)
-
-
-def test_a_scan_without_structures_is_background():
-    p = np.zeros((3, 4, 4, 4), np.float32)
-    p[0] = 1
-    grid = Grid((4, 4, 4), np.eye(4))
-    assert not classes_on_grid(p, grid, Grid((9, 9, 9), np.diag([0.5, 0.5, 0.5, 1]))).any()
-
-
-def test_only_the_largest_piece_of_the_named_classes_stays():
-    classes = np.zeros((10, 4, 4), np.int16)
-    classes[0:2], classes[4:5], classes[6:7], classes[8:10] = 1, 1, 2, 2
-    keep_largest_piece(classes, [1])
-    assert (classes[4] == 0).all()
-    assert (classes[0] == 1).all()
-    assert (classes[6] == 2).all()
-    assert (classes[9] == 2).all()
+@pytest.mark.parametrize("window", [None, 8, 16])
+@pytest.mark.parametrize("shape", [(5, 8, 17), (16, 16, 16), (31, 9, 40)])
+def test_every_voxel_belongs_to_one_piece_that_holds_it(shape, window):
+    count = np.zeros(shape, int)
+    for piece in pieces_of(shape, 4, window):
+        assert all(side % 4 == 0 for side in piece.side)
+        for a, b, low, side in zip(piece.own_low, piece.own_high, piece.low, piece.side, strict=True):
+            assert low <= a < b <= low + side
+        count[tuple(slice(a, b) for a, b in zip(piece.own_low, piece.own_high, strict=True))] += 1
+    assert (count == 1).all()

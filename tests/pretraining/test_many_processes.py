@@ -10,10 +10,8 @@ import pytest
 import torch
 from in_processes import begin_together, finish, pretrain, together, wait_for_step
 
-from alice3d.engine import parallel
 from alice3d.engine.checkpoint import load_checkpoint
 from alice3d.engine.log import read_log
-from alice3d.errors import UserError
 
 LOSSES = ("loss", "class", "patch", "reconstruction", "dense", "patch_marginal_entropy", "gradient_norm")
 SETTINGS = {"batch": 4, "steps": 12}
@@ -83,22 +81,3 @@ def test_a_batch_in_parts_gives_the_same_step(tiny_store: Path, tmp_path: Path) 
     once = losses(tmp_path / "once", names)
     for name in ("parts", "both"):
         torch.testing.assert_close(losses(tmp_path / name, names), once, rtol=1e-4, atol=1e-5)
-
-
-def test_shares_cover_the_batch_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = list(range(12))
-    monkeypatch.setattr(parallel, "world_size", lambda: 2)
-    shares = []
-    for rank in range(2):
-        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
-        shares.append(parallel.my_share(numbers, 3))
-    assert shares == [[[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7], [10, 11]]]
-    with pytest.raises(UserError, match=r"--batch: 10 samples cannot be shared equally by 2 processes in 3 parts"):
-        parallel.my_share(numbers[:10], 3)
-
-
-def test_a_second_training_in_one_call_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(parallel, "_parted", True)
-    with pytest.raises(UserError, match="trains once"):
-        parallel.start(torch.device("cpu"))

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from alice3d.report.curves import Score, curve_names, loss_curves, running_mean, score_chart, svg_of
+from alice3d.report.curves import Score, loss_curves, score_chart, svg_of
 from alice3d.report.page import Html, Section, code_block, page, paragraph, png_figure, svg_figure, table
 
 EVIL = '<script>alert("1")</script>&'
@@ -88,23 +88,3 @@ def test_table_sets_numbers_right_and_refuses_ragged_rows():
 
 def test_markup_passes_through_once():
     assert paragraph(Html("<b>x</b>")) == "<p><b>x</b></p>"
-
-
-def test_curves_are_the_losses_and_nothing_of_the_loop():
-    assert curve_names(LOG) == ["loss", "class"]
-    figure = loss_curves(LOG, labels={"class": "λ_cls"})
-    assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()] == ["loss", "λ_cls"]
-    with pytest.raises(ValueError, match="no loss"):
-        loss_curves([{"step": 1}])
-
-
-def test_running_mean_against_the_plain_loop():
-    import numpy as np
-
-    values = np.random.default_rng(0).normal(size=30)
-    slow = [values[max(i - 2, 0) : i + 3].mean() for i in range(30)]
-    assert running_mean(values, 5) == pytest.approx(slow)
-
-
-def test_one_step_can_be_drawn():
-    assert "<svg" in svg_of(loss_curves(LOG[:1]), name="x", alt="y")

@@ -91,3 +91,16 @@ def test_frozen_norms_of_a_transformer():
     assert {name for name, p in backbone.named_parameters() if not p.requires_grad} == {
         name for name, _ in backbone.named_parameters() if "norm" in name
     }
+
+
+def test_a_merging_learns_at_the_rate_of_the_scale_it_leads_to() -> None:
+    net = build_backbone("swin", 1, {"width": 4, "depths": [1, 1], "heads": [1, 2]})
+    level = depths(net)
+    names = (
+        "mask_token",
+        "embed.weight",
+        "stages.0.0.attention.bias",
+        "merge.1.reduce.weight",
+        "stages.1.0.norm1.bias",
+    )
+    assert [level[name] for name in (*names, "norm.weight", "class_token.weight")] == [0, 0, 1, 2, 2, 2, 2]

@@ -1,22 +1,17 @@
-"""Labels of a store: on their image's grid, neither invented nor lost, with their names."""
+"""Labels of a store: on their image's grid, neither invented nor lost."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 from scan_files import affine_of, head_like, write_nifti
 
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.preprocessing.labels import resample_labels
 from alice3d.data.store import Store
-from alice3d.data.tables.label_names import read_label_names
-from alice3d.errors import UserError
 from alice3d.geometry import diagonal_affine, ras_grid
 
 Scans = Callable[..., Path]
@@ -91,44 +86,3 @@ def test_empty_label_is_taken_as_unlabelled(scans: Scans, tmp_path: Path) -> Non
     case = Store.open(tmp_path / "s").case("a")
     assert not case.labelled
     assert "label is empty" in case.notes
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ({"1": "liver", "2": "spleen"}, {1: "liver", 2: "spleen"}),
-        ({"background": 0, "liver": 1}, {1: "liver"}),
-        ({"name": "x", "labels": {"0": "background", "4": "kidney"}}, {4: "kidney"}),
-    ],
-)
-def test_label_names_in_every_common_form(tmp_path: Path, content: Any, expected: Any) -> None:
-    path = tmp_path / "dataset.json"
-    path.write_text(json.dumps(content))
-    assert read_label_names(str(path)) == expected
-    assert read_label_names("1=liver,2=spleen") == {1: "liver", 2: "spleen"}
-    assert read_label_names("") == {}
-
-
-@pytest.mark.parametrize("content", ['{"liver": [1, 2]}', '{"a": 1, "b": 1}', '{"a": 1, "b": "x"}', "3", "{"])
-def test_bad_label_names_are_refused(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "names.json"
-    path.write_text(content)
-    with pytest.raises(UserError, match=r"names\.json"):
-        read_label_names(str(path))
-
-
-def test_label_names_in_words_drop_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    many = {value: f"structure_{value}" for value in range(1, 60)}
-    assert read_label_names(",".join(f"{value}={name}" for value, name in many.items())) == many
-    assert read_label_names("liver = 1, spleen = 2") == {1: "liver", 2: "spleen"}
-    for text, words in (
-        ("1=liver,spleen", "'spleen' is no value and name; write 1=liver,2=spleen"),
-        ("1=,2=b", "'1=' is no value and name"),
-        ("1=a,", "'' is no value and name"),
-        ("1=a,1=b", "'1' stands twice"),
-        ("1=a,01=b", "1 is named twice"),
-        ("1=a,2=a", "two label values have the same name"),
-    ):
-        with pytest.raises(UserError, match=words):
-            read_label_names(text)

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from alice3d.data.pairs.correspondence import local_linear
 from alice3d.data.preprocessing.intensity import IntensityRule
-from alice3d.data.sampling.augmentation import change_intensity
 from alice3d.data.sampling.base import Masks
-from alice3d.data.sampling.crops import ViewSettings, random_matrix
+from alice3d.data.sampling.crops import ViewSettings
 from alice3d.data.sampling.matched_pair import MatchedPair
 from alice3d.data.store import Case, Store
-from alice3d.data.store.read_grid import read_case, read_grid
+from alice3d.data.store.read_grid import read_grid
 from alice3d.errors import UserError
-from alice3d.geometry import Grid, centred_grid
 
 SETTINGS = ViewSettings(crop=16, spacing_mm=(8.0, 8.0, 8.0), points=32, candidates=64)
 
@@ -192,40 +190,3 @@ def test_wrong_inputs_are_named(store: Store) -> None:
         samples_of(store, partner="matched")
     with pytest.raises(UserError, match="no scan pair of the pairs table"):
         samples_of(store, partner="matched", pairs=ShiftedPairs([("a", "b")]))
-
-
-def test_views_turn_and_scale_but_never_mirror() -> None:
-    rng = np.random.default_rng(0)
-    settings = ViewSettings(rotation_deg=180.0, spacing_mm=(2.0, 3.0, 4.0))
-    for _ in range(50):
-        matrix = random_matrix(settings, rng)
-        assert np.linalg.det(matrix) > 0
-        lengths = np.linalg.norm(matrix, axis=0) / settings.spacing_mm
-        np.testing.assert_allclose(lengths, lengths[0])
-        assert 0.8 <= lengths[0] <= 1.25
-
-
-def test_intensity_changes_move_nothing() -> None:
-    image = np.zeros((1, 9, 9, 9), np.float32) - 1
-    image[0, 4, 4, 4] = 1
-    for seed in range(10):
-        changed = change_intensity(image, 1.0, np.random.default_rng(seed))
-        assert np.unravel_index(changed[0].argmax(), (9, 9, 9)) == (4, 4, 4)
-    np.testing.assert_allclose(change_intensity(image, 0.0, np.random.default_rng(0)), image, atol=1e-5)
-
-
-def test_a_crop_of_the_store_equals_the_case_cut(store: Store) -> None:
-    case, rule = store.cases()[0], IntensityRule()
-    whole, grid = read_case(store, case, rule)
-    part = grid.crop(np.array([3, 4, 5]), np.array([13, 12, 16]))
-    np.testing.assert_allclose(read_grid(store, case, part, rule), whole[:, 3:13, 4:12, 5:16], atol=1e-4)
-    far = centred_grid(np.array([9000.0, 0, 0]), (4, 4, 4), 8 * np.eye(3))
-    assert (read_grid(store, case, far, rule) == -1).all()  # air
-    outside = Grid((4, 4, 4), grid.crop(np.array([-2, 0, 0]), np.array([2, 4, 4])).affine)
-    assert (read_grid(store, case, outside, rule)[:, 0] == -1).all()
-
-
-def test_a_rule_of_another_modality_is_refused(store):
-    case = store.cases()[0]
-    with pytest.raises(UserError, match="holds CT scans; the model or matcher reads MR"):
-        read_case(store, case, IntensityRule(modality="mr"))

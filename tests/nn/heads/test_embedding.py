@@ -1,4 +1,4 @@
-"""The trunk's maps in a matcher's embedding: their shares, their standardisation, and where they lie."""
+"""A matcher's embedding: its unit vectors, and the trunk's maps in it, their shares, standardisation and place."""
 
 from __future__ import annotations
 
@@ -64,3 +64,14 @@ def test_head_and_trunk_count_the_same() -> None:
     a, b = (0, 0, 0), (1, 0, 1)
     norm = 0.5 + 8 / 15
     assert alike(coarse) == pytest.approx((0.5 * alike(head_coarse) + alike(trunk_coarse)) / norm, abs=1e-5)
+
+
+def test_pyramid_network_gives_unit_vectors_at_half_and_an_eighth() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone("resunet", 2, {"widths": [4, 8, 8, 12], "blocks": [1, 1, 1]}).eval()
+    crops = torch.randn(2, 2, 24, 24, 32, generator=torch.Generator().manual_seed(0))
+    fine, coarse = FPN3D(backbone, fine_width=6, coarse_width=10)(crops)
+    assert fine.shape == (2, 6, 12, 12, 16)
+    assert coarse.shape == (2, 10, 3, 3, 4)
+    for one in (fine, coarse):
+        assert torch.allclose(one.norm(dim=1), torch.ones(()), atol=1e-5)

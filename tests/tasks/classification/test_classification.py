@@ -13,7 +13,6 @@ from alice3d.data.store import Store
 from alice3d.data.tables.classes import Example
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.classification import ClassificationNet
-from alice3d.tasks.cases import draw_cases
 from alice3d.tasks.classification.model import Classifier
 from alice3d.tasks.classification.objective import ClassificationTask, frozen_features, solve_linear
 from alice3d.tasks.classification.samples import Augmentation, ClassificationSamples, FieldOfView
@@ -120,14 +119,6 @@ def test_a_trunk_follows_the_same_controls():
     assert scales[0] == 1.0
     assert scales[1:] == sorted(scales[1:])
     assert task.trained() is task.averaged
-
-
-def test_a_small_draw_lacks_no_class(tiny_store):
-    cases = Store.open(tiny_store).cases()
-    shown = {case.id: {"rare" if n == 5 else "common", "common"} for n, case in enumerate(cases)}
-    for seed in range(6):
-        drawn = draw_cases(cases, 2, seed, shows=lambda case: shown[case.id])
-        assert "rare" in set().union(*(shown[case.id] for case in drawn))
 
 
 def test_scores_leave_a_device_without_float64_in_float32(tiny_store):

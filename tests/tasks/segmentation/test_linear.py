@@ -15,7 +15,6 @@ from alice3d.data.store import Store
 from alice3d.data.store.read_grid import read_case
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import LinearSegmentationNet
-from alice3d.nn.tiling import pieces_of
 from alice3d.tasks import base
 from alice3d.tasks.segmentation import linear
 from alice3d.tasks.segmentation.linear import LinearFit, Voxels, draw_by_stratum, solve_linear, strata_of
@@ -73,18 +72,6 @@ def test_what_was_not_contoured_is_not_taught_as_background():
     hidden = (truth == 2) & (given.classes == 0)
     assert hidden.sum() > 30
     assert (found[hidden] == 2).float().mean() > 0.7
-
-
-@pytest.mark.parametrize("window", [None, 8, 16])
-@pytest.mark.parametrize("shape", [(5, 8, 17), (16, 16, 16), (31, 9, 40)])
-def test_every_voxel_belongs_to_one_piece_that_holds_it(shape, window):
-    count = np.zeros(shape, int)
-    for piece in pieces_of(shape, 4, window):
-        assert all(side % 4 == 0 for side in piece.side)
-        for a, b, low, side in zip(piece.own_low, piece.own_high, piece.low, piece.side, strict=True):
-            assert low <= a < b <= low + side
-        count[tuple(slice(a, b) for a, b in zip(piece.own_low, piece.own_high, strict=True))] += 1
-    assert (count == 1).all()
 
 
 def test_strata_and_weights():

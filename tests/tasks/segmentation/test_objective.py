@@ -1,91 +1,41 @@
-"""Which cases are drawn, what learns at which rate, and what is one piece."""
+"""What learns at which rate, and what is one piece."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
-from alice3d.errors import UserError
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import SegmentationNet
-from alice3d.tasks.cases import draw_cases, labelled_cases
 from alice3d.tasks.segmentation.objective import SegmentationTask, single_pieces
 from alice3d.tasks.settings import SegmentationSettings
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """What the functions ask of a case."""
+    """What the function asks of a case."""
 
     id: str
     structures: tuple[int, ...]
-    labelled: bool = True
-    split: str = "train"
 
 
 @dataclass
 class Shelf:
-    """What the functions ask of a store."""
+    """What the function asks of a store."""
 
-    held: list[Labelled]
-    splits: list[str] = field(default_factory=lambda: ["train"])
-    labels: dict[str, Any] = field(default_factory=dict)
-
-    def cases(self, split: str) -> list[Labelled]:
-        return [case for case in self.held if case.split == split]
+    labels: dict[str, Any]
 
     def label(self, id: str) -> Any:
         return self.labels[id]
 
 
-CASES = [Labelled(f"case_{n:02}", (1, 2, 3) if n == 7 else (1, 2)) for n in range(12)]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_draws_are_nested(seed):
-    draws = [draw_cases(CASES, count, seed) for count in range(1, 13)]
-    for small, large in itertools.pairwise(draws):
-        assert large[: len(small)] == small
-    assert sorted(case.id for case in draws[-1]) == [case.id for case in CASES]
-
-
-def test_a_small_draw_lacks_no_structure():
-    for seed in range(10):
-        assert CASES[7] in draw_cases(CASES, 2, seed)
-
-
-def test_seeds_differ_and_repeat():
-    assert draw_cases(CASES, 4, 1) == draw_cases(CASES, 4, 1)
-    assert len({tuple(case.id for case in draw_cases(CASES, 4, seed)) for seed in range(8)}) > 4
-
-
-def test_too_many_labels():
-    with pytest.raises(UserError, match="13 labelled cases are asked for, the training split has 12"):
-        draw_cases(CASES, 13, 0)
-
-
-def test_all_labels():
-    assert draw_cases(CASES, None, 0) == CASES
-
-
-def test_labelled_cases():
-    shelf = Shelf([*CASES, Labelled("empty", ()), Labelled("none", (), labelled=False)])
-    assert labelled_cases(shelf, "train") == CASES
-    with pytest.raises(UserError, match="no split 'tset'; it has train"):
-        labelled_cases(shelf, "tset")
-    with pytest.raises(UserError, match="no case of split 'train' has labels"):
-        labelled_cases(Shelf([Labelled("none", (), labelled=False)]), "train")
-
-
 def test_single_pieces():
     labels = np.zeros((9, 5, 5), np.uint8)
     labels[0:2], labels[3, :2], labels[8] = 1, 2, 2
-    assert single_pieces(Shelf([], labels={"a": labels}), [Labelled("a", (1, 2))], (0, 1, 2)) == [1]
+    assert single_pieces(Shelf({"a": labels}), [Labelled("a", (1, 2))], (0, 1, 2)) == [1]
 
 
 def build(pretrained: bool, **changes) -> SegmentationTask:

@@ -1,0 +1,58 @@
+"""Label maps of a segmentation model on other grids, and what stays of the pieces of a structure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alice3d.geometry import Grid, diagonal_affine
+from alice3d.tasks.segmentation.model import classes_on_grid, keep_largest_piece
+
+
+def _blobs() -> np.ndarray:
+    """Three classes: two balls in a volume of background."""
+    ijk = np.stack(np.meshgrid(*[np.arange(n) for n in (20, 24, 16)], indexing="ij"), axis=-1)
+    logits = [np.zeros(ijk.shape[:3])]
+    for centre in ((6, 6, 8), (14, 17, 7)):
+        logits.append(3 * (4 - np.linalg.norm(ijk - np.array(centre), axis=-1)))
+    e = np.exp(np.stack(logits))
+    return (e / e.sum(axis=0)).astype(np.float32)
+
+
+def test_classes_on_the_same_grid_are_the_argmax():
+    p = _blobs()
+    grid = Grid((20, 24, 16), diagonal_affine((2, 2, 3), np.zeros(3)))
+    np.testing.assert_array_equal(classes_on_grid(p, grid, grid), p.argmax(axis=0))
+
+
+def test_classes_on_another_grid_equal_reading_every_class_everywhere():
+    p = _blobs()
+    grid = Grid((20, 24, 16), diagonal_affine((2, 2, 3), np.array([-20.0, 5, 3])))
+    turn = np.array([[0, -1.1, 0.1], [1.2, 0, 0], [0, 0.1, 1.5]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn
+    affine[:3, 3] = (25, 0, -3)
+    target = Grid((45, 50, 40), affine)
+    from alice3d.geometry import resample
+
+    every = [resample(c, grid.affine, target, order=1, fill=0.0 if k else 1.0) for k, c in enumerate(p)]
+    expected = np.stack(every).argmax(axis=0)
+    got = classes_on_grid(p, grid, target)
+    assert got.max() == 2
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_a_scan_without_structures_is_background():
+    p = np.zeros((3, 4, 4, 4), np.float32)
+    p[0] = 1
+    grid = Grid((4, 4, 4), np.eye(4))
+    assert not classes_on_grid(p, grid, Grid((9, 9, 9), np.diag([0.5, 0.5, 0.5, 1]))).any()
+
+
+def test_only_the_largest_piece_of_the_named_classes_stays():
+    classes = np.zeros((10, 4, 4), np.int16)
+    classes[0:2], classes[4:5], classes[6:7], classes[8:10] = 1, 1, 2, 2
+    keep_largest_piece(classes, [1])
+    assert (classes[4] == 0).all()
+    assert (classes[0] == 1).all()
+    assert (classes[6] == 2).all()
+    assert (classes[9] == 2).all()

@@ -1,0 +1,80 @@
+"""Which labelled cases are drawn."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import pytest
+
+from alice3d.data.store import Store
+from alice3d.errors import UserError
+from alice3d.tasks.cases import draw_cases, labelled_cases
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What the functions ask of a case."""
+
+    id: str
+    structures: tuple[int, ...]
+    labelled: bool = True
+    split: str = "train"
+
+
+@dataclass
+class Shelf:
+    """What the functions ask of a store."""
+
+    held: list[Labelled]
+    splits: list[str] = field(default_factory=lambda: ["train"])
+
+    def cases(self, split: str) -> list[Labelled]:
+        return [case for case in self.held if case.split == split]
+
+
+CASES = [Labelled(f"case_{n:02}", (1, 2, 3) if n == 7 else (1, 2)) for n in range(12)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_draws_are_nested(seed):
+    draws = [draw_cases(CASES, count, seed) for count in range(1, 13)]
+    for small, large in itertools.pairwise(draws):
+        assert large[: len(small)] == small
+    assert sorted(case.id for case in draws[-1]) == [case.id for case in CASES]
+
+
+def test_a_small_draw_lacks_no_structure():
+    for seed in range(10):
+        assert CASES[7] in draw_cases(CASES, 2, seed)
+
+
+def test_seeds_differ_and_repeat():
+    assert draw_cases(CASES, 4, 1) == draw_cases(CASES, 4, 1)
+    assert len({tuple(case.id for case in draw_cases(CASES, 4, seed)) for seed in range(8)}) > 4
+
+
+def test_too_many_labels():
+    with pytest.raises(UserError, match="13 labelled cases are asked for, the training split has 12"):
+        draw_cases(CASES, 13, 0)
+
+
+def test_all_labels():
+    assert draw_cases(CASES, None, 0) == CASES
+
+
+def test_labelled_cases():
+    shelf = Shelf([*CASES, Labelled("empty", ()), Labelled("none", (), labelled=False)])
+    assert labelled_cases(shelf, "train") == CASES
+    with pytest.raises(UserError, match="no split 'tset'; it has train"):
+        labelled_cases(shelf, "tset")
+    with pytest.raises(UserError, match="no case of split 'train' has labels"):
+        labelled_cases(Shelf([Labelled("none", (), labelled=False)]), "train")
+
+
+def test_a_small_draw_lacks_no_class(tiny_store):
+    cases = Store.open(tiny_store).cases()
+    shown = {case.id: {"rare" if n == 5 else "common", "common"} for n, case in enumerate(cases)}
+    for seed in range(6):
+        drawn = draw_cases(cases, 2, seed, shows=lambda case: shown[case.id])
+        assert "rare" in set().union(*(shown[case.id] for case in drawn))
