@@ -1,4 +1,4 @@
-"""Output folders: who made them, with which settings, and whether the work in them is whole."""
+"""Output folders: which command made them, with which settings, and whether it has finished."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ State = Literal["new", "started", "done"]
 
 
 def read_marker(out: Path) -> dict[str, Any] | None:
-    """What `begin` or `finish` wrote; None where there is none or it is damaged."""
+    """The marker of `begin` or `finish`; None where it is missing or damaged."""
     try:
         marker = json.loads((out / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -30,16 +30,16 @@ def read_marker(out: Path) -> dict[str, Any] | None:
 
 
 def check(out: Path, kind: str, settings: dict[str, Any], *, overwrite: bool) -> State:
-    """Look at an output folder; nothing is written.
+    """Check an output folder; nothing is written.
 
     Args:
         out: the folder.
         kind: of result, such as `matcher`.
         settings: all that the result depends on, as plain JSON values.
-        overwrite: whatever is there may go.
+        overwrite: earlier output may be removed.
 
     Returns:
-        `new`: missing, empty or to be overwritten; `started`: an earlier call with the same settings stopped midway;
+        `new`: missing, empty or to be overwritten; `started`: an earlier call with the same settings was interrupted;
         `done`: it finished.
 
     Raises:
@@ -80,10 +80,10 @@ def _short(value: Any) -> str:
 
 
 def begin(out: Path, kind: str, settings: dict[str, Any], *, state: State, overwrite: bool = False) -> None:
-    """Claim the folder, once the inputs are known to be good; clears what an overwritten earlier run left, and files
-    that a killed one was writing.
+    """Write the marker, once the inputs are checked; removes the files of an overwritten earlier run, and unfinished
+    files of a killed one.
 
-    What was in the folder before a command of ours is never removed, nor what came into it after that was done.
+    Files that were in the folder before, or were added after a finished command, are never removed.
 
     Raises:
         UserError: it cannot be written.
@@ -102,7 +102,7 @@ def begin(out: Path, kind: str, settings: dict[str, Any], *, state: State, overw
 
 
 def finish(out: Path, result: dict[str, Any]) -> None:
-    """Mark the work in the folder as whole; `result` is what `--json` prints, now and when the call is repeated."""
+    """Mark the work in the folder as finished; `result` is printed by `--json`, now and when the call is repeated."""
     marker = read_marker(out)
     assert marker is not None, "begin() comes before finish()"
     _write(out, {**marker, "state": "done", "result": result, "files": _made(out, marker)})
@@ -120,16 +120,16 @@ def _write(out: Path, content: dict[str, Any]) -> None:
 
 
 def _made(out: Path, marker: dict[str, Any]) -> list[str]:
-    """Files in the folder but those that were there before, relative to it; the marker is not named."""
+    """Files in the folder, relative to it, except those that were there before and the marker."""
     foreign = {MARKER, *marker.get("foreign", ())}
     names = [path.relative_to(out) for path in out.rglob("*") if path.is_symlink() or not path.is_dir()]
     return sorted(name.as_posix() for name in names if name.parts[0] not in foreign)
 
 
 def _clear(out: Path) -> None:
-    """Remove what the folder's earlier call made, and the folders inside that are then empty.
+    """Remove the files of the folder's earlier call, and the folders inside that are then empty.
 
-    Of a call that did not end it is not known what it made: all that came after it began is taken for that.
+    The files of an unfinished call are not recorded: all files added since it began count as its own.
     """
     marker = read_marker(out)
     if marker is None:
@@ -140,7 +140,7 @@ def _clear(out: Path) -> None:
     for name in (name for name in present if name in made):
         (out / name).unlink()
         folders.update((out / name).relative_to(out).parents)
-    for folder in sorted(folders - {Path()}, reverse=True):  # those inside before those that hold them
+    for folder in sorted(folders - {Path()}, reverse=True):  # inner folders first
         with suppress(OSError):  # it holds something else
             (out / folder).rmdir()
     (out / MARKER).unlink()

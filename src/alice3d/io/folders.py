@@ -21,7 +21,7 @@ def walk(folder: Path, unreadable: list[Path] | None = None) -> Iterator[Path]:
 
     Args:
         folder: to search.
-        unreadable: takes the folders that cannot be read.
+        unreadable: gets the folders that cannot be read.
     """
     seen: set[tuple[int, int]] = set()
 
@@ -42,7 +42,7 @@ def walk(folder: Path, unreadable: list[Path] | None = None) -> Iterator[Path]:
             try:
                 folder_like = entry.is_dir()
                 plain = not folder_like and (entry.is_file(follow_symlinks=False) or is_plain(Path(entry.path)))
-            except OSError:  # a loop of links
+            except OSError:  # a loop of symbolic links
                 continue
             if folder_like:
                 yield from inside(Path(entry.path))

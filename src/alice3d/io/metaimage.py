@@ -1,4 +1,4 @@
-"""Reads MetaImage (.mha, and .mhd with its voxels beside it), as ITK writes it."""
+"""Reads MetaImage (.mha, and .mhd with a data file), as ITK writes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     """Read and check the header; the space of a MetaImage is LPS mm, so `unoriented` is never needed.
 
     Raises:
-        ScanError: no MetaImage, damaged, or not one plain volume.
+        ScanError: not a MetaImage, damaged, or not a single volume.
     """
     name = path.name
     fields, offset = _fields(path)
@@ -33,7 +33,7 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
         raise ScanError(name, f"bad header: NDims {fields['NDims'][:20]!r} with DimSize {fields['DimSize'][:40]!r}")
     channels = fields.get("ElementNumberOfChannels", "1")
     if channels.strip() != "1":
-        raise ScanError(name, f"unsupported voxel type: {channels[:20]} numbers a voxel; one is needed")
+        raise ScanError(name, f"unsupported voxel type: {channels[:20]} values per voxel; one is needed")
     shape, notes = check_shape(tuple(int(side) for side in sides), name)
     kind = TYPES.get(fields.get("ElementType", "").upper().removeprefix("MET_"))
     if kind is None:
@@ -52,7 +52,7 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
 
 
 def read_voxels(header: Header) -> NDArray[Any]:
-    """The numbers (i, j, k), scaled.
+    """The voxel values (i, j, k), scaled.
 
     Raises:
         ScanError: truncated or damaged.
@@ -80,7 +80,7 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
         if path.stat().st_size == 0:
             raise ScanError(path.name, "empty file")
     what = (
-        "bad header: it does not end in ElementDataFile" if "NDims" in fields else "wrong magic: not a MetaImage file"
+        "bad header: it does not end in ElementDataFile" if "NDims" in fields else "not a MetaImage file: no MetaImage header"
     )
     raise ScanError(path.name, what)
 
@@ -102,7 +102,7 @@ def _affine(fields: dict[str, str], rank: int, name: str) -> NDArray[np.float64]
     spacing_key = "ElementSpacing" if "ElementSpacing" in fields else "ElementSize"
     spacing = _numbers(fields, spacing_key, name)
     if len(spacing) != rank or any(mm <= 0 for mm in spacing[:3]):
-        raise ScanError(name, f"bad spacing: {spacing_key} is {fields[spacing_key][:40]!r} mm; mend the header")
+        raise ScanError(name, f"bad spacing: {spacing_key} is {fields[spacing_key][:40]!r} mm; correct the header")
     directions = np.eye(rank)
     for key in ("TransformMatrix", "Rotation", "Orientation"):
         if key in fields:
@@ -126,7 +126,7 @@ def _affine(fields: dict[str, str], rank: int, name: str) -> NDArray[np.float64]
 
 
 def _place(path: Path, fields: dict[str, str], offset: int, size: int) -> tuple[Path, int, Encoding]:
-    """File of the voxels, byte where they begin, and how they are packed."""
+    """File of the voxels, offset in bytes, and compression."""
     if fields.get("BinaryData", "True").lower() not in TRUE:
         raise ScanError(path.name, "unsupported encoding: voxels as text; save it in binary form")
     packed = fields.get("CompressedData", "False").lower() in TRUE

@@ -31,7 +31,7 @@ def pair_of(path: Path) -> tuple[Path, Path]:
             stem = path.name[: -len(ending)]
             twin = next((p for p in (path.with_name(stem + e) for e in (other, other.upper())) if p.exists()), None)
             if twin is None:
-                raise ScanError(path.name, f"half of a pair: {stem}{other} is missing")
+                raise ScanError(path.name, f"{'header without its data file' if other == '.img' else 'data file without its header'}: {stem}{other} is missing")
             return (path, twin) if ".hdr" in ending else (twin, path)
     return path, path
 
@@ -40,7 +40,7 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     """Read and check the header.
 
     Raises:
-        ScanError: not NIfTI, damaged, or not one plain volume.
+        ScanError: not NIfTI, damaged, or not a single volume.
     """
     name = path.name
     header_path, voxel_path = pair_of(path)
@@ -57,10 +57,10 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     if not analyze and magic.startswith(b"n+") != (header_path == voxel_path):
         raise ScanError(
             name,
-            f"wrong magic: {magic.decode('latin-1')!r} in a {'single file' if header_path == voxel_path else 'pair'}",
+            f"not a NIfTI file: magic string {magic.decode('latin-1')!r} in a {'single file' if header_path == voxel_path else 'header of a pair'}",
         )
     if analyze and header_path == voxel_path:
-        raise ScanError(name, "wrong magic: not a NIfTI file")
+        raise ScanError(name, "not a NIfTI file: no NIfTI header")
     rank = int(raw["dim"][0])
     if not 1 <= rank <= 7:
         raise ScanError(name, f"bad dimensions: dim[0] is {rank}, expected 3")
@@ -68,7 +68,7 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     code = int(raw["datatype"])
     if code not in TYPES:
         what = OTHER_TYPES.get(code, f"unknown datatype code {code}")
-        raise ScanError(name, f"unsupported voxel type: {what}; one number a voxel is needed")
+        raise ScanError(name, f"unsupported voxel type: {what}; one value per voxel is needed")
     dtype = np.dtype(TYPES[code]).newbyteorder(raw.dtype["dim"].base.byteorder)
     _check_pixdim(raw, name)
     affine, space_notes = _affine(raw, version, analyze, shape, name, unoriented)
@@ -93,7 +93,7 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
 def _parse(block: bytes, name: str) -> tuple[Any, int]:
     """The raw header as a numpy record in its own byte order, and 1, 2 (NIfTI) or 0 (Analyze)."""
     if len(block) < 348:
-        raise ScanError(name, f"file too short: {len(block)} bytes are no NIfTI header")
+        raise ScanError(name, f"file too short: {len(block)} bytes are not a NIfTI header")
     orders: tuple[Literal["<"], Literal[">"]] = ("<", ">")
     for order in orders:
         size = int(np.frombuffer(block[:4], f"{order}i4")[0])
@@ -103,7 +103,7 @@ def _parse(block: bytes, name: str) -> tuple[Any, int]:
         if size == 540 and len(block) == 540:
             record = np.frombuffer(block, nib.nifti2.header_dtype.newbyteorder(order))[0]
             return record, 2
-    raise ScanError(name, "wrong magic: not a NIfTI file")
+    raise ScanError(name, "not a NIfTI file: no NIfTI header")
 
 
 def _check_pixdim(raw: Any, name: str) -> None:
@@ -111,7 +111,7 @@ def _check_pixdim(raw: Any, name: str) -> None:
     for axis in (1, 2, 3):
         value = float(raw["pixdim"][axis])
         if not np.isfinite(value) or value <= 0:
-            raise ScanError(name, f"bad spacing: pixdim[{axis}] is {value:g} mm; mend the header")
+            raise ScanError(name, f"bad spacing: pixdim[{axis}] is {value:g} mm; correct the header")
 
 
 def _scaling(raw: Any, name: str) -> tuple[float, float]:
@@ -126,7 +126,7 @@ def _scaling(raw: Any, name: str) -> tuple[float, float]:
 def _affine(
     raw: Any, version: int, analyze: bool, shape: tuple[int, int, int], name: str, unoriented: Unoriented
 ) -> tuple[Affine, tuple[str, ...]]:
-    """sform where it is set, else qform, as NIfTI-1 section 'Method 3' and every common tool choose."""
+    """sform where it is set, else qform, as in NIfTI-1 section 'Method 3' and all common tools."""
     unit = 2 if analyze else int(raw["xyzt_units"]) & 7
     scale = UNITS_MM.get(unit, 1.0)
     notes = [f"header's unit is {'metre' if unit == 1 else 'micrometre'}, converted to mm"] if scale != 1 else []
@@ -134,7 +134,7 @@ def _affine(
         value = float(raw["pixdim"][axis]) * scale
         if not MIN_SPACING_MM <= value <= MAX_SPACING_MM:
             where = f"{MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm"
-            raise ScanError(name, f"bad spacing: pixdim[{axis}] is {value:g} mm, outside {where}; mend the header")
+            raise ScanError(name, f"bad spacing: pixdim[{axis}] is {value:g} mm, outside {where}; correct the header")
     codes = (0, 0) if analyze else (int(raw["sform_code"]), int(raw["qform_code"]))
     sform = _sform(raw) if codes[0] > 0 else None
     qform = None
@@ -143,7 +143,7 @@ def _affine(
     except ScanError as error:
         if sform is None:
             raise
-        notes.append(f"{error.reason.removeprefix('bad affine: ').removesuffix('; mend the header')}, sform used")
+        notes.append(f"{error.reason.removeprefix('bad affine: ').removesuffix('; correct the header')}, sform used")
     for affine in (sform, qform):
         if affine is not None:
             affine[:3] *= scale
@@ -170,7 +170,7 @@ def _qform(raw: Any, version: int, name: str) -> Affine:
     """The qform; of `qfac` (pixdim[0]) only the sign counts, and 0 means 1, as NIfTI-1 says under 'Method 2'."""
     qfac = float(raw["pixdim"][0])
     if not np.isfinite(qfac):
-        raise ScanError(name, f"bad affine: the qform's pixdim[0] is {qfac:g}; mend the header")
+        raise ScanError(name, f"bad affine: the qform's pixdim[0] is {qfac:g}; correct the header")
     raw = raw.copy()
     raw["pixdim"][0] = -1 if qfac < 0 else 1
     kind = nib.nifti2.Nifti2Header if version == 2 else nib.nifti1.Nifti1Header
@@ -179,14 +179,14 @@ def _qform(raw: Any, version: int, name: str) -> Affine:
         with np.errstate(all="ignore"):  # a damaged header may hold signalling NaN
             affine = np.asarray(header.get_qform(coded=False), np.float64)
     except (HeaderDataError, ValueError, FloatingPointError):
-        raise ScanError(name, "bad affine: the qform's quaternion is not of unit length; mend the header") from None
+        raise ScanError(name, "bad affine: the qform's quaternion is not of unit length; correct the header") from None
     if not np.isfinite(affine).all():
-        raise ScanError(name, "bad affine: the qform holds NaN or infinity; mend the header")
+        raise ScanError(name, "bad affine: the qform holds NaN or infinity; correct the header")
     return affine
 
 
 def _disagreement(sform: Affine, qform: Affine | None, shape: tuple[int, int, int], name: str) -> list[str]:
-    """A note where the two place the scan differently; refused where they disagree about left and right."""
+    """A note where the two differ; refused where they disagree about left and right."""
     if qform is None:
         return []
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape], indexing="ij")).reshape(3, -1).T
@@ -195,13 +195,13 @@ def _disagreement(sform: Affine, qform: Affine | None, shape: tuple[int, int, in
         return []
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
         raise ScanError(
-            name, "left and right unknown: sform and qform are mirror images of each other; mend the header"
+            name, "left and right unknown: sform and qform are mirror images of each other; correct the header"
         )
     return [f"sform and qform lie {apart:.1f} mm apart, sform used"]
 
 
 def read_voxels(header: Header) -> NDArray[Any]:
-    """The numbers (i, j, k), scaled; a gzip stream is read to its end, so that a truncated one is noticed.
+    """The voxel values (i, j, k), scaled; a gzip stream is read to its end to detect truncation.
 
     Raises:
         ScanError: truncated or damaged.

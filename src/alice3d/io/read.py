@@ -1,4 +1,4 @@
-"""Opens scans: the one door for every format, header first, checked; nothing else in the package opens a scan."""
+"""Opens scans of every format, header first, with checks; nothing else in the package opens a scan."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ ENDINGS: dict[str, Any] = {
     **dict.fromkeys((".nrrd", ".seg.nrrd", ".nhdr"), nrrd),
     **dict.fromkeys((".mha", ".mhd"), metaimage),
 }
-"""File ending to the module that reads it: it offers `read_header(path, unoriented)` and `read_voxels(header)`."""
+"""File extension to the module that reads it, which has `read_header(path, unoriented)` and `read_voxels(header)`."""
 SECOND_HALVES = (".img", ".img.gz")
-"""Voxel files of pairs: known through their header."""
+"""Data files of pairs: read through their header."""
 
 
 def ending_of(path: Path) -> str | None:
-    """The known ending of a file's name, lower case; None where no reader takes it."""
+    """The supported extension of a file's name, lower case; None where no reader supports it."""
     name = path.name.lower()
     return next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.endswith(ending)), None)
 
 
 def case_id(path: Path) -> str:
-    """File name without its ending; accents in their composed form, whatever the file system holds."""
+    """File name without its extension; accents in composed Unicode form on every file system."""
     ending = ending_of(path)
     return unicodedata.normalize("NFC", path.name[: -len(ending)] if ending else path.name)
 
@@ -46,10 +46,10 @@ def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unorie
     Args:
         path: the file, or a folder that holds one DICOM series.
         files: of a DICOM series, where they are known; `path` is then only its name.
-        unoriented: what a file that does not say its orientation is taken for; `refuse` raises.
+        unoriented: orientation of a file that gives none; `refuse` raises.
 
     Raises:
-        ScanError: missing, unreadable, of no known format, damaged, not one plain volume, or nowhere in space.
+        ScanError: missing, unreadable, of unknown format, damaged, not a single volume, or without a position.
     """
     path = Path(path)
     ending = ending_of(path)
@@ -59,9 +59,9 @@ def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unorie
         if files is not None or path.is_dir() or (ending is None and is_dicom(path)):
             return dicom_series.read_series(files or _series_files(path), path.name, path)
         if not is_plain(path):
-            raise ScanError(path.name, "no file: a pipe, a socket or a device")
+            raise ScanError(path.name, "not a file: a pipe, a socket or a device")
         if ending is None:
-            raise ScanError(path.name, f"unknown format: known are {', '.join(ENDINGS)}, and DICOM")
+            raise ScanError(path.name, f"unknown format: supported are {', '.join(ENDINGS)}, and DICOM")
         header: Header = ENDINGS[ending].read_header(path, unoriented=unoriented)
     except FileNotFoundError:
         raise ScanError(path.name, "no such file") from None
@@ -69,7 +69,7 @@ def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unorie
         raise ScanError(path.name, f"cannot be read: {error.strerror or type(error).__name__}") from None
     except UserError:
         raise
-    except Exception as error:  # damaged files raise nearly anything
+    except Exception as error:  # damaged files raise nearly any exception
         raise ScanError(path.name, damaged(error)) from None
     return header
 
@@ -88,10 +88,10 @@ def _series_files(path: Path) -> list[Path]:
 
 
 def read_voxels(header: Header) -> NDArray[Any]:
-    """The numbers (i, j, k) of a scan whose header was read: int16, int32 or float32, in the scanner's units.
+    """The voxel values (i, j, k) of a scan whose header was read: int16, int32 or float32, in the scanner's units.
 
     Raises:
-        ScanError: truncated, damaged, or more than the memory holds.
+        ScanError: truncated, damaged, or too large for memory.
     """
     name = header.path.name
     reader = dicom_series if header.format == "dicom" else ENDINGS[ending_of(header.path) or ".nii"]
@@ -110,7 +110,7 @@ def read_voxels(header: Header) -> NDArray[Any]:
 
 
 def read_scan(path: str | Path, *, files: Sequence[Path] | None = None, unoriented: Unoriented = "refuse") -> Volume:
-    """Read a scan that a network shall see; the arguments are those of `read_header`.
+    """Read a scan for a network; the arguments are those of `read_header`.
 
     Raises:
         ScanError: as `read_header` and `read_voxels`; also NaN, infinite or constant voxels.
@@ -122,22 +122,22 @@ def read_scan(path: str | Path, *, files: Sequence[Path] | None = None, unorient
 
 
 def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume:
-    """Read a label map: whole numbers from 0, as uint8 or int16 (i, j, k).
+    """Read a label map: integers from 0, as uint8 or int16 (i, j, k).
 
     Raises:
-        ScanError: as `read_scan`, or values that are no label values. An empty label map is none of them.
+        ScanError: as `read_scan`, or values that are not label values. An empty label map is accepted.
     """
     header = read_header(path, unoriented=unoriented)
     array, name = read_voxels(header), header.path.name
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ScanError(name, "NaN or infinite: a label map holds whole numbers")
+        raise ScanError(name, "NaN or infinite: a label map holds integers")
     if array.dtype.kind == "f":
         whole = np.rint(array)
         if not (np.abs(array - whole) < 1e-3).all():
             broken = array[np.abs(array - whole) >= 1e-3][0]
             raise ScanError(
-                name, f"values are not whole numbers: {broken:g} occurs; was it resampled by interpolation?"
+                name, f"values are not integers: {broken:g} occurs; was it resampled by interpolation?"
             )
         array = whole
     if low < -0.5 or high > 32767:
@@ -146,7 +146,7 @@ def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume
 
 
 def is_second_half(path: Path, ending: str) -> bool:
-    """The .img of a pair whose .hdr is there."""
+    """Whether a file is the .img of a pair whose .hdr exists."""
     if ending not in SECOND_HALVES:
         return False
     stem = path.name[: -len(ending)]

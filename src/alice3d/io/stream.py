@@ -1,4 +1,4 @@
-"""Bytes of voxels out of files, packed or not, read to the end of the stream so that damage is noticed."""
+"""Voxel bytes of files, compressed or not, read to the end of the stream to detect damage."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from alice3d.io.volume import ScanError
 
 Encoding = Literal["raw", "gzip", "zlib", "bzip2"]
 GROWTH = {"raw": 1, "gzip": 1032, "zlib": 1032, "bzip2": 5_000_000}
-"""No stream of a kind unpacks to more than this many times its size (bzip2: a block of zeros)."""
+"""Maximum compression ratio of each kind of stream (bzip2: a block of zeros)."""
 CHUNK = 1 << 24
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, ValueError)
-"""What the unpackers raise on truncated or damaged streams; bz2 raises OSError without a number."""
+"""Errors of decompressors on truncated or damaged streams; bz2 raises OSError without a number."""
 
 
 class _Inflating(io.RawIOBase):
@@ -33,7 +33,7 @@ class _Inflating(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Unpack at most len(buffer) bytes; 0 at the end of a whole stream."""
+        """Decompress at most len(buffer) bytes; 0 at the end of a complete stream."""
         while not self.engine.eof:
             packed = self.engine.unconsumed_tail or self.file.read(1 << 18)
             piece = self.engine.decompress(packed, len(buffer))
@@ -46,13 +46,13 @@ class _Inflating(io.RawIOBase):
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether a file is packed by gzip, by what it holds and not by its name."""
+    """Whether a file is compressed by gzip, by its content and not by its name."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
 
 def open_stream(path: Path, encoding: Encoding, offset: int = 0) -> IO[bytes]:
-    """Open what lies packed in a file from byte `offset` on."""
+    """Open the compressed stream that begins at byte `offset` of a file."""
     file = path.open("rb")
     file.seek(offset)
     if encoding == "gzip":
@@ -63,31 +63,31 @@ def open_stream(path: Path, encoding: Encoding, offset: int = 0) -> IO[bytes]:
 
 
 def check_size(path: Path, encoding: Encoding, offset: int, promised: int, name: str) -> None:
-    """Refuse a file that cannot hold what its header promises, before any memory is asked for.
+    """Refuse a file smaller than its header states, before memory is allocated.
 
     Args:
         path: the file of the voxels.
-        encoding: how they are packed.
-        offset: byte where the (packed) voxels begin.
-        promised: bytes of unpacked voxels.
+        encoding: compression.
+        offset: byte where the (compressed) voxels begin.
+        promised: bytes of the decompressed voxels.
         name: for the message.
     """
     size = path.stat().st_size
     if promised > max(size - offset, 0) * GROWTH[encoding] + 64 * (encoding != "raw"):
         raise ScanError(
-            name, f"file too short: {size:,} bytes where the header promises {promised + offset:,}; copy it again"
+            name, f"file too short: {size:,} bytes where the header states {promised + offset:,}; copy it again"
         )
 
 
 def read_bytes(path: Path, encoding: Encoding, offset: int, skip: int, size: int, name: str) -> NDArray[np.uint8]:
-    """Exactly `size` bytes of voxels; a packed stream is read on to its end, where its checksum stands.
+    """Exactly `size` bytes of voxels; a compressed stream is read to its end, where its checksum is.
 
     Args:
         path: the file.
-        encoding: how it is packed.
+        encoding: compression.
         offset: byte of the file where the stream begins.
-        skip: unpacked bytes before the voxels.
-        size: unpacked bytes of voxels.
+        skip: decompressed bytes before the voxels.
+        size: decompressed bytes of voxels.
         name: for messages.
 
     Raises:
@@ -126,15 +126,15 @@ def shaped(buffer: NDArray[np.uint8], dtype: np.dtype[Any], shape: tuple[int, in
 
 
 def beside(header: Path, data_file: str) -> Path:
-    """The file of voxels that a header names.
+    """The data file that a header names.
 
     Raises:
         ScanError: it lies outside the header's folder, or is missing.
     """
     path = Path(data_file.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
-        raise ScanError(header.name, "its voxels lie in another folder; keep header and voxels side by side")
+        raise ScanError(header.name, "its data file lies in another folder; keep header and data file in one folder")
     found = header.parent / path
     if not found.is_file():
-        raise ScanError(header.name, f"half of a pair: {path.name} is missing")
+        raise ScanError(header.name, f"header without its data file: {path.name} is missing")
     return found

@@ -1,4 +1,4 @@
-"""What every reader hands over, and the checks that every scan passes whatever its format."""
+"""Types that all readers return, and the checks of scans of every format."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from alice3d.errors import UserError
 from alice3d.geometry import Affine, check_affine
 
 Unoriented = Literal["refuse", "las", "ras"]
-"""What a file that does not say its orientation is taken for."""
+"""Orientation of a file that gives none."""
 MAX_VOXELS = 2**31
-"""More than any scanner makes (1024 x 1024 x 2048); a header that promises more is damaged."""
+"""More than any scanner makes (1024 x 1024 x 2048); a header that states more is damaged."""
 MIN_SIDE = 2
 
 
@@ -38,21 +38,21 @@ class ScanError(UserError):
 
 
 def damaged(error: Exception) -> str:
-    """The reason where a reader failed unforeseen: the error's type alone, its words may hold a patient's name."""
+    """The reason where a reader failed unexpectedly: only the error's type, its text may hold a patient's name."""
     return f"damaged file: {type(error).__name__} while it was read"
 
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a scan before its voxels are read.
+    """Properties of a scan before its voxels are read.
 
     Attributes:
         path: the file, or the folder of a DICOM series.
         format: nifti, analyze, nrrd, metaimage, dicom.
         shape: voxels along i, j, k.
         affine: voxel index to RAS mm, (4, 4).
-        dtype: of the numbers in the file.
-        notes: what was noticed and mended, for the user.
+        dtype: of the values in the file.
+        notes: remarks and repairs, for the user.
         details: what the reader of this format needs to find the voxels.
     """
 
@@ -74,9 +74,9 @@ class Volume:
     """A scan in memory.
 
     Attributes:
-        array: (i, j, k) numbers in the scanner's units: any scaling of the file is applied.
+        array: (i, j, k) values in the scanner's units: any scaling of the file is applied.
         affine: voxel index to RAS mm, (4, 4).
-        notes: what was noticed and mended.
+        notes: remarks and repairs.
     """
 
     array: NDArray[Any]
@@ -107,7 +107,7 @@ def check_shape(dims: tuple[int, ...], name: str) -> tuple[tuple[int, int, int],
     voxels = math.prod(kept)
     if voxels > MAX_VOXELS:
         memory = f" ({voxels * 4 / 1e9:,.0f} GB in memory)" if voxels < 2**63 else ""
-        raise ScanError(name, f"too large: the header promises {shown} voxels{memory}")
+        raise ScanError(name, f"too large: the header states {shown} voxels{memory}")
     notes = ("4D with one volume, taken as 3D",) if len(dims) > 3 else ()
     return (kept[0], kept[1], kept[2]), notes
 
@@ -116,7 +116,7 @@ def check_space(affine: NDArray[Any], name: str) -> Affine:
     """The affine, checked as `geometry.check_affine` does.
 
     Raises:
-        ScanError: not finite, singular, or an absurd voxel size.
+        ScanError: not finite, singular, or a voxel size out of range.
     """
     try:
         return check_affine(affine, "")
@@ -127,10 +127,10 @@ def check_space(affine: NDArray[Any], name: str) -> Affine:
 def unoriented_affine(
     spacing_mm: NDArray[Any], shape: tuple[int, int, int], unoriented: Unoriented, name: str, why: str
 ) -> tuple[Affine, tuple[str, ...]]:
-    """Affine of a volume that does not say how it lies: its middle at the origin, axes as the user says; and a note.
+    """Affine of a volume without orientation: centred at the origin, axes as the user states; and a note.
 
     Raises:
-        ScanError: the user said nothing: left and right are unknown.
+        ScanError: the user stated none: left and right are unknown.
     """
     if unoriented == "refuse":
         raise ScanError(name, f"no orientation: {why}, left and right are unknown; give --unoriented las or ras")
@@ -142,7 +142,7 @@ def unoriented_affine(
 
 
 def check_voxels(array: NDArray[Any], name: str) -> None:
-    """Refuse voxels that no network can learn from.
+    """Refuse voxels that no network can be trained on.
 
     Raises:
         ScanError: NaN, infinite, or all the same.
@@ -160,7 +160,7 @@ def check_voxels(array: NDArray[Any], name: str) -> None:
 def scaled(array: NDArray[Any], slope: float, intercept: float, name: str) -> NDArray[Any]:
     """Apply `value = stored * slope + intercept`.
 
-    Integers stay integers (int16 or int32) where slope and intercept are whole; everything else becomes float32.
+    Integers stay integers (int16 or int32) where slope and intercept are integers; everything else becomes float32.
 
     Raises:
         ScanError: values beyond the range of float32.
@@ -180,7 +180,7 @@ def scaled(array: NDArray[Any], slope: float, intercept: float, name: str) -> ND
         else:
             values = (array.astype(np.float64) * slope + intercept).astype(np.float32)
     if array.dtype.kind != "f" and not np.isfinite(values).all():
-        raise ScanError(name, f"absurd scaling: slope {slope:g}, intercept {intercept:g}")
+        raise ScanError(name, f"scaling out of range: slope {slope:g}, intercept {intercept:g}")
     return values
 
 
@@ -194,7 +194,7 @@ def voxels_checksum(array: NDArray[Any], affine: NDArray[np.float64] | None = No
 
 
 def content_checksum(array: NDArray[Any]) -> str:
-    """SHA-256 of a scan's voxels with axes closest to R, A, S, whatever number type or file format held them."""
+    """SHA-256 of a scan's voxels with axes closest to R, A, S, for any data type or file format."""
     array = np.ascontiguousarray(array)
     if array.dtype.kind == "f":
         whole = np.abs(array).max() < 2**24 and bool((array == np.rint(array)).all())

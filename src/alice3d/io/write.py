@@ -1,4 +1,4 @@
-"""Writes label maps as NIfTI, whole or not at all."""
+"""Writes label maps as NIfTI, atomically."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_label(path: Path, labels_ijk: NDArray[Any], affine: Affine) -> None:
     """Write label values as NIfTI-1 with sform and qform of scanner space: uint8, or uint16 above 255.
 
     Args:
-        path: ends in .nii or .nii.gz; its folder is made if missing.
+        path: ends in .nii or .nii.gz; its folder is created if missing.
         labels_ijk: label values (i, j, k), 0 to 65,535.
         affine: voxel index to RAS mm.
 

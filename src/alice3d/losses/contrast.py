@@ -1,4 +1,4 @@
-"""Contrast between corresponding points: the same anatomy is near, every other place is far."""
+"""Contrastive loss between corresponding points: the same anatomy is similar, all other positions are not."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def sample_at(features: Float[Tensor, "b d x y z"], points: Float[Tensor, "b n 3
         shape: the crop's sides in voxels.
 
     Returns:
-        (b, n, d) float32. Points beyond the border read the border.
+        (b, n, d) float32. Points outside the crop read its border.
     """
     sides = torch.tensor(shape, dtype=torch.float32, device=points.device)
     unit = (2 * points.float() + 1) / sides - 1  # -1 and 1 are the outer faces of the crop
-    grid = unit.flip(-1)[:, :, None, None, :]  # grid_sample counts the last axis first
+    grid = unit.flip(-1)[:, :, None, None, :]  # grid_sample expects the last axis first
     read = F.grid_sample(features.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return read[..., 0, 0].transpose(1, 2)
 
@@ -40,7 +40,7 @@ def point_contrast(
 
     Args:
         query_nd, positive_nd, candidates_md: similarities are their inner products; give unit-length rows.
-        ignored_nm: True = this candidate lies too near the query's true place (or is unknown) to count as a negative.
+        ignored_nm: True = this candidate lies too near the query's true position (or is unknown) to be a negative.
         temperature: divides the similarities.
 
     Returns:
@@ -71,7 +71,7 @@ def correspondence_contrast(
         distance_bnm: mm from each corresponding point to each candidate, in the key scan.
         valid_bn: True = this correspondence is known.
         temperature: of the softmax.
-        ignore_mm: candidates nearer than this to the true place are no negatives.
+        ignore_mm: candidates nearer than this to the true position are no negatives.
         across: also take the candidates of the batch's other pairs as negatives.
 
     Returns:
@@ -90,7 +90,7 @@ def correspondence_contrast(
             ignored = F.pad(ignored, (0, len(others)))
         losses.append(point_contrast(query_bnd[i][keep], positive_bnd[i][keep], candidates, ignored, temperature))
     each = torch.cat(losses)
-    # The mean over all ranks' points: a rank with many counts more than one with few.
+    # The mean over all ranks' points: each rank is weighted by its number of points.
     count = all_reduce(torch.tensor(float(len(each)), device=each.device), ReduceOp.AVG)
     return each.sum() / count if float(count) else query_bnd.sum() * 0
 
@@ -115,11 +115,11 @@ def crop_contrast(
 ) -> Float[Tensor, ""]:
     """Contrast of the points of the crops `query` against the crops `key` of a batch (`q` or `k`).
 
-    The features of several maps are joined: their similarity is the mean of the maps' similarities.
+    The features of several maps are concatenated: their similarity is the mean of the maps' similarities.
 
     Args:
         query_maps, key_maps: unit-length maps (b, d, …) of both crops, of any strides.
-        batch: as `data.sampling.matched_pair.MatchedPair` gives it.
+        batch: from the pair sampler in `data.sampling`.
     """
     shape = tuple(batch[query].shape[2:])
 

@@ -1,4 +1,4 @@
-"""Self-distillation over prototypes, with what keeps it from collapsing."""
+"""Self-distillation over prototypes, with measures against collapse."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def distillation_loss(
 
     Args:
         student_nk: logits.
-        teacher_nk: probabilities, already sharpened and balanced; they take no gradient.
+        teacher_nk: probabilities, already sharpened and balanced; without gradient.
         student_temperature: divides the student's logits.
     """
     log_probability = F.log_softmax(student_nk / student_temperature, dim=-1)
@@ -37,7 +37,7 @@ class Centring(nn.Module):
 
     @torch.no_grad()
     def forward(self, logits_nk: Float[Tensor, "n k"], temperature: float) -> Float[Tensor, "n k"]:
-        """Probabilities from the centre as it stands, then move the centre towards this batch (all ranks')."""
+        """Probabilities with the current centre; then update the centre with this batch (of all ranks)."""
         probability = F.softmax((logits_nk - self.centre) / temperature, dim=-1)
         mean = all_reduce(logits_nk.mean(dim=0), ReduceOp.AVG)
         self.centre.lerp_(mean, 1 - self.momentum)
@@ -46,10 +46,10 @@ class Centring(nn.Module):
 
 @torch.no_grad()
 def standardise(logits_nk: Float[Tensor, "n k"], spread: float) -> Float[Tensor, "n k"]:
-    """Give each prototype's logits mean 0 and deviation `spread` over all ranks' rows.
+    """Give each prototype's logits mean 0 and standard deviation `spread` over all ranks' rows.
 
-    A fresh head maps all tokens to nearly one direction: what tells them apart is a hundredth of what they share, the
-    balanced target is then uniform, and a student of uniform targets never leaves them.
+    A newly initialised head maps all tokens to nearly one direction: their differences are a hundredth of their mean,
+    the balanced target is then uniform, and a student of uniform targets stays uniform.
     """
     mean = all_reduce(logits_nk.mean(dim=0), ReduceOp.AVG)
     centred = logits_nk - mean
@@ -61,7 +61,7 @@ def standardise(logits_nk: Float[Tensor, "n k"], spread: float) -> Float[Tensor,
 def sinkhorn(logits_nk: Float[Tensor, "n k"], temperature: float, iterations: int = 3) -> Float[Tensor, "n k"]:
     """Probabilities whose prototypes are used equally (Sinkhorn-Knopp; SwAV, Caron et al., NeurIPS 2020).
 
-    Rows sum to one; columns sum to n/k up to what `iterations` leave open. Over all ranks' rows together.
+    Rows sum to one; columns sum to n/k up to the error left after `iterations`. Over all ranks' rows together.
     """
     scaled = logits_nk.float() / temperature
     highest = all_reduce(scaled.max(), ReduceOp.MAX)

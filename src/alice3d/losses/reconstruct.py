@@ -1,4 +1,4 @@
-"""Masked reconstruction: rebuild what the encoder did not see."""
+"""Masked reconstruction: reconstruct the patches that the encoder did not see."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch.nn import functional as F
 
 
 def patchify(volume: Float[Tensor, "b c x y z"], patch: int) -> Float[Tensor, "b n p"]:
-    """Cut crops into patches in x-major order; a row holds a patch's voxels, channels last."""
+    """Split crops into patches in x-major order; a row holds a patch's voxels, channels last."""
     b, c, x, y, z = volume.shape
     cut = volume.reshape(b, c, x // patch, patch, y // patch, patch, z // patch, patch)
     return cut.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(b, (x * y * z) // patch**3, patch**3 * c)
 
 
 def normalise_patches(patches: Float[Tensor, "b n p"]) -> Float[Tensor, "b n p"]:
-    """Zero mean and unit deviation within each patch (MAE, He et al., CVPR 2022, section 3).
+    """Zero mean and unit standard deviation within each patch (MAE, He et al., CVPR 2022, section 3).
 
-    The variance has a floor of 1e-2: a patch of air or of even tissue holds noise alone, and scaling that to unit
-    deviation would make noise the largest part of the loss.
+    The variance has a floor of 1e-2: a patch of air or of uniform tissue holds only noise, and scaling it to unit
+    standard deviation would make noise the largest part of the loss.
     """
     return F.layer_norm(patches, patches.shape[-1:], eps=1e-2)  # the same in one pass; a CPU's `var` is slow
 
@@ -33,15 +33,15 @@ def reconstruction_loss(
     normalised: bool = True,
     hidden_only: bool = True,
 ) -> Float[Tensor, ""]:
-    """Mean squared error between rebuilt and true patches.
+    """Mean squared error between reconstructed and true patches.
 
     Args:
         rebuilt: the decoder's voxels of every patch.
-        volume: the crops without augmentation; noise in the target would set a floor on the loss.
+        volume: the crops without augmentation; noise in the target would only add a constant to the loss.
         visible: True = the encoder saw this patch.
         patch: side in voxels.
         normalised: compare with per-patch normalised voxels; False = raw values, as the published code does.
-        hidden_only: count hidden patches alone; False = all, as the published code does.
+        hidden_only: only masked patches; False = all, as the published code does.
     """
     target = patchify(volume.float(), patch)
     if normalised:
@@ -53,9 +53,9 @@ def reconstruction_loss(
 def rebuilt_volume(
     rebuilt: Float[Tensor, "b n p"], volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"], *, patch: int
 ) -> Tensor:
-    """The crop with its hidden patches replaced by the rebuilt ones, in the crop's own intensities, to look at.
+    """The crop with its masked patches replaced by the reconstructed ones, in the crop's intensities, for display.
 
-    Assumes normalised targets: each patch is given its true mean and deviation back.
+    Assumes normalised targets: each patch gets its true mean and standard deviation.
     """
     b, c, x, y, z = volume.shape
     target = patchify(volume, patch)

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 def marginal_logits(logits_bcxyz: Float[Tensor, "b c x y z"], contoured_bc: Bool[Tensor, "b c"]) -> Tensor:
     """Merge the classes that a case's reference does not contour into its background.
 
-    A voxel that the reference calls background may well lie in an organ that nobody drew: its probability is that of
+    A background voxel of the reference may lie in an organ that was not contoured: its probability is that of
     background or any such organ (marginal loss, Shi et al., Medical Image Analysis 2021).
 
     Args:
-        logits_bcxyz: raw scores.
-        contoured_bc: True = this class was contoured in this case. Class 0 counts as contoured whatever it says.
+        logits_bcxyz: logits.
+        contoured_bc: True = this class was contoured in this case. Class 0 always counts as contoured.
 
     Returns:
         (b, c, x, y, z): background's logit is the log-sum-exp over itself and the classes not contoured, whose own
@@ -42,7 +42,7 @@ def marginal_cross_entropy(
     """Cross-entropy over all voxels, with the classes that are not contoured counted as background.
 
     Args:
-        logits_bcxyz: raw scores.
+        logits_bcxyz: logits.
         labels_bxyz: class of each voxel; only 0 and contoured classes occur.
         contoured_bc: True = this class was contoured in this case.
         structure_weight: weight of a structure's voxel; background's is 1. The mean is over weights.
@@ -63,17 +63,17 @@ def soft_dice_loss(
 ) -> Float[Tensor, ""]:
     """1 - soft Dice (V-Net, Milletari et al., 3DV 2016; plain sums in the denominator), mean over structures.
 
-    Background takes no part. A class counts in the crops of those cases only where it was contoured; a crop that holds
-    none of its voxels punishes what is predicted there.
+    Background is excluded. A class counts only in crops of cases in which it was contoured; in a crop without its
+    voxels any prediction of it is penalised.
 
     Args:
-        logits_bcxyz: raw scores.
+        logits_bcxyz: logits.
         labels_bxyz: class of each voxel.
         contoured_bc: True = this class was contoured in this case.
-        over_batch: sum over the batch's crops before dividing (steadier when crops hold few voxels of a structure);
+        over_batch: sum over the batch's crops before dividing (more stable when crops hold few voxels of a structure);
             otherwise a score for each crop.
         smooth: voxels added to numerator and denominator. One voxel keeps the gradient of a crop without the
-            structure gentle.
+            structure small.
 
     Returns:
         scalar; 0 with gradient when nothing is contoured.
@@ -102,7 +102,7 @@ def segmentation_loss(
     """Soft Dice plus marginal cross-entropy.
 
     Args:
-        logits_bcxyz: raw scores.
+        logits_bcxyz: logits.
         labels_bxyz: class of each voxel.
         contoured_bc: True = this class was contoured in this case.
         structure_weight: see `marginal_cross_entropy`; 4 because structures fill a few percent of even a crop that is

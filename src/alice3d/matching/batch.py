@@ -1,4 +1,4 @@
-"""The same work on many scans, kept as rows: an interrupted call goes on, scans added later are done."""
+"""The same work on many scans, kept as rows: an interrupted call resumes, and scans added later are processed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ROWS = "rows.jsonl"
 
 
 class ScanRows:
-    """Rows by case id; each holds `case`, `state` (see `ScanList.state`) and whatever the command found.
+    """Rows by case id; each holds `case`, `state` (see `ScanList.state`) and the results of the command.
 
     Args:
         folder: of the output.
-        scans: rows of other scans, or of scans that have changed since, do not count.
-        anew: forget what is there.
+        scans: rows of other scans, or of scans that have changed since, are dropped.
+        anew: discard existing rows.
     """
 
     def __init__(self, folder: Path, scans: ScanList, *, anew: bool) -> None:
@@ -37,7 +37,7 @@ class ScanRows:
         self.rows: dict[str, dict[str, Any]] = {} if anew else self._read()
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """Lines that are whole and still true."""
+        """Lines that are complete and still valid."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -46,7 +46,7 @@ class ScanRows:
         for line in lines:
             try:
                 row = json.loads(line)
-            except ValueError:  # cut off by a kill
+            except ValueError:  # truncated by a kill
                 continue
             if row["case"] in known and row["state"] == self.scans.state(row["case"]):
                 found[row["case"]] = row
@@ -62,11 +62,11 @@ class ScanRows:
         return [self.rows[id] for id in self.scans.ids]
 
     def tidy(self) -> None:
-        """Write the file anew, without what does not count; call it once before `add`."""
+        """Rewrite the file without dropped rows; call it once before `add`."""
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows.values()))
 
     def add(self, id: str, found: dict[str, Any]) -> None:
-        """Keep a scan's row; it is on the disk when this returns."""
+        """Keep a scan's row; it is on disk when this returns."""
         row = {"case": id, "state": self.scans.state(id), **found}
         self.rows[id] = row
         with self.path.open("a", encoding="utf-8") as file:
@@ -79,7 +79,7 @@ Found = dict[str, Any]
 
 
 class ScanWork(Protocol):
-    """What is done with a scan; it is pickled once for each process."""
+    """The work on one scan; it is pickled once for each process."""
 
     def on(self, matcher: Matcher, id: str) -> Found:
         """The row of a scan; `reason` where it is refused."""
@@ -88,12 +88,12 @@ class ScanWork(Protocol):
 
 @dataclass(frozen=True)
 class OpenMatcher:
-    """How every process opens the matcher.
+    """How each process opens the matcher.
 
     Attributes:
         name: folder, file or shipped name.
         mode: direct or robust.
-        device: where the network runs.
+        device: device of the network.
         threads: of each process; 0 leaves them as they are.
     """
 
@@ -130,13 +130,13 @@ def _on(id: str) -> tuple[str, Found]:
 def over_scans(
     work: ScanWork, ids: Sequence[str], matcher: Matcher, opened: OpenMatcher, *, jobs: int
 ) -> Iterator[tuple[str, Found]]:
-    """Each scan's id and row, as they are done; a scan at which a process died twice gets a `reason`.
+    """Each scan's id and row, as they are finished; a scan on which a process died twice gets a `reason`.
 
     Args:
         work: on a scan.
         ids: of the scans.
-        matcher: of this process, which does the work itself where `jobs` is 1.
-        opened: the same matcher for the others.
+        matcher: of this process, used where `jobs` is 1.
+        opened: how the other processes open it.
         jobs: processes.
     """
     jobs = min(jobs, len(ids))
@@ -149,7 +149,7 @@ def over_scans(
 
 
 def embed_scan(scans: ScanList, id: str, matcher: Matcher, volume: Volume | None = None) -> EmbeddedScan:
-    """The embedding of a scan; `volume` where it was read already.
+    """The embedding of a scan; `volume` if it was already read.
 
     Raises:
         ScanError: it cannot be read, or is of another modality.

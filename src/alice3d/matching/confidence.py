@@ -1,4 +1,4 @@
-"""Whether a match is believed: a rule chosen by hand, or a model of the error fitted to landmarks, kept in the card."""
+"""Confidence of matches: a hand-set rule, or a model of the error that was calibrated on landmarks, kept in the card."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ SIGNALS = {
     "similarity": "mean cosine of the point's and the match's embeddings, -1 .. 1",
     "cycle_mm": "distance from the point after matching the match back",
     "edge_mm": "how far the point lies beyond the faces of its own scan; negative inside",
-    "beyond_mm": "how far the match (of a map: the place it foretells) lies beyond the faces of the key scan",
-    "apart_mm": "distance of the direct match from the answer (of a row of the pairs table: from the other rows' map)",
-    "certainty": "of the fitted map at the point, 0 .. 1",
+    "beyond_mm": "how far the match (of a map: the predicted position) lies beyond the faces of the key scan",
+    "apart_mm": "distance of the direct match from the final one (of a row of the pairs table: from the other rows' map)",
+    "certainty": "certainty of the fitted map at the point, 0 .. 1",
 }
-"""The last two need a map between the scans."""
+"""Features of a match; the last two need a map between the scans."""
 Kind = Literal["direct", "robust", "rows"]
 KINDS: dict[Kind, tuple[str, ...]] = {
     "direct": ("similarity", "cycle_mm", "edge_mm", "beyond_mm"),
     "robust": tuple(SIGNALS),
     "rows": tuple(SIGNALS),
 }
-"""Ways a match is made, and the signals each has: by itself, near what the map foretells, a row of the pairs table."""
+"""Kinds of match, and the features each has: each point by itself, near the map's prediction, a row of the pairs table."""
 MOST_MM = 50.0
-"""Larger errors count as this large when the expected error is fitted: a gross error is gross."""
+"""Errors are clipped here when the expected error is fitted."""
 FAR_MM, GROSS_MM = 10.0, 20.0
-"""Errors whose probability is foretold."""
+"""Errors whose probability is predicted."""
 SPANS_MM = {"beyond_mm": (-24.0, 40.0), "edge_mm": (-80.0, 40.0)}
-"""Distances beyond a scan's faces are cut here: farther inside nothing changes any more. Points near the end of their
-own scan lack what lies beyond it, and are matched worse over a longer way."""
+"""Distances beyond a scan's faces are clipped to these ranges. Points near the end of their own scan have less
+context and are matched worse, over a longer range."""
 
 
 def features(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
-    """A signal as the model takes it: lengths by their logarithm, distances to a face cut, others as they are."""
+    """A feature as the model's input: logarithm of lengths, clipped distances to a face, others unchanged."""
     given = np.asarray(values, np.float64)
     if name in ("cycle_mm", "apart_mm"):
         return np.asarray(np.log1p(np.clip(given, 0, 2 * MOST_MM) / 4.0))
@@ -53,17 +53,17 @@ def features(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class ErrorModel:
-    """Foretells a match's error from its signals: is the anatomy outside the key scan, and if not, how far off is it?
+    """Predicts a match's error from its features: is the anatomy outside the key scan, and if not, how large is the error?
 
-    Logistic models of the first and of the error's limits, a log-linear one of its size, all over the same inputs. One
-    model of both told errors within the scan worse: those outside are so plain that they drown the others.
+    Logistic models of the first and of the error's limits, a log-linear one of its size, all over the same inputs. A
+    single model of both predicted errors within the scan worse: points outside are so easy that they dominate the fit.
 
     Attributes:
-        inputs: names of signals, s of them.
-        centre, scale: (s,) mean and deviation of their features.
-        outside: (1 + s,) intercept and weights of the log odds that the key scan does not show the point.
-        far_10mm, far_20mm: (1 + s,) the same of an error above 10 and above 20 mm where it does.
-        log_mm: (1 + s,) the same of the logarithm of the expected error in mm where it does.
+        inputs: names of features, s of them.
+        centre, scale: (s,) mean and standard deviation of the transformed features.
+        outside: (1 + s,) intercept and weights of the log odds that the point lies outside the key scan.
+        far_10mm, far_20mm: (1 + s,) the same for an error above 10 and above 20 mm inside it.
+        log_mm: (1 + s,) the same for the logarithm of the expected error in mm inside it.
         most_far: matches with a probability of an error above 10 mm up to this are accepted.
     """
 
@@ -88,12 +88,12 @@ class ErrorModel:
             raise UserError(f"{where}: needs {', '.join(sorted(names))}; run alice calibrate-matcher again")
         unknown = [name for name in values["inputs"] if name not in SIGNALS]
         if unknown:
-            raise UserError(f"{where}: inputs: no signal {unknown[0]!r}; known are {', '.join(SIGNALS)}")
+            raise UserError(f"{where}: inputs: no feature {unknown[0]!r}; known are {', '.join(SIGNALS)}")
         try:
             numbers = {name: tuple(float(x) for x in values[name]) for name in names - {"inputs", "most_far"}}
             most = float(values["most_far"])
         except (TypeError, ValueError):
-            raise UserError(f"{where}: holds something that is no number; run alice calibrate-matcher again") from None
+            raise UserError(f"{where}: holds a value that is not a number; run alice calibrate-matcher again") from None
         count = len(values["inputs"])
         for name, row in numbers.items():
             if len(row) != count + (name not in ("centre", "scale")) or not np.isfinite(row).all():
@@ -101,7 +101,7 @@ class ErrorModel:
         return cls(inputs=tuple(values["inputs"]), most_far=most, **numbers)
 
     def to_card(self) -> dict[str, Any]:
-        """Plain numbers for a card."""
+        """Plain values for a card."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def standard(self, signals: Signals) -> NDArray[np.float64]:
@@ -113,16 +113,16 @@ class ErrorModel:
         return np.asarray(self.standard(signals) @ np.array(weights[1:]) + weights[0])
 
     def outside_probability(self, signals: Signals) -> NDArray[np.float64]:
-        """Probability (n,) that the key scan does not show the point's anatomy."""
+        """Probability (n,) that the point's anatomy lies outside the key scan."""
         return _chance(self._linear(signals, self.outside))
 
     def probability(self, signals: Signals, above_mm: float = FAR_MM) -> NDArray[np.float64]:
-        """Probability (n,) of an error above 10 or 20 mm; a match of what the key does not show counts as one."""
+        """Probability (n,) of an error above 10 or 20 mm; a match of a point outside the key scan counts as one."""
         weights = self.far_10mm if above_mm == FAR_MM else self.far_20mm
         return 1 - (1 - self.outside_probability(signals)) * (1 - _chance(self._linear(signals, weights)))
 
     def expected_mm(self, signals: Signals) -> NDArray[np.float64]:
-        """Expected error (n,) in mm, at most `MOST_MM`, which stands for what the key does not show."""
+        """Expected error (n,) in mm, at most `MOST_MM`, which is the error of points outside the key scan."""
         outside = self.outside_probability(signals)
         shown = np.exp(np.minimum(self._linear(signals, self.log_mm), np.log(MOST_MM)))
         return np.asarray(outside * MOST_MM + (1 - outside) * shown)
@@ -134,12 +134,12 @@ def _chance(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """When a match is believed as long as no model is fitted; a card may hold its own under matching.acceptance.
+    """Hand-set rule of acceptance without a calibrated model; a card may hold its own under matching.acceptance.
 
     Attributes:
         similarity: at least this mean cosine.
-        cycle_mm: at most this far from the point after matching there and back.
-        fit_mm: at most this far from what the pair's other matches say (rows of the pairs table only).
+        cycle_mm: at most this cycle error.
+        fit_mm: at most this distance from the map of the pair's other matches (rows of the pairs table only).
         certainty: at least this certainty of the fitted map (robust mode only).
     """
 
@@ -149,7 +149,7 @@ class Acceptance:
     certainty: float = 0.45
 
     def accepts(self, kind: Kind, signals: Signals) -> NDArray[np.bool_]:
-        """Which matches (n,) are believed."""
+        """Which matches (n,) are accepted."""
         accepted = (signals["similarity"] >= self.similarity) & (signals["cycle_mm"] <= self.cycle_mm)
         if kind == "rows":
             accepted &= signals["apart_mm"] <= self.fit_mm
@@ -160,7 +160,7 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is thought of matches.
+    """Estimated errors of matches.
 
     Attributes:
         accepted: (n,) bool.
@@ -176,11 +176,11 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Trust:
-    """A matcher's judgement of its matches.
+    """Confidence model of a matcher.
 
     Attributes:
-        acceptance: the rule where there is no model.
-        models: by kind of match; all or none.
+        acceptance: the rule without a model.
+        models: by kind of match; for all kinds or none.
     """
 
     acceptance: Acceptance
@@ -188,10 +188,10 @@ class Trust:
 
     @classmethod
     def from_card(cls, matching: Mapping[str, Any]) -> Self:
-        """Of a card's `matching`: its `acceptance` and its `trust`, both optional.
+        """From a card's `matching`: its `acceptance` and its `trust`, both optional.
 
         Raises:
-            UserError: the numbers are damaged.
+            UserError: the values are invalid.
         """
         where = "matcher card: matching.trust"
         given = matching.get("trust", {})
@@ -203,14 +203,14 @@ class Trust:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the models' numbers; "" where there is none. It counts beside the weights' own."""
+        """SHA-256 of the models' coefficients; "" where there is none. It is separate from that of the weights."""
         if not self.models:
             return ""
         numbers = {kind: model.to_card() for kind, model in self.models.items()}
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
     def judge(self, kind: Kind, signals: Signals) -> Judgement:
-        """Judge matches; without a map (no `certainty` among the signals) nothing but direct matches is believed."""
+        """Estimate errors; without a map (no `certainty` among the features) only direct matches are accepted."""
         rows = len(signals["similarity"])
         nothing = np.full(rows, np.nan)
         if kind != "direct" and "certainty" not in signals:
@@ -220,12 +220,12 @@ class Trust:
             return Judgement(self.acceptance.accepts(kind, signals), nothing, nothing, nothing)
         model = self.models[kind]
         far = model.probability(signals)
-        gross = np.minimum(model.probability(signals, GROSS_MM), far)  # two fits: they may cross at the ends
+        gross = np.minimum(model.probability(signals, GROSS_MM), far)  # two separate fits may cross at the ends
         return Judgement(far <= model.most_far, far, gross, model.expected_mm(signals))
 
 
 Signals = dict[str, NDArray[np.float64]]
-"""Name of `SIGNALS` to (n,)."""
+"""Name of a feature to its values (n,)."""
 
 
 def beyond_mm(grid: Grid, points_mm: NDArray[Any]) -> NDArray[np.float64]:
@@ -243,11 +243,11 @@ def place_signals(
     found_mm: NDArray[Any],
     field: Correspondence | None,
 ) -> Signals:
-    """The signals of where things lie; all but `similarity`, `cycle_mm` and `apart_mm`.
+    """The features of position; all but `similarity`, `cycle_mm` and `apart_mm`.
 
     Args:
         points_mm, found_mm: (n, 3) RAS mm in the query and in the key.
-        field: the map between them; None leaves its signals out.
+        field: the map between them; None leaves its features out.
     """
     points = np.asarray(points_mm, np.float64)
     edge = beyond_mm(query.grid, points)

@@ -1,4 +1,4 @@
-"""Embeddings on disk, a file a scan, known by the checksums of the matcher and of the scan."""
+"""Embeddings on disk, one file per scan, named by the checksums of the matcher and of the scan."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class EmbeddingCache:
     """A folder of embeddings; several processes may use it at once.
 
     Attributes:
-        folder: made when the first embedding is written.
-        precision: of the numbers on disk. fp16 and bf16 take half the space; matches move by 0.001 mm with fp16 and
+        folder: created when the first embedding is written.
+        precision: of the values on disk. fp16 and bf16 take half the space; matches move by 0.001 mm with fp16 and
             0.006 mm with bf16 (`benchmarks/results/matcher`).
     """
 
@@ -41,7 +41,7 @@ class EmbeddingCache:
         return self.folder / f"{matcher[:16]}_{scan[:32]}{ending}.safetensors"
 
     def read(self, matcher: str, scan: str) -> EmbeddedScan | None:
-        """The embedding; None where it is not there or is damaged, so that it is made again.
+        """The embedding; None where it is missing or damaged, so that it is computed again.
 
         Raises:
             UserError: the file holds the embedding of another matcher or scan.
@@ -72,7 +72,7 @@ class EmbeddingCache:
         )
 
     def write(self, matcher: str, scan: EmbeddedScan) -> None:
-        """Keep an embedding; the file appears whole or not at all."""
+        """Write an embedding, atomically."""
         dtype = DTYPES[self.precision]
         about = {
             "format_version": FORMAT_VERSION,

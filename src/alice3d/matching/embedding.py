@@ -1,4 +1,4 @@
-"""A scan as the matcher sees it: a fine and a coarse unit-length vector for every place, and which places are body."""
+"""Embedding of a scan: a fine and a coarse unit-length vector for every position, and which positions are body."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from torch.nn import functional as F
 from alice3d.geometry import Grid
 from alice3d.losses.contrast import sample_at
 
-# Shape suffixes: n points, m cells of the body, d width of the joined embedding, xyz voxels or cells.
+# Shape suffixes: n points, m cells of the body, d width of the concatenated embedding, xyz voxels or cells.
 
 FINE, COARSE = 2, 8
-"""Strides in voxels of the two maps of `nn.fpn3d.FPN3D`."""
+"""Strides in voxels of the two maps of `nn.heads.embedding.FPN3D`."""
 WHOLE_VOXELS = 3_000_000
-"""Scans up to this many voxels go through the network in one piece (about 1 GB of features)."""
+"""Scans up to this many voxels are processed as a whole (about 1 GB of features)."""
 TILE, HALO = 64, 32
-"""Larger scans are cut into tiles of so many voxels a side, seen with so many around; multiples of 8."""
+"""Larger scans are split into tiles of this many voxels per side, with this halo around; multiples of 8."""
 KEPT_BYTES = 256 * 2**20
-"""Joined vectors up to this size are kept; of larger scans they are made again for each search."""
+"""Concatenated vectors up to this size are kept; those of larger scans are recomputed for each search."""
 CELLS = 65_536
 """Cells searched at once."""
 TENSORS = ("fine", "coarse", "body")
@@ -46,7 +46,7 @@ class EmbeddedScan:
         grid: of the scan's voxels at the matcher's spacing, before padding to multiples of 8.
         body_box_mm: low and high corner of the body, RAS mm.
         checksum: of the scan.
-        matcher: checksum of the matcher that made it; "" where it is not known.
+        matcher: checksum of its matcher; "" where unknown.
     """
 
     fine: Float[Tensor, "f x y z"]
@@ -58,13 +58,13 @@ class EmbeddedScan:
     matcher: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Fields alone, without what was made of them; tensors as arrays, which reach any other process."""
+        """Fields only, without cached properties; tensors as arrays, which can be sent to any process."""
         state = {name: self.__dict__[name] for name in self.__dataclass_fields__}
         return state | {name: state[name].numpy() for name in TENSORS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         tensors = {name: torch.from_numpy(state[name]) for name in TENSORS}
-        # Laid out in memory as before: sums in another order would end in another last digit.
+        # Same memory layout as before: sums in another order would differ in the last digit.
         levels = {name: channels_last(tensors[name]) for name in ("fine", "coarse")}
         self.__dict__.update(state | tensors | levels)
 
@@ -76,15 +76,15 @@ class EmbeddedScan:
 
     @cached_property
     def cells(self) -> Tensor:
-        """(m, 3) int64 places of the body's cells in the fine map."""
+        """(m, 3) int64 indices of the body's cells in the fine map."""
         return self.body.nonzero()
 
     def cell_mm(self, cells: NDArray[Any]) -> NDArray[np.float64]:
-        """Centres (..., 3) in RAS mm of places (..., 3), fractional ones too, in the fine map."""
+        """Centres (..., 3) in RAS mm of indices (..., 3) in the fine map, also fractional ones."""
         return self.grid.world((np.asarray(cells) + 0.5) * FINE - 0.5)
 
     def cell_of(self, points_mm: NDArray[Any]) -> NDArray[np.float64]:
-        """Fractional places (..., 3) in the fine map of points (..., 3) RAS mm."""
+        """Fractional indices (..., 3) in the fine map of points (..., 3) RAS mm."""
         return (self.grid.index(points_mm) + 0.5) / FINE - 0.5
 
     def in_body(self, points_mm: NDArray[Any], margin: int = 1) -> NDArray[np.bool_]:
@@ -99,7 +99,7 @@ class EmbeddedScan:
         return found
 
     def at(self, points_mm: NDArray[Any]) -> Float[Tensor, "n d"]:
-        """Joined vectors of points (n, 3) RAS mm, read trilinearly; their inner products are mean cosines.
+        """Concatenated vectors of points (n, 3) RAS mm, interpolated trilinearly; their inner products are mean cosines.
 
         Points outside the scan read its border.
         """
@@ -107,14 +107,14 @@ class EmbeddedScan:
         return join(*(sample_at(level[None], index, self.padded)[0] for level in (self.fine, self.coarse)))
 
     def at_cells(self, cells: Tensor) -> Float[Tensor, "... d"]:
-        """Joined vectors of whole places (..., 3) of the fine map."""
+        """Concatenated vectors at integer indices (..., 3) of the fine map."""
         x, y, z = cells.unbind(-1)
         index = (cells.reshape(1, -1, 3).float() + 0.5) * FINE - 0.5
         coarse = sample_at(self.coarse[None], index, self.padded)[0]
         return join(self.fine.movedim(0, -1)[x, y, z], coarse.reshape(*cells.shape[:-1], -1))
 
     def joined(self) -> Iterator[tuple[int, Float[Tensor, "m d"]]]:
-        """Joined vectors of the body's cells in pieces: number of the first cell, and the vectors."""
+        """Concatenated vectors of the body's cells in blocks: number of the first cell, and the vectors."""
         if self._small:
             yield 0, self._kept
             return
@@ -127,7 +127,7 @@ class EmbeddedScan:
 
     @cached_property
     def _kept(self) -> Float[Tensor, "m d"]:
-        """Joined vectors of the body's cells."""
+        """Concatenated vectors of the body's cells."""
         coarse = F.interpolate(self.coarse[None], size=tuple(self.body.shape), mode="trilinear", align_corners=False)
         return join(self.fine.movedim(0, -1)[self.body], coarse[0].movedim(0, -1)[self.body])
 
@@ -154,8 +154,8 @@ def embed_image(
         network: (b, c, x, y, z) to (fine, coarse), strides 2 and 8.
         image_cxyz: channels at the matcher's spacing; padded at the far ends with air to multiples of 8.
         air_c: (c,) channel values of air.
-        whole_voxels: scans above this many voxels are cut into tiles.
-        tile, halo: voxels of a tile's side and of what is seen around it, multiples of 8.
+        whole_voxels: scans above this many voxels are split into tiles.
+        tile, halo: voxels of a tile's side and of the halo around it, multiples of 8.
 
     Returns:
         fine (f, x, y, z) and coarse (c, …), float32 on the CPU.
@@ -188,7 +188,7 @@ def embed_image(
 
 
 def channels_last(map_cxyz: Tensor) -> Tensor:
-    """The same map with each place's channels side by side in memory: places are then gathered quickly."""
+    """The same map in channels-last memory layout, in which gathering of positions is fast."""
     return map_cxyz.movedim(0, -1).contiguous().movedim(-1, 0)
 
 

@@ -1,4 +1,4 @@
-"""Finds landmarks in a scan from examples in others; several examples of one landmark settle on one place."""
+"""Finds landmarks in a scan from examples in others; several examples of one landmark are combined."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher, prior_trust
 
 AGREE_MM = 10.0
-"""Matches from several examples that lie this near one another speak of one place."""
+"""Matches from several examples within this distance of one another count as one position."""
 SAME_ANATOMY = 0.35
-"""Below this share of agreeing points two scans hardly show the same anatomy, and no match between them is believed.
+"""Below this inlier fraction two scans hardly show the same anatomy, and no match between them is accepted.
 Measured with a head-and-neck matcher: 0.65 to 1.0 between 24 pairs of head-and-neck scans, 0.05 to 0.31 between two
-torso scans and six of them. A small scan that lies wholly in a large one gets half of the share of its own points."""
+torso scans and six of them. A small scan inside a large one gets half of the inlier fraction of its own points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +38,13 @@ class Example:
 
 @dataclass(frozen=True)
 class FoundLandmark:
-    """Where a landmark lies in a scan.
+    """A landmark found in a scan.
 
     Attributes:
         structure: its name.
         point_mm: (3,) RAS mm.
-        similarity, cycle_mm: of the match that the others agree with most.
-        accepted: whether to rely on it.
+        similarity, cycle_mm: of the match with most agreement.
+        accepted: whether it is reliable.
     """
 
     structure: str
@@ -59,12 +59,11 @@ def find_landmarks(
 ) -> tuple[list[FoundLandmark], float | None]:
     """Find every structure of the examples in a scan.
 
-    Each example that has the structure proposes a place. The proposal that the others lie nearest to is taken, and the
-    mean of those within `AGREE_MM` of it, each weighted by how alike it is and how well it comes back. It is accepted
-    if that proposal is, and at least half of the weight agrees with it.
+    Each example of the structure gives one match. The match to which the others are nearest is chosen, and those
+    within `AGREE_MM` of it are averaged, weighted by similarity and cycle error. The result is accepted if that match is, and at least half of the weight agrees with it.
 
     Returns:
-        a landmark a structure, sorted by name; and the best agreement of the target with an example (see `Matches`;
+        one landmark per structure, sorted by name; and the best inlier fraction of the target with an example (see `Matches`;
         None in direct mode).
     """
     proposals: dict[str, list[tuple[NDArray[np.float64], float, float, bool]]] = {}
@@ -85,7 +84,7 @@ def _settled(name: str, proposals: Sequence[tuple[Any, float, float, bool]]) -> 
     points = np.stack([point for point, *_ in proposals])
     similarity, cycle = (np.array([row[n] for row in proposals]) for n in (1, 2))
     accepted = np.array([row[3] for row in proposals])
-    # An accepted proposal outweighs those that are not, however many they are alike.
+    # An accepted match outweighs any number of similar ones that are not accepted.
     weight = prior_trust(similarity, cycle) * np.where(accepted, 1.0, 0.1)
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
     cost = np.minimum(apart, 3 * AGREE_MM) @ weight - weight * AGREE_MM
@@ -98,7 +97,7 @@ def _settled(name: str, proposals: Sequence[tuple[Any, float, float, bool]]) -> 
 
 @dataclass(frozen=True, eq=False)
 class LandmarkSearch:
-    """The search of `alice landmarks`, a scan at a time (`scan_jobs.ScanWork`).
+    """The search of `alice landmarks`, one scan at a time (`batch.ScanWork`).
 
     Attributes:
         scans: those that are searched.
@@ -111,7 +110,7 @@ class LandmarkSearch:
     among: bool
 
     def on(self, matcher: Matcher, id: str) -> dict[str, Any]:
-        """The landmarks of one scan; those that it is itself an example of stand as they were given."""
+        """The landmarks of one scan; landmarks that were given for this scan are returned unchanged."""
         example = self.examples.get(id) if self.among else None
         try:
             target = example.scan if example is not None else embed_scan(self.scans, id, matcher)

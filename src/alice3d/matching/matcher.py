@@ -31,9 +31,9 @@ MODES: tuple[Mode, ...] = ("direct", "robust")
 FIT_POINTS = 600
 """Points that the map between two scans is fitted to in robust mode, half from each side (0.1 s)."""
 REACH_CELLS = 1
-"""Robust mode searches again within so many cells of what the map foretells; 2 and 3 let gross errors back in."""
+"""Robust mode searches again within this many cells of the map's prediction; 2 and 3 allow gross errors again."""
 PULL = 0.03
-"""Similarity that a place loses a cell away from what the map foretells."""
+"""Penalty on the similarity of a position one cell away from the map's prediction."""
 
 
 class Matcher:
@@ -47,8 +47,8 @@ class Matcher:
         network: (b, c, x, y, z) to unit-length (fine at stride 2, coarse at stride 8).
         card: as `methods` write it: `intensity`, `spacing_mm`, `matching`.
         checksum: of the weights.
-        device: where the network runs; everything else runs on the CPU.
-        cache: keeps embeddings on disk.
+        device: device of the network; everything else runs on the CPU.
+        cache: of embeddings on disk.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Matcher:
         return cls(network, card, hashlib.sha256(content).hexdigest(), device=device, cache=cache)
 
     def untrained(self, seed: int = 0) -> Matcher:
-        """A network of the same architecture with random weights: what the architecture alone can do."""
+        """A network of the same architecture with random weights: the baseline of the architecture."""
         settings = self.card.get("matching", {})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -97,18 +97,18 @@ class Matcher:
         return Matcher(network, self.card, f"untrained-{seed}", device=self.device)
 
     def reading_note(self, store: Store) -> str:
-        """What to tell the user where a store's spacing or windows are not the matcher's; "" where they are."""
+        """Note to the user where a store's spacing or windows differ from the matcher's; "" where they do not."""
         said, stored_mm = [], store.spec.spacing_mm
         if not np.allclose(self.spacing_mm, stored_mm, rtol=1e-3):
             own, stored = (" x ".join(f"{mm:g}" for mm in spacing) for spacing in (self.spacing_mm, stored_mm))
             said.append(f"Scans are resampled from {stored} mm to the matcher's {own} mm on reading.")
         if self.rule.modality == "ct" and set(self.rule.windows) != set(store.spec.intensity.windows):
             shown = ", ".join(f"{low:g} to {high:g}" for low, high in self.rule.windows)
-            said.append(f"Scans are seen through the matcher's own windows, {shown} HU, not the store's.")
+            said.append(f"Scans are windowed by the matcher's own windows, {shown} HU, not the store's.")
         return " ".join(said)
 
     def embed(self, scan: ScanInput) -> EmbeddedScan:
-        """Embed a scan; from the cache where its checksum is known there."""
+        """Embed a scan; from the cache if it is there."""
         known = self.cache.read(self.checksum, scan.checksum) if self.cache is not None and scan.checksum else None
         if known is not None:
             return known
@@ -118,29 +118,29 @@ class Matcher:
         if self.cache is None or not scan.checksum:
             return made
         self.cache.write(self.checksum, made)
-        # Read back, so that a fresh embedding is as rounded as one that is found later: results never depend on it.
+        # Read back, so that a new embedding is rounded like a cached one: results do not depend on the cache.
         return self.cache.read(self.checksum, scan.checksum) or made
 
     def embed_case(self, store: Store, case: Case) -> EmbeddedScan:
-        """Embed a stored scan, read at the matcher's own spacing whatever the store's is; from the cache if known."""
+        """Embed a stored scan, read at the matcher's own spacing whatever the store's is; from the cache if it is there."""
         known = self.cache.read(self.checksum, case.checksum) if self.cache is not None else None
         return known or self.embed(ScanInput.of_case(store, case, self.rule, self.spacing_mm))
 
     def embed_file(self, path: str | Path) -> EmbeddedScan:
-        """Embed a file, read along the same road as a store's scans.
+        """Embed a file, with the same preprocessing as a store's scans.
 
         Raises:
-            ScanError: unreadable, or no scan of the matcher's modality.
+            ScanError: unreadable, or not a scan of the matcher's modality.
         """
         return self.embed(ScanInput.of_file(path, self.rule, self.spacing_mm))
 
     def match(self, query: EmbeddedScan, key: EmbeddedScan, points_mm: Any, *, mode: Mode | None = None) -> Matches:
-        """Find points of the query scan in the key scan; thousands at once cost little more than one.
+        """Find points of the query scan in the key scan; thousands at once take little longer than one.
 
         Args:
             points_mm: (n, 3) RAS mm in the query scan.
-            mode: direct: each point by itself, the most alike place of the whole key; robust: near what a map says that
-                is fitted to matches all over the body. None: as the matcher's card says.
+            mode: direct: each point by itself, the most similar position of the whole key; robust: near the prediction
+                of a map fitted to matches all over the body. None: the mode of the matcher's card.
         """
         self._require_own(query, key)
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
@@ -164,11 +164,11 @@ class Matcher:
     def look(
         self, query: EmbeddedScan, key: EmbeddedScan, points: NDArray[Any], kind: Kind, field: Correspondence | None
     ) -> tuple[NDArray[np.float64], Signals]:
-        """Where points (n, 3) RAS mm lie in the key, found in one of three ways, and what can be seen of the matches.
+        """Positions of points (n, 3) RAS mm in the key for a kind of match, and features of the matches.
 
         Args:
-            kind: direct: the most alike place; rows: the same, compared with the map; robust: the most alike place near
-                what the map foretells (the most alike of all where there is no map).
+            kind: direct: the most similar position; rows: the same, compared with the map; robust: the most similar
+                position near the map's prediction (the most similar of all without a map).
             field: the map; not used by direct.
         """
         vectors = query.at(points)
@@ -187,7 +187,7 @@ class Matcher:
     def _require_own(self, *scans: EmbeddedScan) -> None:
         """Refuse embeddings of another matcher: vectors of two networks cannot be compared."""
         if any(scan.matcher not in ("", self.checksum) for scan in scans):
-            raise UserError("embedding: made by another matcher (its checksum differs); embed it again by this one")
+            raise UserError("embedding: made by another matcher (its checksum differs); embed the scan again with this one")
 
     @staticmethod
     def _check(
@@ -203,8 +203,8 @@ class Matcher:
         """Match points all over both bodies there and back, and fit a robust affine and a smooth field to them.
 
         Half of the rows start from a lattice in the query, half from one in the key (the row then holds the match in
-        the query first): so both bodies are covered, and the map back is as good. A first fit judges the rows, the map
-        goes through the accepted ones, as the pairs table's does.
+        the query first): so both bodies are covered, and the inverse map is as good. A first fit accepts or rejects
+        rows, the map is fitted to the accepted ones, as for the pairs table.
         """
         self._require_own(query, key)
         sides = []
@@ -236,13 +236,13 @@ class Matcher:
 
 
 def prior_trust(similarity: NDArray[np.float64], cycle_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much a match is worth before it is compared with its neighbours."""
+    """Prior weight of a match before it is compared with its neighbours."""
     trust: NDArray[np.float64] = np.clip(similarity, 0.01, 1) ** 2 / (1 + (cycle_mm / 10.0) ** 2) ** 2
     return trust
 
 
 def body_points(scan: EmbeddedScan, count: int) -> NDArray[np.float64]:
-    """About `count` points (n, 3) RAS mm on a regular lattice within the body; the same whenever asked."""
+    """About `count` points (n, 3) RAS mm on a regular lattice within the body; deterministic."""
     inside = scan.cells.numpy()
     if not len(inside):
         return np.zeros((0, 3))

@@ -1,4 +1,4 @@
-"""The embeddings of a store's cases, made once each: the latest in memory, the others on disk."""
+"""The embeddings of a store's cases, each computed once: the latest in memory, the others on disk."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ KEPT_EMBEDDINGS = 8
 
 
 class EmbeddedCases:
-    """Give a case id, get its embedding.
+    """Maps a case id to its embedding.
 
     Args:
-        matcher: its `cache`, if it has one, keeps on disk what leaves the memory.
+        matcher: its `cache`, if it has one, keeps embeddings on disk that are no longer in memory.
         store: of the cases.
         kept: embeddings in memory at once.
     """
@@ -39,7 +39,7 @@ class EmbeddedCases:
         return scan
 
     def in_blocks(self, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Pairs of cases in an order that seldom asks for an embedding that is no longer in memory: square by square.
+        """Pairs of cases in an order with few cache misses: block by block.
 
         Args:
             pairs: (query, key) ids.
@@ -55,7 +55,7 @@ KEPT_FITS = 16
 
 
 class RememberingMatcher(Matcher):
-    """A `Matcher` whose `fit` of two scans is made once; the answers are the same."""
+    """A `Matcher` that caches the `fit` of two scans; the results are the same."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -66,7 +66,7 @@ class RememberingMatcher(Matcher):
         name = (id(query), id(key), points)
         known = self._fits.get(name)
         if known is None:
-            # The scans are kept beside their fit, so that no other scan takes their id.
+            # The scans are kept with their fit, so that no other scan can get their id().
             known = self._fits[name] = (query, key, super().fit(query, key, points=points))
             if len(self._fits) > KEPT_FITS:
                 self._fits.popitem(last=False)

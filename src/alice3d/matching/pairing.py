@@ -1,4 +1,4 @@
-"""Matches many scan pairs into a pairs table: which pairs, by how many processes, going on where it stopped."""
+"""Matches many scan pairs into a pairs table, with several processes, resuming where it stopped."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from alice3d.matching.settings import PairConfig
 
 @dataclass(frozen=True)
 class Pairing:
-    """The work of `alice pair`, as every process gets it.
+    """The work of `alice pair`, sent to every process.
 
     Attributes:
         store: folder of the store.
         matcher: folder, file or shipped name.
-        device: where the network runs.
+        device: device of the network.
         threads: of each process; 0 leaves them as they are.
         cache: folder of the embeddings.
         precision: of the embeddings on disk.
-        parts: folder of the parts, one a scan pair.
-        points: matched points a scan pair.
+        parts: folder of the parts, one per scan pair.
+        points: matched points per scan pair.
     """
 
     store: Path
@@ -57,7 +57,7 @@ class Pairing:
 
 
 def draw_scan_pairs(cases: Sequence[str], count: int, seed: int) -> list[tuple[str, str]]:
-    """Draw `count` (query, key) pairs of different cases, no two of the same scans, every case as often as possible.
+    """Sample `count` (query, key) pairs of different cases, no two of the same scans, every case equally often if possible.
 
     Rounds of a shuffled circle: in each round every case is query once and key once. Sorted by query, so that a
     query's embedding is read once.
@@ -71,14 +71,14 @@ def draw_scan_pairs(cases: Sequence[str], count: int, seed: int) -> list[tuple[s
         for a, b in zip(order, np.roll(order, 1), strict=True):
             drawn.setdefault(frozenset((names[a], names[b])), (names[a], names[b]))
     chosen = list(drawn.values())[:count]
-    if len(chosen) < min(count, most):  # the circles meet themselves too often: draw from what is left
+    if len(chosen) < min(count, most):  # too many repeated pairs: sample from the remaining ones
         left = [(a, b) for n, a in enumerate(names) for b in names[n + 1 :] if frozenset((a, b)) not in drawn]
         chosen += [left[n] for n in rng.permutation(len(left))[: min(count, most) - len(chosen)]]
     return sorted(chosen)
 
 
 class _Process:
-    """What one process holds open: the store, the matcher and the latest embeddings."""
+    """State of one process: the store, the matcher and the latest embeddings."""
 
     def __init__(self, pairing: Pairing) -> None:
         if pairing.threads:
@@ -116,13 +116,13 @@ def _match(task: tuple[int, str, str]) -> None:
 
 
 def _died(task: str | tuple[int, str, str]) -> None:
-    """The table would lack it: stop; what is done is kept.
+    """Stop, since the table would be incomplete; finished parts are kept.
 
     Raises:
         WorkFailed: always.
     """
     what = task if isinstance(task, str) else f"{task[1]} and {task[2]}"
-    raise WorkFailed(f"{what}: {DIED}; the same call goes on from here, with fewer --jobs where memory is short")
+    raise WorkFailed(f"{what}: {DIED}; the same call resumes from here; use fewer --jobs if memory is short")
 
 
 def match_pairs(
@@ -133,13 +133,13 @@ def match_pairs(
     embedded: Callable[[], None],
     matched: Callable[[], None],
 ) -> None:
-    """Embed the scans and match the pairs whose part is not there yet; the parts do not depend on `jobs`.
+    """Embed the scans and match the pairs whose part is missing; the parts do not depend on `jobs`.
 
     Args:
         pairing: the work.
-        scan_pairs: (query, key) case ids; the place in this list is the number of the part.
+        scan_pairs: (query, key) case ids; the index in this list is the number of the part.
         jobs: processes.
-        embedded, matched: called after each scan and each pair, also for those that were there.
+        embedded, matched: called after each scan and each pair, also for finished ones.
 
     Raises:
         WorkFailed: a process died twice at the same scan or pair.
@@ -158,7 +158,7 @@ def match_pairs(
 
 
 def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], None] | None = None) -> dict[str, Any]:
-    """Sanity checks, embeddings, matches, table, quality report; goes on where an earlier call stopped.
+    """Sanity checks, embeddings, matches, table, quality report; resumes where an earlier call stopped.
 
     Args:
         config: of `alice pair`.
@@ -178,7 +178,7 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
     cases = choose_cases(store, config.split)
     if len(cases) < 2:
         raise UserError(
-            f"{config.store}: {len(cases)} scan in split {config.split!r}; two patients at least are needed"
+            f"{config.store}: {len(cases)} scan in split {config.split!r}; at least two patients are needed"
         )
     trust = {"trust": matcher.trust.checksum} if matcher.trust.models else {}
     settings = config.settings(store=store.checksum, matcher=matcher.checksum, **trust)
@@ -231,20 +231,20 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
 
 
 def check_sanity(matcher: Matcher, store: Store, cases: list[Case]) -> GuardResult:
-    """Run the guards on three scans and stop where one fails."""
+    """Run the sanity checks on three scans and stop where one fails."""
 
     chosen = [cases[n * (len(cases) - 1) // 2] for n in range(3)] if len(cases) > 2 else cases
     guards = run_guards(matcher, store, chosen)
     guards.require()
     console.say(
-        f"Guards passed: a scan matched with itself is {guards.self_mm:.1f} mm off; in its mirror image "
+        f"Sanity checks passed: a scan matched with itself is {guards.self_mm:.1f} mm off; in its mirror image "
         f"{guards.mirror_share:.0%} of the lateral points keep their side."
     )
     return guards
 
 
 def _match_all(pairing: Pairing, pairs: Sequence[tuple[str, str]], jobs: int) -> None:
-    """Do the work with two bars."""
+    """Do the work with two progress bars."""
 
     scans = len({name for pair in pairs for name in pair})
     with console.progress("Embedding scans", scans) as first, console.progress("Matching pairs", len(pairs)) as second:

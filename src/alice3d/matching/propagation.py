@@ -1,4 +1,4 @@
-"""Carries the labels of labelled scans onto another scan through the maps between them, by weighted votes."""
+"""Propagates the labels of labelled scans to another scan through the maps between them, by weighted voting."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher
 
 VOTE = 0.3
-"""Share of the votes that a voxel of a structure needs. Maps that miss by some mm spread the votes, and a majority of
-them shrinks structures: mean Dice on development cases by five scans 0.56 at 0.5, 0.62 at 0.4, 0.65 at 0.3, 0.64 at
+"""Fraction of the votes that a voxel of a structure needs. Maps with errors of some mm spread the votes, and a
+majority vote shrinks structures: mean Dice on development cases by five scans 0.56 at 0.5, 0.62 at 0.4, 0.65 at 0.3, 0.64 at
 0.2 (4 mm, four structures of 0.1 to 0.3 % of a scan)."""
 MARGIN_MM = 6.0
-"""Looked at around the place where a structure is foretold."""
+"""Margin around the predicted position of a structure."""
 OUTLINE = 1500
-"""Voxels of a structure that are mapped to find that place."""
+"""Voxels of a structure that are mapped to find that position."""
 SLAB_VOXELS = 2_000_000
-"""Voxels in work at once."""
+"""Voxels processed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Atlas:
     Attributes:
         scan: its embedding.
         labels: (i, j, k) label values, 0 is background; a structure that does not occur was not contoured.
-        grid: where the labels lie; any orientation and spacing.
+        grid: of the labels; any orientation and spacing.
     """
 
     scan: EmbeddedScan
@@ -55,7 +55,7 @@ class Atlas:
 
     @cached_property
     def boxes(self) -> dict[int, tuple[slice, ...]]:
-        """Label values that occur, and the box of each."""
+        """Label values that occur, and the bounding box of each."""
         found = ndimage.find_objects(self.labels.astype(np.int32, copy=False))
         return {value: box for value, box in enumerate(found, 1) if box is not None}
 
@@ -71,12 +71,12 @@ class Atlas:
 
 @dataclass(frozen=True)
 class Propagated:
-    """Labels carried onto a scan.
+    """Labels propagated to a scan.
 
     Attributes:
         labels: (i, j, k) int16 on the wanted grid.
         certainty: structure to 0 .. 1, the maps' mean certainty where it was found; structures not found are left out.
-        agreement: a number an atlas: the share of matches all over the body that agree on one map; 0: no map, left out.
+        agreement: inlier fraction of each atlas: of matches all over the body that agree on one map; 0: no map, left out.
     """
 
     labels: NDArray[np.int16]
@@ -93,7 +93,7 @@ class _Mapped:
     weight: float
 
     def place(self, value: int) -> NDArray[np.float64]:
-        """Points (n, 3) RAS mm of the target where the map foretells a structure."""
+        """Points (n, 3) RAS mm of the target where the map predicts a structure."""
         box = self.atlas.boxes[value]
         voxels = np.argwhere(self.atlas.labels[box] == value) + [side.start for side in box]
         corners = np.array(list(itertools.product(*((side.start, side.stop - 1) for side in box))))
@@ -109,7 +109,7 @@ class _Mapped:
 def carry_labels(
     matcher: Matcher, atlases: Sequence[Atlas], target: EmbeddedScan, grid: Grid, *, vote: float = VOTE
 ) -> Propagated:
-    """Label a scan by the labels of others.
+    """Label a scan by propagating the labels of others.
 
     Each atlas votes for a structure at a voxel with the certainty of its map there; atlases in which the structure was
     not contoured do not vote on it. Where `vote` of the weight agrees, the voxel belongs to it.
@@ -118,8 +118,8 @@ def carry_labels(
         matcher: of the embeddings.
         atlases: one or more labelled scans.
         target: the scan to label.
-        grid: where labels are wanted, mostly the scan's own voxels; any orientation.
-        vote: share of the votes that a voxel needs, above 0 up to 1.
+        grid: of the output labels, usually the scan's own voxels; any orientation.
+        vote: fraction of the votes that a voxel needs, above 0 up to 1.
 
     Raises:
         UserError: no atlas, or none whose map to the scan can be fitted: another part of the body, for example.
@@ -154,7 +154,7 @@ def carry_labels(
 
 
 def _slabs(grid: Grid, points_mm: NDArray[np.float64]) -> Iterator[tuple[tuple[slice, ...], Grid]]:
-    """The box of a grid around points (n, 3), in pieces: where it lies in the array, and in space."""
+    """The box of a grid around points (n, 3), in slabs: as slices of the array, and as grids."""
     margin = MARGIN_MM / grid.spacing_mm
     index = grid.index(points_mm)
     start = np.clip(np.floor(index.min(axis=0) - margin).astype(int), 0, grid.shape)
@@ -169,7 +169,7 @@ def _slabs(grid: Grid, points_mm: NDArray[np.float64]) -> Iterator[tuple[tuple[s
 
 
 def _votes(voters: Sequence[_Mapped], value: int, part: Grid) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Share of the weight (x, y, z) that votes for a structure, and the voters' mean certainty."""
+    """Fraction of the weight (x, y, z) that votes for a structure, and the voters' mean certainty."""
     votes, total, sure = (np.zeros(part.shape, np.float32) for _ in range(3))
     for one in voters:
         trust = _on(part, one.map.lattice, one.map.trust)
@@ -181,11 +181,11 @@ def _votes(voters: Sequence[_Mapped], value: int, part: Grid) -> tuple[NDArray[n
 
 
 def _on(part: Grid, lattice: Grid, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values (x, y, z) of a lattice, trilinearly at the voxels of a grid; beyond the lattice its border."""
+    """Values (x, y, z) of a lattice, trilinearly at the voxels of a grid; outside, its border value."""
     matrix = np.linalg.inv(lattice.affine) @ part.affine
     linear, offset = matrix[:3, :3], matrix[:3, 3]
     if np.abs(linear - np.diag(np.diag(linear))).max() < 1e-9:
-        linear = np.diag(linear)  # scipy's separable road
+        linear = np.diag(linear)  # uses scipy's separable code
     read: NDArray[np.float32] = ndimage.affine_transform(
         values, linear, offset, output_shape=part.shape, output=np.float32, order=1, mode="nearest"
     )
@@ -193,7 +193,7 @@ def _on(part: Grid, lattice: Grid, values: NDArray[np.float32]) -> NDArray[np.fl
 
 
 def _carried(one: _Mapped, value: int, part: Grid) -> NDArray[np.float32]:
-    """How far (0 .. 1) each voxel of `part` lies in a structure of the atlas, by the map."""
+    """Membership (0 .. 1) of each voxel of `part` in a structure of the atlas, by the map."""
     box = one.atlas.boxes[value]
     low = [side.start - 1 for side in box]
     inside = np.pad((one.atlas.labels[box] == value).astype(np.float32), 1)
@@ -214,12 +214,12 @@ def _carried(one: _Mapped, value: int, part: Grid) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, eq=False)
 class Labelling:
-    """The work of `alice propagate` on a scan (`scan_jobs.ScanWork`).
+    """The work of `alice propagate` on a scan (`batch.ScanWork`).
 
     Attributes:
         scans: those to label.
         atlases: labelled scans.
-        vote: share of the votes that a voxel of a structure needs.
+        vote: fraction of the votes that a voxel of a structure needs.
         out: folder of the label maps, case.nii.gz each.
     """
 
@@ -229,7 +229,7 @@ class Labelling:
     out: Path
 
     def on(self, matcher: Matcher, id: str) -> dict[str, Any]:
-        """Write the label map of one scan; how sure each structure is, and the best agreement with an atlas."""
+        """Write the label map of one scan; returns the certainty of each structure, and the best inlier fraction with an atlas."""
         try:
             volume = self.scans.volume(id)
             x, y, z = volume.array.shape

@@ -1,4 +1,4 @@
-"""What matching gives: matched points, and the map between two scans."""
+"""Results of matching: matched points, and the map between two scans."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alice3d.matching.confidence import Signals
 
 @dataclass(frozen=True)
 class Matches:
-    """Matched points, a row each.
+    """Matched points, one row each.
 
     Attributes:
         point_mm: (n, 3) RAS mm in the key scan.
@@ -25,9 +25,9 @@ class Matches:
         far_10mm, far_20mm: (n,) probability that the match is more than 10 and more than 20 mm off, as
             `alice calibrate-matcher` fitted it; NaN where the card has no such model.
         expected_mm: (n,) expected error; NaN likewise.
-        signals: what these were told from (`matching.signals.SIGNALS`).
-        agreement: share of points all over the body that agree on the fitted map; None in direct mode. Near 0 the two
-            scans do not show the same anatomy.
+        signals: features of the matches (`matching.confidence.SIGNALS`).
+        agreement: inlier fraction: points all over the body that agree on the fitted map; None in direct mode. Near 0
+            the two scans do not show the same anatomy.
     """
 
     point_mm: NDArray[np.float64]
@@ -44,12 +44,12 @@ class Matches:
 
 @dataclass(frozen=True)
 class PairFit:
-    """What matching two whole scans gives.
+    """Result of matching two whole scans.
 
     Attributes:
         rows: of the pairs table.
-        correspondence: the map through the accepted ones; None: too few.
-        agreement: share of the rows that the rule chosen by hand accepts, however the matcher is calibrated.
+        correspondence: the map through the accepted ones; None where they are too few.
+        agreement: inlier fraction: rows that the hand-set rule accepts, whether or not the matcher is calibrated.
     """
 
     rows: PairRows

@@ -1,4 +1,4 @@
-"""Two checks before a matcher's pairs are believed: a scan moved in its array, and its mirror image."""
+"""Two sanity checks of a matcher: a scan shifted in its array, and its mirror image."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from alice3d.matching.search import search_all
 
 POINTS = 200
 BEFORE, AFTER = (COARSE, 2 * COARSE, 3 * COARSE), (3 * COARSE, 0, COARSE)
-"""Voxels of air put before and after the scan along x, y and z for the self check; nothing of it is symmetric."""
+"""Voxels of air put before and after the scan along x, y and z for the self check; asymmetric on purpose."""
 LATERAL = 0.15
-"""Points count for the mirror check beyond this share of the body's width from its middle."""
+"""Points farther from the body's centre than this fraction of its width count for the mirror check."""
 MIN_MIRROR = 0.5
-"""Smallest share of lateral points on the right side in the mirror image; a matcher that guesses reaches a half."""
+"""Minimum fraction of lateral points on the correct side in the mirror image; chance level is 0.5."""
 
 
 @dataclass(frozen=True)
 class GuardResult:
-    """What the guards found.
+    """Result of the sanity checks.
 
     Attributes:
-        self_mm: median distance between points of a scan and their match in the same scan moved in its array.
-        mirror_share: share of lateral points that keep their side in the scan's mirror image.
+        self_mm: median distance between points of a scan and their match in the same scan shifted in its array.
+        mirror_share: fraction of lateral points that keep their side in the scan's mirror image.
         voxel_mm: the longest side of the matcher's voxels.
     """
 
@@ -38,18 +38,18 @@ class GuardResult:
 
     @property
     def mirror_passed(self) -> bool:
-        """Whether left and right are told apart; also where no point lies to the side (a crop of one organ)."""
+        """Whether left and right are distinguished; True as well where there are no lateral points (a crop of one organ)."""
         return not self.mirror_share <= MIN_MIRROR
 
     def require(self) -> None:
-        """Stop where a guard failed.
+        """Stop where a check failed.
 
         Raises:
-            WorkFailed: naming the guard, what it found and what that means.
+            WorkFailed: a check failed; with its value and meaning.
         """
         if not self.self_mm < self.voxel_mm:
             raise WorkFailed(
-                f"self check: points matched with their own scan come back {self.self_mm:.1f} mm off (median; must be "
+                f"self check: points matched with their own scan are {self.self_mm:.1f} mm off (median; must be "
                 f"below one voxel, {self.voxel_mm:g} mm): an axis is mixed up, or the matcher learned nothing"
             )
         if not self.mirror_passed:
@@ -60,12 +60,11 @@ class GuardResult:
 
 
 def self_check(matcher: Matcher, scan: ScanInput) -> float:
-    """Median distance in mm between points and their match in the same scan laid elsewhere in its array.
+    """Median distance in mm between points and their match in the same scan shifted in its array.
 
     The second array has air around the scan, unequal on the six sides, and the affine that belongs to it: the world
     points are the same, the voxel indices are not. An axis that is reversed or exchanged on the way, even on both sides
-    alike, moves the points. They are centres of cells, whose vectors are the same in both: the check asks whether the
-    road is right, also of a matcher that has learned for a minute; how well it matches is measured on landmarks.
+    in the same way, moves the points. They are centres of cells, whose vectors are the same in both: the check tests the coordinates, also of a matcher trained for a minute; its accuracy is measured on landmarks.
     """
     query, key = matcher.embed(scan), matcher.embed(scan.laid_out(BEFORE, AFTER))
     points = query.cell_mm(np.rint(query.cell_of(body_points(query, POINTS))))
@@ -74,12 +73,10 @@ def self_check(matcher: Matcher, scan: ScanInput) -> float:
 
 
 def mirror_check(matcher: Matcher, scan: ScanInput) -> float:
-    """Share of lateral points that keep their side of space when a scan is matched with its left-right mirror image.
+    """Fraction of lateral points that keep their side in RAS space when a scan is matched with its left-right mirror image.
 
-    In the mirror image stands, on the right, what was the patient's left side turned over: it looks like a right side.
-    A matcher that knows right from left finds a right point there, on the tissue of the other side: left and right are
-    swapped, and the point's side in space stays. One that is blind to it, for example trained with mirror images, or
-    one that reads an axis of one scan reversed, follows the tissue across: a share near 0. A guess gives a half.
+    In the mirror image the patient's left side is on the right and looks like a right side. A matcher that
+    distinguishes right and left finds a right point there, on the tissue of the other side: the anatomy is swapped, and the point keeps its side in space. A matcher that does not, for example one trained with mirrored crops, or one that reads an axis of one scan reversed, follows the tissue to the other side: a fraction near 0. Chance level is 0.5.
     """
     query, key = matcher.embed(scan), matcher.embed(scan.mirrored())
     points = body_points(query, 2 * POINTS)
@@ -94,8 +91,8 @@ def mirror_check(matcher: Matcher, scan: ScanInput) -> float:
 
 
 def run_guards(matcher: Matcher, store: Store, cases: list[Case]) -> GuardResult:
-    """Both guards on some cases of a store: the median self error and the mean mirror share over them."""
+    """Both checks on some cases of a store: the median self error and the mean mirror fraction over them."""
     scans = [ScanInput.of_case(store, case, matcher.rule, matcher.spacing_mm) for case in cases]
-    scans = [replace(scan, checksum="") for scan in scans]  # nothing from a cache
+    scans = [replace(scan, checksum="") for scan in scans]  # without a cache
     errors, shares = [self_check(matcher, scan) for scan in scans], [mirror_check(matcher, scan) for scan in scans]
     return GuardResult(float(np.median(errors)), float(np.nanmean(shares)), max(matcher.spacing_mm))

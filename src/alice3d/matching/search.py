@@ -1,4 +1,4 @@
-"""Where in the key scan the vectors of query points are most alike: over the whole body, or near an expected place."""
+"""Search for the most similar position in the key scan: in the whole body, or near an expected position."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from alice3d.matching.embedding import EmbeddedScan
 SIMILARITIES = 2**24
 """Similarities in memory at once (64 MB)."""
 CONTRAST = 4.0
-"""Soft-argmax weighs neighbours by exp(-CONTRAST · (peak - similarity) / (peak - mean)): however sharp a network's
-similarities are, the same share of the neighbours counts (self match of a 13-minute matcher: 1.4 mm median)."""
+"""Soft-argmax weights neighbours by exp(-CONTRAST · (peak - similarity) / (peak - mean)): for any sharpness of the
+similarities the same fraction of neighbours has weight (self match of a 13-minute matcher: 1.4 mm median)."""
 
 
 def best_cells(vectors_nd: Float[Tensor, "n d"], key: EmbeddedScan) -> Int[Tensor, "n 3"]:
-    """The body cell of the key whose vector is most alike, for each row; a whole scan in one product."""
+    """The body cell of the key with the most similar vector, for each row; one matrix product per scan."""
     best = torch.full((len(vectors_nd),), -torch.inf)
     where = torch.zeros(len(vectors_nd), dtype=torch.long)
     for first, cells_md in key.joined():
@@ -43,7 +43,7 @@ def _around(reach: int) -> Int[Tensor, "k 3"]:
 def _near(
     vectors_nd: Tensor, key: EmbeddedScan, cells_n3: Tensor, reach: int
 ) -> tuple[Int[Tensor, "n k 3"], Float[Tensor, "n k"]]:
-    """Cells around given ones, and how alike they are; cells beyond the map count -inf."""
+    """Cells around given ones, and their similarity; -inf for cells outside the map."""
     shape = torch.tensor(key.body.shape)
     places = cells_n3[:, None] + _around(reach)
     inside = ((places >= 0) & (places < shape)).all(dim=-1)
@@ -62,7 +62,7 @@ def refine(
     """The peak near each cell to a fraction of a cell, by soft-argmax over it and its 26 neighbours; (n, 3) RAS mm.
 
     Args:
-        expected_n3, pull: as in `search_near`, places in the fine map.
+        expected_n3, pull: as in `search_near`, indices in the fine map.
     """
     places, score = _near(vectors_nd, key, cells_n3, 1)
     if expected_n3 is not None:
@@ -75,7 +75,7 @@ def refine(
 
 
 def search_all(vectors_nd: Float[Tensor, "n d"], key: EmbeddedScan) -> NDArray[np.float64]:
-    """The most alike place of the key's whole body for each row, refined below a voxel; (n, 3) RAS mm."""
+    """The most similar position in the key's whole body for each row, with subvoxel refinement; (n, 3) RAS mm."""
     if not len(vectors_nd):
         return np.zeros((0, 3))
     return refine(vectors_nd, key, best_cells(vectors_nd, key))
@@ -84,12 +84,12 @@ def search_all(vectors_nd: Float[Tensor, "n d"], key: EmbeddedScan) -> NDArray[n
 def search_near(
     vectors_nd: Float[Tensor, "n d"], key: EmbeddedScan, expected_mm: NDArray[Any], *, reach: int, pull: float
 ) -> NDArray[np.float64]:
-    """The most alike place within `reach` cells of an expected one, refined; (n, 3) RAS mm.
+    """The most similar position within `reach` cells of an expected one, refined; (n, 3) RAS mm.
 
     Args:
         expected_mm: (n, 3) RAS mm.
         reach: cells on each side.
-        pull: similarity that a place loses at a distance of one cell from the expected one, growing with its square.
+        pull: penalty on the similarity at a distance of one cell from the expected position, growing with its square.
     """
     expected = torch.from_numpy(key.cell_of(expected_mm)).float()
     shape = torch.tensor(key.body.shape)

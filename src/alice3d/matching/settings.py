@@ -24,13 +24,13 @@ class PairConfig(OutputConfig, ComputeConfig):
     scan_pairs: Annotated[int, Field(ge=0)] = 0
     """Pairs of scans; 0 = as many as `pairs_per_case` gives."""
     pairs_per_case: Annotated[int, Field(ge=1)] = 2
-    """Other scans that each scan is matched with as query."""
+    """Number of other scans that each scan is matched with as query."""
     points: Annotated[int, Field(ge=50, le=20000)] = 500
-    """Points matched a pair of scans, on a lattice over the query's body."""
+    """Points matched per pair of scans, on a lattice over the query's body."""
     embeddings: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Precision of the embeddings on disk; fp32 takes twice the space."""
     keep_embeddings: bool = False
-    """Leave the embeddings in OUT/embeddings instead of removing them at the end."""
+    """Keep the embeddings in OUT/embeddings instead of removing them at the end."""
     csv: bool = False
     """Also write the table as pairs.csv.gz."""
     jobs: Annotated[int, Field(ge=1)] = 1

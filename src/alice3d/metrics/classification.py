@@ -12,15 +12,15 @@ Floats = NDArray[np.float64]
 METRICS = ("auroc", "accuracy", "balanced_accuracy", "f1")
 RESAMPLES = 2000
 AT_ONCE = 100
-"""Resamples whose weights are held together."""
+"""Number of resamples whose weights are in memory at once."""
 
 # Shape suffixes: n rows (scans or points), k classes, r resamples.
 
 
 def auroc(positive_n: NDArray[np.bool_], score_n: Floats, weight_rn: Floats) -> Floats:
-    """Area under the ROC curve, once for each row of weights (r,); NaN where either side weighs nothing.
+    """Area under the ROC curve, once for each row of weights (r,); NaN where the positives or negatives have no weight.
 
-    The chance that a positive scores above a negative, ties counting half (Hanley and McNeil, Radiology 1982).
+    The probability that a positive scores above a negative, ties counting half (Hanley and McNeil, Radiology 1982).
     """
     order = np.argsort(score_n, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(score_n[order]) > 0])  # of each distinct score
@@ -37,7 +37,7 @@ def auroc(positive_n: NDArray[np.bool_], score_n: Floats, weight_rn: Floats) -> 
 def confusion(
     reference_n: NDArray[np.int64], predicted_n: NDArray[np.int64], weight_rn: Floats, classes: int
 ) -> Floats:
-    """Weighted confusion matrices (r, k, k): rows are the reference, columns what was predicted."""
+    """Weighted confusion matrices (r, k, k): rows are the reference, columns the prediction."""
     cells = np.zeros((len(reference_n), classes * classes))
     cells[np.arange(len(reference_n)), reference_n * classes + predicted_n] = 1
     out: Floats = (weight_rn @ cells).reshape(len(weight_rn), classes, classes)
@@ -52,9 +52,9 @@ def _ratio(above: Floats, below: Floats) -> Floats:
 def class_scores(reference_n: NDArray[np.int64], chance_nk: Floats, weight_rn: Floats) -> dict[str, Floats]:
     """Scores of each class (r, k) and `accuracy` (r,), by rows of weights.
 
-    `auroc` is one against the rest; `precision`, `recall` and `f1` are of the class with the highest chance. NaN where
+    `auroc` is one against the rest; `precision`, `recall` and `f1` are for the class with the highest probability. NaN where
     a score does not exist: the AUROC and recall of a class that the reference lacks, the F1 of one that is neither
-    there nor predicted.
+    present nor predicted.
     """
     classes = chance_nk.shape[1]
     matrix = confusion(reference_n, chance_nk.argmax(axis=1), weight_rn, classes)
@@ -90,7 +90,7 @@ def overall_scores(reference_n: NDArray[np.int64], chance_nk: Floats, weight_rn:
 
 
 def case_weights(case_n: Sequence[str], *, resamples: int, seed: int) -> Floats:
-    """How often each row counts in each bootstrap sample (r, n): cases are drawn, and all rows of a case together."""
+    """How often each row counts in each bootstrap sample (r, n): cases are resampled, with all rows of a case."""
     cases, of_row = np.unique(np.asarray(case_n), return_inverse=True)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(cases), np.full(len(cases), 1 / len(cases)), size=resamples)
@@ -117,7 +117,7 @@ def summarise_classes(
     Args:
         case_n: case of each row.
         reference_n: index of its class.
-        chance_nk: chances of the classes.
+        chance_nk: class probabilities.
         classes: their names.
         level, resamples, seed: of the bootstrap.
 

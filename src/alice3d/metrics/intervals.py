@@ -1,4 +1,4 @@
-"""How sure a mean over cases is."""
+"""Bootstrap confidence intervals over cases."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def mean_interval(
     """Mean of the values and its percentile bootstrap interval (Efron and Tibshirani, 1993).
 
     Args:
-        values: one a case; cases are drawn with replacement.
-        level: share of the resampled means that lies between `low` and `high`.
+        values: one per case; cases are resampled with replacement.
+        level: fraction of the resampled means between `low` and `high`.
         resamples: number of them.
-        seed: of the draws.
+        seed: of the resampling.
 
     Returns:
         `mean`, `low`, `high`; all NaN without values, all equal with one.
@@ -51,11 +51,11 @@ def pair_interval(
 ) -> dict[str, float]:
     """Mean or median of values that belong to pairs of cases, and its bootstrap interval over cases.
 
-    Cases are drawn with replacement, and a value counts as often as both of its cases were drawn together: values of
-    one case are not independent, so an interval over values alone would be far too narrow.
+    Cases are resampled with replacement, and a value is weighted by the product of the counts of its two cases:
+    values of one case are not independent, so an interval over values would be far too narrow.
 
     Args:
-        values: (n,) one or more a pair.
+        values: (n,) one or more per pair.
         first, second: (n,) the cases of each value's pair.
         median: instead of the mean.
         level, resamples, seed: as `mean_interval`.
@@ -78,7 +78,7 @@ def pair_interval(
         weight = times[one] * times[two]
         total = weight.sum()
         if not total:
-            continue  # no pair was drawn whole
+            continue  # no pair with both cases in the sample
         if median:  # as np.median of the values repeated: the mean of the two in the middle where their number is even
             middle = [np.searchsorted(np.cumsum(weight), total / 2, side) for side in SIDES]
             found.append(given[middle].mean())

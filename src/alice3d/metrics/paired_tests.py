@@ -23,8 +23,8 @@ def paired_bootstrap(
 ) -> dict[str, float]:
     """Mean difference, its 95 % interval, and the two-sided p of no difference.
 
-    Cases and seeds are drawn with replacement, independently of each other; a difference counts as often as its seed
-    and its case (of landmarks: both its cases) were drawn.
+    Cases and seeds are resampled with replacement, independently of each other; a difference is weighted by the
+    product of the counts of its seed and its case (for landmarks: both its cases).
 
     Args:
         differences: (n,) of paired scores.
@@ -43,7 +43,7 @@ def paired_bootstrap(
     times_run, times = (_times(rng, resamples, number) for number in (len(runs), len(names)))
     if two is None:
         total, number = ((times_run @ part * times).sum(axis=1) for part in (sums, counts))
-    else:  # by seed first: what a draw of cases gives, then the seeds' weights
+    else:  # by seed first: the sum of a resample of cases, then the seeds' weights
         total, number = (
             sum(times_run[:, n] * ((times @ of_run) * times).sum(axis=1) for n, of_run in enumerate(part))
             for part in (sums, counts)
@@ -60,7 +60,7 @@ def paired_bootstrap(
 
 
 def _times(rng: np.random.Generator, resamples: int, number: int) -> NDArray[np.float64]:
-    """(resamples, number) how often each of `number` things is drawn when as many are drawn with replacement."""
+    """(resamples, number) counts of each of `number` items in samples of that size with replacement."""
     drawn = rng.integers(number, size=(resamples, number)) + number * np.arange(resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * number).reshape(resamples, number).astype(float)
 
@@ -68,7 +68,7 @@ def _times(rng: np.random.Generator, resamples: int, number: int) -> NDArray[np.
 def _sums(
     given: NDArray[np.float64], run: NDArray[Any], one: NDArray[Any], two: NDArray[Any] | None, runs: int, cases: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums and counts by seed and case, or by seed, case and other case: a resample is then a small product."""
+    """Sums and counts by seed and case, or by seed, case and other case: a resample is then a small matrix product."""
     shape = (runs, cases) if two is None else (runs, cases, cases)
     sums, counts = np.zeros(shape), np.zeros(shape)
     at = (run, one) if two is None else (run, one, two)

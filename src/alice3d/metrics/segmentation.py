@@ -1,4 +1,4 @@
-"""Scores of label maps: Dice, surface Dice (NSD) and HD95, a case and a structure, and their summary."""
+"""Scores of label maps: Dice, surface Dice (NSD) and HD95, per case and structure, and their summary."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class StructureScore:
         structure: name.
         value: label value.
         dice: 0 to 1.
-        nsd: share of both surfaces that lies within the tolerance of the other, 0 to 1.
+        nsd: fraction of both surfaces that lies within the tolerance of the other, 0 to 1.
         hd95_mm: 95th percentile of the distances between the surfaces, the larger of both directions.
-        reference_voxels, predicted_voxels: how many.
+        reference_voxels, predicted_voxels: numbers of voxels.
         missed: present in the reference, nothing predicted.
     """
 
@@ -84,7 +84,7 @@ def score_case(
     *,
     tolerance_mm: float,
 ) -> list[StructureScore]:
-    """Scores of the structures that a case's reference shows; one that it lacks was not contoured and is left out.
+    """Scores of the structures in a case's reference; others were not contoured and are left out.
 
     Args:
         case: id.
@@ -119,7 +119,7 @@ def summarise(scores: list[StructureScore], cases: int, structures: list[str], *
 
     Args:
         scores: of all cases.
-        cases: how many were scored; one without any structure counts in none of the means.
+        cases: number of scored cases; one without any structure is in none of the means.
         structures: names that could have been present, for the count of absent ones.
         seed: of the bootstrap.
 

@@ -1,4 +1,4 @@
-"""CASA, conditional anatomical semantic alignment: a corrupted token is completed by what the whole crop says."""
+"""CASA, conditional anatomical semantic alignment: a token of the masked view is completed with the context of the whole crop."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from alice3d.nn.layers import attention
 class CASA(nn.Module):
     """The alignment module of Alice (Jiang et al., ICCV 2023, the CASA figure), both branches.
 
-    The query is the same for both: the online encoder's visible tokens V_u. The online branch answers it from the
-    decoder's features H_u at all positions, the target branch from the target encoder's tokens Y_w of the whole view.
-    So both complete each visible token with the crop's context, and their answers S_u and T_w can be compared.
-    φ, the key and value projections and ζ learn; ψ, the target's key and value projections and ζ′ are their moving
-    averages.
+    The query is the same for both: the online encoder's visible tokens V_u. In the online branch it attends to
+    the decoder's features H_u at all positions, in the target branch to the target encoder's tokens Y_w of the unmasked view. So both complete each visible token with the crop's context, and their outputs S_u and T_w can be compared.
+    φ, the key and value projections and ζ are trained; ψ, the target's key and value projections and ζ′ are their
+    EMA.
 
     Args:
         width: of the encoder's tokens.
@@ -47,7 +46,7 @@ class CASA(nn.Module):
     def online(
         self, visible_bvd: Float[Tensor, "b v d"], decoded_bne: Float[Tensor, "b n e"]
     ) -> Float[Tensor, "b v d"]:
-        """S_u = ζ(attention(query V_u; key and value from φ(H_u))); gradients flow everywhere, the query included.
+        """S_u = ζ(attention(query V_u; key and value from φ(H_u))); with gradients for all inputs, the query included.
 
         Args:
             visible_bvd: V_u, the online encoder's visible tokens.
@@ -61,15 +60,15 @@ class CASA(nn.Module):
         """T_w = ζ′(attention(query V_u; key and value from ψ(Y_w))); call it without gradient.
 
         Args:
-            visible_bvd: V_u again: both branches answer the same question.
-            whole_bnd: Y_w, the target encoder's tokens of the whole view.
+            visible_bvd: V_u again: both branches have the same query.
+            whole_bnd: Y_w, the target encoder's tokens of the unmasked view.
         """
         context = self.target_key_value(self.psi(whole_bnd))
         out: Tensor = self.target_zeta(self._attend(self.query(visible_bvd), context))
         return out
 
     def after_step(self, momentum: float) -> None:
-        """Move ψ, the target's key and value projections and ζ′ towards their online twins."""
+        """EMA update of ψ, the target's key and value projections and ζ′."""
         for target, online in (
             (self.psi, self.phi),
             (self.target_key_value, self.key_value),

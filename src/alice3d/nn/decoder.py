@@ -37,7 +37,7 @@ class TokenDecoder(nn.Module):
         visible_bn: Bool[Tensor, "b n"],
         grid: tuple[int, int, int],
     ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "b n p"]]:
-        """Complete the hidden patches.
+        """Reconstruct the masked patches.
 
         Args:
             class_bd: class tokens.
@@ -46,7 +46,7 @@ class TokenDecoder(nn.Module):
             grid: tokens along x, y, z; n is their product.
 
         Returns:
-            features H at all positions (b, n, width) and rebuilt voxels (b, n, patch_values).
+            features H at all positions (b, n, width) and reconstructed voxels (b, n, patch_values).
         """
         b, n = visible_bn.shape
         seen = self.embed(patches_bvd)

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of each voxel.
 
-    It reads no neighbour, so a voxel's features do not depend on how a scan was cut into crops, nor on what a mask
-    hides; instance and batch normalisation do. In channels-last memory it costs less than either.
+    It uses no neighbours, so a voxel's features do not depend on the crop or on masked voxels, as they do with
+    instance and batch normalisation. In channels-last memory it is faster than either.
     """
 
     def __init__(self, channels: int) -> None:
@@ -35,7 +35,7 @@ class ChannelNorm(nn.Module):
 class Conv3(nn.Conv3d):
     """3³ convolution with padding that keeps the size.
 
-    In torch 2.13 the CPU's bfloat16 weight gradient of a 3³ convolution is garbage where the first side is two voxels
+    In torch 2.13 the CPU's bfloat16 weight gradient of a 3³ convolution is wrong where the first side is two voxels
     (oneDNN; a test shows it): there it computes in float32.
     """
 
@@ -69,7 +69,7 @@ class ResidualBlock(nn.Module):
 
 
 SHORT = 512
-"""Keys up to which `attention` writes the scores out on a CPU."""
+"""Number of keys up to which `attention` computes the score matrix on a CPU."""
 
 
 def attention(
@@ -78,11 +78,11 @@ def attention(
     v_bhmd: Float[Tensor, "b h m d"],
     bias_1hnm: Float[Tensor, "1 h n m"] | None = None,
 ) -> Float[Tensor, "b h n d"]:
-    """softmax(q kᵀ / √d + bias) v, by torch's fused kernel, which never holds the n x m scores.
+    """softmax(q kᵀ / √d + bias) v, by torch's fused kernel, which never stores the n x m scores.
 
-    Save for short sequences on a CPU. In bfloat16 the fused kernel of torch 2.13 takes twice (217 tokens) to four
-    times (55 tokens) as long, forward and backward, as the two matrix products written out; and it knows no gradient
-    of a bias, where torch's own way round takes longer too.
+    Except for short sequences on a CPU: in bfloat16 the fused kernel of torch 2.13 takes twice (217 tokens) to four
+    times (55 tokens) as long, forward and backward, as two explicit matrix products; and it has no gradient of a
+    bias, for which torch's fallback is slower too.
     """
     written_out = q_bhnd.dtype == torch.bfloat16 or (bias_1hnm is not None and bias_1hnm.requires_grad)
     if q_bhnd.device.type == "cpu" and written_out and k_bhmd.shape[2] <= SHORT:
@@ -123,15 +123,15 @@ class TransformerBlock(nn.Module):
 
 
 def sincos_position(grid: tuple[int, int, int], width: int, *, device: torch.device | None = None) -> Tensor:
-    """Fixed sine-cosine code of token positions on a 3D grid, made for any grid so that any crop size works.
+    """Fixed sine-cosine embedding of token positions on a 3D grid of any size, so that any crop size works.
 
-    Each axis takes a third of the width (rounded down to an even number; what is left stays zero), with wavelengths
-    from 2π to 2π·100 tokens, since grids hold tens of tokens an axis and not thousands.
+    Each axis has a third of the width (rounded down to an even number; the rest is zero), with wavelengths
+    from 2π to 2π·100 tokens, since grids have tens of tokens per axis and not thousands.
 
     Returns:
         (n, width) float32, n = product of `grid`, in x-major order.
     """
-    per_axis = width // 6  # pairs of sine and cosine an axis
+    per_axis = width // 6  # pairs of sine and cosine per axis
     frequency = 100.0 ** (-torch.arange(per_axis, dtype=torch.float32, device=device) / max(per_axis, 1))
     axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in grid]
     position_n3 = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""A volume read in overlapping windows, and probabilities put together from them."""
+"""Sliding windows over a volume, and class probabilities merged from them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch.nn import functional as F
 from alice3d.nn.backbones.base import Backbone
 
 WHOLE_VOXELS = 128**3
-"""Scans up to this many voxels go through a position-free net in one piece (about 1 GB of features)."""
+"""Scans up to this many voxels are processed as a whole by a position-free network (about 1 GB of features)."""
 LARGE_WINDOW = 96
-"""Voxels a side of a position-free net's windows in larger scans: few borders, and little read twice."""
+"""Voxels per side of a position-free network's windows in larger scans: few borders, and little overlap."""
 
 
 def reading_window(backbone: Backbone, crop: int) -> tuple[int, int]:
-    """Voxels a side of the windows that a trained net reads a scan by, and up to how many voxels it takes it whole.
+    """Voxels per side of the sliding windows of a trained network, and up to how many voxels a scan is processed as a whole.
 
     Args:
-        backbone: of the net.
-        crop: voxels a side of the crops it learnt from.
+        backbone: of the network.
+        crop: voxels per side of its training crops.
     """
     if backbone.position_free:
         return max(crop, LARGE_WINDOW), WHOLE_VOXELS
@@ -63,16 +63,16 @@ def predict_probabilities(
     batch: int = 4,
     device: str | torch.device = "cpu",
 ) -> NDArray[np.float32]:
-    """Class probabilities of a whole scan, by Gaussian-weighted overlapping windows or in one piece.
+    """Class probabilities of a whole scan, by Gaussian-weighted overlapping windows or as a whole.
 
     Args:
-        net: volume (b, c, x, y, z) to scores (b, k, x, y, z); its `stride` (1 where it has none) divides the sides.
+        net: volume (b, c, x, y, z) to logits (b, k, x, y, z); its `stride` (1 where it has none) divides the sides.
         image_cxyz: channels of the scan. It is padded at the far ends with each channel's smallest value.
-        window: voxels a side of a window, rounded up to a multiple of the stride.
-        whole_voxels: a padded scan of up to this many voxels goes through in one piece; 0 always cuts windows.
-        overlap: share of a window that it shares with the next one along an axis.
-        batch: windows at once.
-        device: where the net runs.
+        window: voxels per side of a window, rounded up to a multiple of the stride.
+        whole_voxels: a padded scan of up to this many voxels is processed as a whole; 0 always uses windows.
+        overlap: fraction of a window that overlaps with the next one along an axis.
+        batch: windows per forward pass.
+        device: device of the network.
 
     Returns:
         (k, x, y, z) float32 that sums to 1 over k.
@@ -120,12 +120,12 @@ def predict_probabilities(
 
 @dataclass(frozen=True)
 class Piece:
-    """A box of a scan whose pyramid is read at once, and the part of it that no other box reads.
+    """A tile: a box of a scan whose pyramid is computed at once, and the part of it whose result is used.
 
     Attributes:
         low: (3,) first voxel of the box in the padded scan.
         side: (3,) voxels of the box.
-        own_low, own_high: (3,) the part of the scan, start <= index < stop, that this box answers for.
+        own_low, own_high: (3,) the part of the scan, start <= index < stop, that is taken from this tile.
     """
 
     low: tuple[int, ...]
@@ -135,22 +135,22 @@ class Piece:
 
     @property
     def own(self) -> tuple[slice, ...]:
-        """What it answers for, in the scan."""
+        """The part that is taken from it, in the scan."""
         return tuple(slice(a, b) for a, b in zip(self.own_low, self.own_high, strict=True))
 
     @property
     def inner(self) -> tuple[slice, ...]:
-        """What it answers for, in the box."""
+        """The part that is taken from it, in the box."""
         return tuple(slice(a - at, b - at) for a, b, at in zip(self.own_low, self.own_high, self.low, strict=True))
 
 
 def pieces_of(shape: tuple[int, ...], stride: int, window: int | None) -> list[Piece]:
-    """Boxes that share a scan out: one, or half-overlapping windows of which each answers for its middle.
+    """Tiles of a scan: one, or half-overlapping windows of which the central part is used.
 
     Args:
         shape: of the scan.
         stride: sides of boxes are multiples of it.
-        window: voxels a side; None reads the scan whole.
+        window: voxels per side; None processes the scan as a whole.
     """
     axes = []
     for length in shape:
@@ -165,7 +165,7 @@ def pieces_of(shape: tuple[int, ...], stride: int, window: int | None) -> list[P
 def read_pyramids(
     backbone: Backbone, image_cxyz: NDArray[np.float32], window: int, whole_voxels: int, device: torch.device
 ) -> Iterator[tuple[Piece, list[Tensor]]]:
-    """A backbone's maps of a scan, piece by piece; padded as prediction does, with each channel's smallest value.
+    """A backbone's maps of a scan, tile by tile; padded as in prediction, with each channel's smallest value.
 
     Args:
         image_cxyz: channels of the scan.

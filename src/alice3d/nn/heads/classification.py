@@ -1,4 +1,4 @@
-"""From a backbone's tokens to a class score for a crop or a scan: one linear layer."""
+"""Class logits of a crop or a scan from a backbone's tokens: one linear layer."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ClassificationNet(nn.Module):
 
     Args:
         backbone: sides of a volume are multiples of its `stride`.
-        classes: how many.
-        pool: `class` takes the class token, `mean` the mean of the patch tokens.
+        classes: number of classes.
+        pool: `class` uses the class token, `mean` the mean of the patch tokens.
     """
 
     def __init__(self, backbone: Backbone, classes: int, pool: Pool) -> None:
@@ -33,12 +33,12 @@ class ClassificationNet(nn.Module):
         self.linear = nn.Linear(backbone.width, classes)
 
     def features(self, volume: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b d"]:
-        """What the layer reads."""
+        """Input of the linear layer."""
         class_bd, tokens_bnd = self.backbone.tokens(volume)
         return (class_bd if self.pool == "class" else tokens_bnd.mean(dim=1)).float()
 
     def forward(self, volume: Float[Tensor, "b c x y z"], *, freeze_backbone: bool = False) -> Float[Tensor, "b k"]:
-        """Class scores (before softmax); `freeze_backbone` lets no gradient into the backbone."""
+        """Class logits; with `freeze_backbone` no gradient flows into the backbone."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze_backbone):
             features_bd = self.features(volume)
         scores: Tensor = self.linear(features_bd)

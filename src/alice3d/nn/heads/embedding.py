@@ -1,4 +1,4 @@
-"""Feature pyramid over a backbone: a fine and a coarse embedding of unit length for every place."""
+"""Feature pyramid over a backbone: a fine and a coarse embedding of unit length for every position."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _embedding_of_tokens(width: int, out: int) -> nn.Sequential:
 
 
 class PyramidHead(nn.Module):
-    """Top-down road over maps at strides 2, 4 and 8 (feature pyramid network, Lin et al., CVPR 2017).
+    """Top-down path over maps at strides 2, 4 and 8 (feature pyramid network, Lin et al., CVPR 2017).
 
     Args:
         channels: of the backbone's maps, the last three of which lie at strides 2, 4, 8.
@@ -52,9 +52,9 @@ class PyramidHead(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Embedding of the deepest map alone, for backbones without the finer strides (ViT).
+    """Embedding of the deepest map only, for backbones without the finer strides (ViT).
 
-    Each token by itself: it has attended to all others, and a kernel of 3³ would cost as much as an encoder's block.
+    Each token separately: it has attended to all others, and a kernel of 3³ would cost as much as an encoder's block.
     """
 
     def __init__(self, channels: list[int], *, width: int = 64) -> None:
@@ -67,7 +67,7 @@ class TokenHead(nn.Module):
 
 
 def has_pyramid(backbone: Backbone) -> bool:
-    """Whether a backbone gives the scales that fine and coarse embeddings need (residual U-Net, Swin of patch 2)."""
+    """Whether a backbone has the scales that fine and coarse embeddings need (residual U-Net, Swin of patch 2)."""
     return backbone.strides[-3:] == [2, 4, 8]
 
 
@@ -77,16 +77,16 @@ def dense_head(backbone: Backbone) -> nn.Module:
 
 
 class TrunkLevels(nn.Module):
-    """The trunk's own maps as further parts of an embedding: standardised over bodies, each place of unit length.
+    """The backbone's own maps as further parts of an embedding: standardised over bodies, unit length at each position.
 
-    What a head keeps is what contrast asked of it; the trunk knows more, and a place is found half a millimetre nearer
-    by both together. Shares grow with the stride: deep maps know where in the body a place is, fine ones settle it.
+    The head keeps only what the contrastive loss needs; the backbone's maps hold more, and both together reduce the
+    matching error by half a millimetre. Weights grow with the stride: deep maps encode the rough position in the body, fine maps the exact one.
 
     Args:
         channels: of the backbone's maps at strides 1, 2, 4, 8.
 
     Attributes:
-        mean, deviation: of each channel over the bodies of some scans, all maps one after the other.
+        mean, deviation: of each channel over the bodies of some scans, all maps concatenated.
     """
 
     mean: Tensor
@@ -100,7 +100,7 @@ class TrunkLevels(nn.Module):
         self.register_buffer("deviation", torch.ones(sum(channels)))
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Pyramid to [strides 1, 2 and 4 side by side at stride 2, stride 8]; squared lengths add up to 1."""
+        """Pyramid to [strides 1, 2 and 4 concatenated at stride 2, stride 8]; squared lengths add up to 1."""
         means, deviations = (torch.split(value, self.channels) for value in (self.mean, self.deviation))
         one, two, four, eight = (
             (level.float() - mean.view(1, -1, 1, 1, 1)) / deviation.view(1, -1, 1, 1, 1)
@@ -112,12 +112,12 @@ class TrunkLevels(nn.Module):
 
 
 class FPN3D(nn.Module):
-    """SAM's network (Yan et al., TMI 2022, arXiv 2012.02383): coarse places, fine details, both of unit length.
+    """SAM's network (Yan et al., TMI 2022, arXiv 2012.02383): coarse position, fine detail, both of unit length.
 
     Args:
-        backbone: gives maps at strides 1, 2, 4 and 8 (the residual U-Net).
+        backbone: with maps at strides 1, 2, 4 and 8 (the residual U-Net).
         fine_width, coarse_width: see `PyramidHead`.
-        trunk: join `TrunkLevels` to both embeddings, as much as the head; for matching, not for training.
+        trunk: concatenate the backbone's maps to both embeddings, with the same weight as the head; for matching, not for training.
 
     Raises:
         ValueError: the backbone has other strides.
@@ -130,7 +130,7 @@ class FPN3D(nn.Module):
         self, backbone: Backbone, *, fine_width: int = 32, coarse_width: int = 64, trunk: bool = False
     ) -> None:
         super().__init__()
-        if backbone.strides != [1, 2, 4, 8]:  # what a scan is embedded piece by piece with must not know its pieces
+        if backbone.strides != [1, 2, 4, 8]:  # embeddings of tiles must not depend on the tiling
             raise ValueError(f"the matcher needs a backbone with strides 1, 2, 4, 8; got {backbone.strides}")
         self.backbone = backbone
         self.head = PyramidHead(backbone.channels, fine_width=fine_width, coarse_width=coarse_width)
@@ -144,14 +144,14 @@ class FPN3D(nn.Module):
 
         Returns:
             fine (b, fine_width, x/2, y/2, z/2) and coarse (b, coarse_width, x/8, y/8, z/8), float32, unit length over
-            channels; with `trunk` the channels of its maps come on top.
+            channels; with `trunk` the channels of the backbone's maps are added.
         """
         maps = self.backbone.pyramid(volume)
         fine, coarse = self.head(maps)
         if self.trunk is None:
             return fine, coarse
         more_fine, more_coarse = self.trunk(maps)
-        # Head and trunk count the same; of each, the two parts' shares are kept, and what is joined is of unit length.
+        # Head and backbone have equal weight; in each the weights of its two parts are kept, and the result has unit length.
         fine = torch.cat([fine * 0.5**0.5, more_fine], dim=1)
         coarse = torch.cat([coarse * 0.5**0.5, more_coarse], dim=1)
         return F.normalize(fine, dim=1), F.normalize(coarse, dim=1)

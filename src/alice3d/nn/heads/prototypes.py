@@ -13,9 +13,9 @@ class PrototypeHead(nn.Module):
     """Normalisation, MLP, then cosine with `prototypes` unit-length vectors (DINO, Caron et al., ICCV 2021).
 
     Args:
-        width: of the tokens that come in.
+        width: of the input tokens.
         hidden: width of the two hidden layers.
-        bottleneck: width where vectors are brought to unit length.
+        bottleneck: width in which vectors are scaled to unit length.
         prototypes: number of outputs.
     """
 
@@ -31,9 +31,9 @@ class PrototypeHead(nn.Module):
         )
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
-                nn.init.zeros_(layer.bias)  # a bias would be shared by all tokens, and their directions are what counts
+                nn.init.zeros_(layer.bias)  # a bias is shared by all tokens, and only their directions matter
         self.prototypes = parametrizations.weight_norm(nn.Linear(bottleneck, prototypes, bias=False))
-        # DINO keeps the norms of the prototypes at one: only their directions learn.
+        # DINO keeps the norms of the prototypes at one: only their directions are trained.
         magnitude = self.prototypes.parametrizations.weight.original0
         magnitude.data.fill_(1.0)
         magnitude.requires_grad_(False)
@@ -41,7 +41,7 @@ class PrototypeHead(nn.Module):
     def forward(self, tokens: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
         """Tokens (…, width) to logits (…, prototypes), each the cosine with a prototype; float32.
 
-        Under autocast too: bfloat16 rounds a cosine of 0.9 to 0.004, as much as tokens of a fresh head differ by.
+        Under autocast too: bfloat16 rounds a cosine of 0.9 to 0.004, which is as large as the differences between tokens of a newly initialised head.
         """
         hidden = self.mlp(tokens)
         with torch.autocast(hidden.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""From a backbone's pyramid to a class score for every voxel: a decoder with skips, one linear layer, or both."""
+"""Class logits of every voxel from a backbone's pyramid: a decoder with skips, one linear layer, or both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alice3d.nn.layers import Conv3, ResidualBlock
 # Shape suffixes: b batch, c channels or classes, xyz voxels, n points, f features.
 
 MAX_DECODER_WIDTH = 128
-"""Channels that a deep level is brought to at most: a ViT's four maps together may hold thousands."""
+"""Maximum number of channels of a deep level: a ViT's four maps together may have thousands."""
 
 
 def _factors(n: int) -> list[int]:
@@ -28,7 +28,7 @@ def _factors(n: int) -> list[int]:
 
 
 class ConvBlock(nn.Module):
-    """One 3³ convolution, norm and gelu: what full resolution can afford."""
+    """One 3³ convolution, norm and gelu: cheap enough for full resolution."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -41,11 +41,11 @@ class ConvBlock(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Maps at the strides that a backbone lacks, from the volume itself (UNETR's remedy for coarse tokens).
+    """Maps at the strides that a backbone lacks, from the volume itself (as in UNETR).
 
     Args:
         in_channels: channels of the volume.
-        finest: the backbone's finest stride; the stem gives every scale from 1 up to below it.
+        finest: the backbone's finest stride; the stem has every scale from 1 up to below it.
         width: channels at full resolution, doubled at each scale up to 64.
     """
 
@@ -72,12 +72,12 @@ class Decoder(nn.Module):
     """U-Net decoder over maps of growing stride (Ronneberger et al., MICCAI 2015).
 
     Batch normalisation: with the backbone's channel normalisation in its place, the loss fell a third as fast (measured
-    on the generated patients); unlike instance normalisation it does not depend on what else a crop or a scan holds.
+    on the generated patients); unlike instance normalisation it does not depend on the rest of a crop or a scan.
 
     Args:
         channels: of the maps, finest first.
         strides: of the maps, finest first; each a multiple of the one before.
-        classes: background included.
+        classes: number of classes, background included.
     """
 
     def __init__(self, channels: list[int], strides: list[int], classes: int) -> None:
@@ -97,7 +97,7 @@ class Decoder(nn.Module):
         self.classify = nn.Conv3d(widths[0], classes, 1)
 
     def forward(self, maps: list[Tensor]) -> Float[Tensor, "b c x y z"]:
-        """Maps, finest first, to class scores at the finest map's resolution."""
+        """Maps, finest first, to class logits at the finest map's resolution."""
         x_bcxyz = self.bottom(maps[-1])
         for up, block, skip in zip(self.up, self.blocks, reversed(maps[:-1]), strict=True):
             x_bcxyz = block(torch.cat([up(x_bcxyz), skip], dim=1))
@@ -108,12 +108,12 @@ class Decoder(nn.Module):
 class SegmentationNet(nn.Module):
     """A backbone with a U-Net decoder.
 
-    Maps of one stride (a ViT's four depths) enter together; strides finer than the backbone's finest come from a
-    convolutional stem, so that a ViT's 8-voxel tokens still give sharp borders.
+    Maps of one stride (a ViT's four depths) are concatenated; strides finer than the backbone's finest come from a
+    convolutional stem, so that a ViT with 8-voxel tokens still gives sharp borders.
 
     Args:
-        backbone: gives the pyramid; sides of a volume are multiples of its `stride`.
-        classes: background included.
+        backbone: of the pyramid; sides of a volume are multiples of its `stride`.
+        classes: number of classes, background included.
     """
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
@@ -133,7 +133,7 @@ class SegmentationNet(nn.Module):
     def forward(
         self, volume: Float[Tensor, "b c x y z"], *, freeze_backbone: bool = False
     ) -> Float[Tensor, "b k x y z"]:
-        """Class scores (before softmax) of every voxel; `freeze_backbone` lets no gradient into the backbone."""
+        """Class logits of every voxel; with `freeze_backbone` no gradient flows into the backbone."""
         return self.decode(volume, self.pyramid(volume, freeze_backbone))
 
     def pyramid(self, volume: Float[Tensor, "b c x y z"], freeze_backbone: bool) -> list[Tensor]:
@@ -142,7 +142,7 @@ class SegmentationNet(nn.Module):
             return self.backbone.pyramid(volume)
 
     def decode(self, volume: Float[Tensor, "b c x y z"], pyramid: list[Tensor]) -> Float[Tensor, "b k x y z"]:
-        """Class scores from the backbone's maps of a volume."""
+        """Class logits from the backbone's maps of a volume."""
         grouped: dict[int, list[Tensor]] = {}
         for level, stride in zip(pyramid, self.backbone.strides, strict=True):
             grouped.setdefault(stride, []).append(level)
@@ -154,14 +154,14 @@ class SegmentationNet(nn.Module):
 
 
 class LinearSegmentationNet(nn.Module):
-    """A backbone with one linear layer over its features at each voxel: the pyramid's maps, read trilinearly.
+    """A backbone with one linear layer over its features at each voxel: the pyramid's maps, interpolated trilinearly.
 
-    A linear layer and interpolation commute, so each map is classified at its own resolution and the scores are
-    interpolated and summed; nothing of the features' width is ever held at full resolution.
+    A linear layer and interpolation commute, so each map is classified at its own resolution and the logits are
+    interpolated and summed; features are never held at full resolution.
 
     Args:
-        backbone: gives the pyramid; sides of a volume are multiples of its `stride`.
-        classes: background included.
+        backbone: of the pyramid; sides of a volume are multiples of its `stride`.
+        classes: number of classes, background included.
     """
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
@@ -172,23 +172,23 @@ class LinearSegmentationNet(nn.Module):
         self.linear = nn.Linear(sum(backbone.channels), classes)
 
     def forward(self, volume: Float[Tensor, "b c x y z"]) -> Float[Tensor, "b k x y z"]:
-        """Class scores (before softmax) of every voxel."""
+        """Class logits of every voxel."""
         return self.classify(self.backbone.pyramid(volume), tuple(volume.shape[2:]))
 
     def classify(self, pyramid: list[Tensor], shape: tuple[int, ...]) -> Float[Tensor, "b k x y z"]:
-        """Class scores of every voxel of a volume of `shape`, from the backbone's maps of it."""
+        """Class logits of every voxel of a volume of `shape`, from the backbone's maps of it."""
         return linear_scores(self.linear, self.backbone.channels, pyramid, shape)
 
 
 class JointSegmentationNet(SegmentationNet):
-    """A linear layer over the pyramid, as in `LinearSegmentationNet`, and a decoder that corrects it: a sum of scores.
+    """A linear layer over the pyramid, as in `LinearSegmentationNet`, and a decoder that corrects it: the sum of their logits.
 
-    The linear layer is solved on the frozen backbone before anything else learns, and the decoder's last layer begins
-    at zero: training starts from what the backbone already knows instead of from noise.
+    The linear layer is fitted on the frozen backbone before training, and the decoder's last layer is initialised at
+    zero: training starts from the linear prediction instead of from noise.
 
     Args:
-        backbone: gives the pyramid; sides of a volume are multiples of its `stride`.
-        classes: background included.
+        backbone: of the pyramid; sides of a volume are multiples of its `stride`.
+        classes: number of classes, background included.
     """
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
@@ -201,7 +201,7 @@ class JointSegmentationNet(SegmentationNet):
     def forward(
         self, volume: Float[Tensor, "b c x y z"], *, freeze_backbone: bool = False
     ) -> Float[Tensor, "b k x y z"]:
-        """Class scores (before softmax) of every voxel; `freeze_backbone` lets no gradient into the backbone."""
+        """Class logits of every voxel; with `freeze_backbone` no gradient flows into the backbone."""
         pyramid = self.pyramid(volume, freeze_backbone)
         known = linear_scores(self.linear, self.backbone.channels, pyramid, tuple(volume.shape[2:]))
         return known + self.decode(volume, pyramid)
@@ -210,7 +210,7 @@ class JointSegmentationNet(SegmentationNet):
 def linear_scores(
     linear: nn.Linear, channels: list[int], pyramid: list[Tensor], shape: tuple[int, ...]
 ) -> Float[Tensor, "b k x y z"]:
-    """Class scores of every voxel of a volume of `shape` by one layer over its maps, each read trilinearly.
+    """Class logits of every voxel of a volume of `shape` by one layer over its maps, each interpolated trilinearly.
 
     Args:
         linear: from all maps' channels, finest first, to classes.
@@ -235,7 +235,7 @@ def features_at(pyramid: list[Tensor], shape: tuple[int, ...], index_n3: Float[T
         shape: of the volume.
         index_n3: voxel indices.
     """
-    # grid_sample counts the last axis first and maps outer faces to -1 and 1, as interpolate(align_corners=False) does
+    # grid_sample expects the last axis first and maps outer faces to -1 and 1, as interpolate(align_corners=False) does
     size = torch.tensor(shape, dtype=torch.float32, device=index_n3.device)
     where = ((index_n3.float() + 0.5) / size * 2 - 1).flip(-1)[None, :, None, None]
     sampled: list[Tensor] = [
