@@ -141,9 +141,7 @@ class Workers:
                         if self.executor is None:
                             raise
                         yield lost(task)
-                if (
-                    suspects
-                ):  # a worker died: everything in flight is lost; running one by one shows which task is the cause
+                if suspects:  # a worker died, all in flight is lost: run one by one to find the task
                     suspects += flying.values()
                     flying = {}
                     self._shut(cancel=True, wait=False)

@@ -54,7 +54,7 @@ def check_affine(affine: NDArray[Any], where: str) -> Affine:
     if (spacing < MIN_SPACING_MM).any() or (spacing > MAX_SPACING_MM).any():
         shown = " x ".join(f"{value:g}" for value in spacing)
         raise UserError(
-            f"{where}: voxel size {shown} mm lies outside {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm; correct the header"
+            f"{where}: voxel size {shown} mm is outside {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm; correct the header"
         )
     if abs(np.linalg.det(matrix[:3, :3] / spacing)) < 1e-3:
         raise UserError(f"{where}: affine is singular, its axes are linearly dependent; correct the header")

@@ -14,7 +14,7 @@ from alice3d.errors import UserError
 
 T = TypeVar("T")
 NO_PLUGIN = ("__init__", "base", "registry", "feature_statistics")
-"""Modules of such a folder that are none; nor is one that ends in `_settings`."""
+"""Modules of such a folder that are no plugins, in addition to those that end in `_settings`."""
 
 
 def listed(folder: Path) -> list[str]:
@@ -41,9 +41,9 @@ def find_class(name: str, base: type[T], known: dict[str, str], kind: str) -> ty
     """The class of a name, or of `package.module` in the user's own code: the one that the module defines.
 
     Args:
-        name: what the user gave.
+        name: as given by the user.
         base: the class that it derives from.
-        known: name to module of what comes with this package.
+        known: name to module of the classes of this package.
         kind: for messages, such as `method`.
 
     Raises:
@@ -55,7 +55,7 @@ def find_class(name: str, base: type[T], known: dict[str, str], kind: str) -> ty
         raise UserError(f"{kind}: {name!r} is unknown; {hint}{more}")
     try:
         module = importlib.import_module(known.get(name, name))
-    except Exception as error:  # whatever the user's own module does when it is imported
+    except Exception as error:  # the user's own module may raise anything on import
         said = " ".join(str(error).split())
         raise UserError(f"{kind}: {name!r} cannot be imported ({type(error).__name__}: {said})") from error
     found = classes_of(module, base)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 ROWS_KEEP = 0.98
 """Fraction of good matches kept among the rows that maps are fitted to: the robust fit rejects wrong ones itself, and a
-map with few rows near the ends of a scan is less accurate (labels of val from five scans: Dice 0.62 at 0.92, 0.64 here)."""
+map with few rows near the ends of a scan is less accurate (labels of val from five scans: Dice 0.62 at 0.92, 0.64
+here)."""
 
 
 class CalibrateMatcherConfig(ComputeConfig):
@@ -70,9 +71,7 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
 
     weights = find_weights(config.matcher, "matcher")
     if not config.matcher.exists():
-        raise UserError(
-            f"{config.matcher}: shipped matchers cannot be calibrated; copy its folder and calibrate the copy"
-        )
+        raise UserError(f"{config.matcher}: shipped matchers cannot be changed; copy its folder, calibrate the copy")
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)
     matcher = Matcher.load(weights, device=device)

@@ -1,4 +1,5 @@
-"""The whole pipeline at small scale: scans, store, matcher, pairs, Alice, segmenters, prediction, and a report to open."""
+"""The whole pipeline at small scale: scans, store, matcher, pairs, Alice, segmenters, prediction, and a report to
+open."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ class EvaluateMatcherConfig(ComputeConfig):
     baselines: bool = True
     """Also match by a network of the same architecture with random weights."""
     cuts: Annotated[int, Field(ge=0)] = 0
-    """Times each scan is cropped so that one of its landmarks lies outside, to measure whether its match is refused; 0 = not."""
+    """Times each scan is cropped so that one of its landmarks lies outside, to measure whether its match is refused; 0
+    = not."""
     plot: Path | None = None
     """PNG to write: predicted against observed errors, of a calibrated matcher."""
     cache: Path | None = None

@@ -121,7 +121,7 @@ def _say(config: MatchConfig, result: dict[str, Any]) -> None:
         )
     if result["agreement"] is not None and result["agreement"] < FEW_AGREE:
         console.warn(
-            f"inlier fraction only {result['agreement']:.0%} (points of the body that agree on one map between the scans): they "
+            f"inlier fraction only {result['agreement']:.0%} (points that agree on one map between the scans): they "
             "hardly show the same anatomy, the match is unreliable"
         )
     if "picture" in result:

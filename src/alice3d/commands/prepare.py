@@ -28,7 +28,8 @@ class PrepareConfig(CommandConfig):
     """JSON file, split name to list of ids; without it labelled cases are split 70/10/20 into train, val and test, and
     the others go to pretrain."""
     label_names: str = ""
-    """Names of label values: a JSON file (a dataset.json is accepted) or 1=liver,2=spleen; other values are then refused."""
+    """Names of label values: a JSON file (a dataset.json is accepted) or 1=liver,2=spleen; other values are then
+    refused."""
     spacing: str = "auto"
     """Voxel size in mm, one number or three (R,A,S); auto: the median of the headers, or what the store has."""
     modality: Literal["auto", "ct", "mr"] = "auto"
@@ -36,7 +37,8 @@ class PrepareConfig(CommandConfig):
     crop: Literal["body", "none"] = "body"
     """Crop to the body, or keep the whole field of view."""
     unoriented: Literal["refuse", "las", "ras"] = "refuse"
-    """How to treat a file whose header gives no orientation (Analyze, sform and qform unset): refuse, or assume LAS or RAS."""
+    """How to treat a file whose header gives no orientation (Analyze, sform and qform unset): refuse, or assume LAS or
+    RAS."""
     channel: Annotated[int, Field(ge=0)] | None = None
     """Channel to use where a case has several (_0000, _0001); without it such cases are refused."""
     jobs: Annotated[int, Field(ge=1)] = 1
@@ -45,8 +47,8 @@ class PrepareConfig(CommandConfig):
     """CT windows that the store records for models: soft_tissue, lung, bone, brain, body, wide or LOW:HIGH in HU, with
     comma separated for several channels; the stored values stay Hounsfield units."""
     shard: str = ""
-    """I/N: process every N-th case from the I-th on, as one call of a job array; all calls fill one store, and a last call
-    without --shard merges them and processes what is missing."""
+    """I/N: process every N-th case from the I-th on, as one call of a job array; all calls fill one store, and a last
+    call without --shard merges them and processes what is missing."""
     dask: str = ""
     """Address of a Dask scheduler whose workers process the cases; needs alice3d[dask] and a shared file system."""
     seed: Annotated[int, Field(ge=0)] = 0

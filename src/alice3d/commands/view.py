@@ -80,7 +80,7 @@ def _warn_of_other_anatomy(agreement: float) -> None:
 
     if agreement < SAME_ANATOMY:
         console.warn(
-            f"inlier fraction only {agreement:.0%} (points of the body that agree on one map between the scans): they hardly "
+            f"inlier fraction only {agreement:.0%} (points that agree on one map between the scans): they hardly "
             "show the same anatomy"
         )
 

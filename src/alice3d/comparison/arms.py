@@ -79,7 +79,8 @@ def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm
 
 
 def _over(recipe: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """A recipe overridden by the settings that all arms share; it keeps its method, and in its groups the keys not given."""
+    """A recipe overridden by the settings that all arms share; it keeps its method, and in its groups the keys not
+    given."""
     merged = {**recipe, **given}
     if "method" in recipe:
         merged["method"] = recipe["method"]

@@ -58,7 +58,7 @@ def _scored(cells: Cells) -> list[Case]:
             both = leaked({"cases": described(cells.drawn(labels, seed))}, scored)
             if both:
                 raise UserError(
-                    f"--split: {len(both)} of {len(scored)} scored cases of {config.split!r} are also training cases of "
+                    f"--split: {len(both)} of {len(scored)} scored cases of {config.split!r} also train "
                     f"heads ({labels} labels of {config.train_split!r}, seed {seed}: {both[0]}, ...); choose another"
                 )
     return scored

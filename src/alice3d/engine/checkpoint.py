@@ -44,9 +44,7 @@ def save_checkpoint(folder: Path, step: int, content: dict[str, Any]) -> Path:
         with replacing(path) as temporary:
             torch.save(content, temporary)
     except (OSError, RuntimeError) as error:
-        cut_short = "inline_container" in str(error) or "PytorchStreamWriter" in str(
-            error
-        )  # torch reports byte counts only
+        cut_short = "inline_container" in str(error) or "PytorchStreamWriter" in str(error)  # no errno in torch
         said = "only a part of it was written" if cut_short else str(error).splitlines()[0]
         reason = getattr(error, "strerror", None) or said
         raise WorkFailed(
@@ -79,7 +77,8 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Content of a checkpoint, or None where an entry is damaged: torch stores a CRC-32 of each entry but does not check it."""
+    """Content of a checkpoint, or None where an entry is damaged: torch stores a CRC-32 of each entry but does not
+    check it."""
     try:
         with zipfile.ZipFile(path) as parts:
             if parts.testzip() is not None or any(part.external_attr & DIRECTORY for part in parts.infolist()):

@@ -59,7 +59,8 @@ class Log:
             ) from None
 
     def close(self) -> None:
-        """Close the file; lines that a full disk did not take are lost, and written again when those steps are repeated."""
+        """Close the file; lines that a full disk did not take are lost, and written again when those steps are
+        repeated."""
         with contextlib.suppress(OSError):
             self.file.close()
 

@@ -33,7 +33,8 @@ def learning_rate(step: int, settings: LoopSettings, *, starts_at: float = 0.0) 
 
 
 def weight_decay(step: int, settings: LoopSettings) -> float:
-    """Weight decay at a step: half a cosine from `weight_decay` to `weight_decay_end` (DINO, Caron et al., ICCV 2021)."""
+    """Weight decay at a step: half a cosine from `weight_decay` to `weight_decay_end` (DINO, Caron et al., ICCV
+    2021)."""
     first, last = settings.weight_decay, settings.weight_decay_end
     if last is None:
         return first
@@ -77,7 +78,8 @@ def build_optimiser(
 
 
 def set_rates(optimiser: torch.optim.Optimizer, step: int, settings: LoopSettings) -> float:
-    """Set learning rate and weight decay of every group for a step; returns the rate of a group with default settings."""
+    """Set learning rate and weight decay of every group for a step; returns the rate of a group with default
+    settings."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(step, settings, starts_at=group["starts_at"]) * group["lr_scale"]
         if group["decay_follows"] and settings.weight_decay_end is not None:

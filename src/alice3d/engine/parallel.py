@@ -106,7 +106,8 @@ class Spread:
         if sharded:
             sharding.shard(module, device)
             return
-        # A loss that is switched off or a frozen backbone leaves weights without a gradient: DDP must not wait for them.
+        # A loss that is switched off or a frozen backbone leaves weights without a gradient: DDP must not wait for
+        # them.
         self.model = DistributedDataParallel(module, find_unused_parameters=True)
 
     def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:

@@ -208,7 +208,8 @@ def _plain(values: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def held_out(rows: Measured, inputs: Sequence[str], *, keep: float, folds: int = 5) -> dict[str, Any]:
-    """Cross-validation of the model over patients: each fifth of the key scans is predicted by a model fitted without it.
+    """Cross-validation of the model over patients: each fifth of the key scans is predicted by a model fitted without
+    it.
 
     Returns:
         `auroc_10mm`, `auroc_20mm` over whole key scans (NaN where all matches are of one class), and `refusal`.

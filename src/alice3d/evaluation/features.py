@@ -125,7 +125,8 @@ class FrozenScan:
 
 
 def lattice(body: NDArray[np.bool_], backbone: Backbone) -> tuple[NDArray[np.int64], int]:
-    """Body voxels (m, 3) on a regular lattice, and its step: half the finest stride, or larger if memory requires it."""
+    """Body voxels (m, 3) on a regular lattice, and its step: half the finest stride, or larger if memory requires
+    it."""
     most = min(MAX_CELLS, MAX_BYTES // (2 * sum(backbone.channels)))
     step = max(math.ceil((body.sum() / most) ** (1 / 3)), min(backbone.strides) // 2, 1)
     first = step // 2
@@ -162,7 +163,8 @@ class Alike:
     """Maps features to vectors whose inner product is the similarity of two positions.
 
     Each level of the pyramid is standardised over the scans' bodies and scaled to unit length; the similarity is
-    the mean of the levels' cosines, weighted by their strides: deep levels encode the rough position in the body, fine levels the exact one (see docs/concepts/probes.md for what was tried).
+    the mean of the levels' cosines, weighted by their strides: deep levels encode the rough position in the body, fine
+    levels the exact one (see docs/concepts/probes.md for what was tried).
 
     Args:
         features: (n, f) of many positions, for each scan.

@@ -132,7 +132,8 @@ def same_place_in_box(query: EmbeddedScan, key: EmbeddedScan, points_mm: Points)
 
 
 def auroc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
-    """Probability that a positive's score exceeds a negative's, ties counted half; NaN where there is only one class."""
+    """Probability that a positive's score exceeds a negative's, ties counted half; NaN where there is only one
+    class."""
     from scipy.stats import rankdata
 
     n_positive = int(positive.sum())

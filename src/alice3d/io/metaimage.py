@@ -80,7 +80,9 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
         if path.stat().st_size == 0:
             raise ScanError(path.name, "empty file")
     what = (
-        "bad header: it does not end in ElementDataFile" if "NDims" in fields else "not a MetaImage file: no MetaImage header"
+        "bad header: it does not end in ElementDataFile"
+        if "NDims" in fields
+        else "not a MetaImage file: no MetaImage header"
     )
     raise ScanError(path.name, what)
 

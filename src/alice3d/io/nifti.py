@@ -31,7 +31,8 @@ def pair_of(path: Path) -> tuple[Path, Path]:
             stem = path.name[: -len(ending)]
             twin = next((p for p in (path.with_name(stem + e) for e in (other, other.upper())) if p.exists()), None)
             if twin is None:
-                raise ScanError(path.name, f"{'header without its data file' if other == '.img' else 'data file without its header'}: {stem}{other} is missing")
+                what = "header without its data file" if ".hdr" in ending else "data file without its header"
+                raise ScanError(path.name, f"{what}: {stem}{other} is missing")
             return (path, twin) if ".hdr" in ending else (twin, path)
     return path, path
 
@@ -55,10 +56,8 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     magic = bytes(raw["magic"]).rstrip(b"\0 ") if version else b""
     analyze = magic not in (b"n+1", b"ni1", b"n+2", b"ni2")
     if not analyze and magic.startswith(b"n+") != (header_path == voxel_path):
-        raise ScanError(
-            name,
-            f"not a NIfTI file: magic string {magic.decode('latin-1')!r} in a {'single file' if header_path == voxel_path else 'header of a pair'}",
-        )
+        where = "single file" if header_path == voxel_path else "header of a pair"
+        raise ScanError(name, f"not a NIfTI file: magic string {magic.decode('latin-1')!r} in a {where}")
     if analyze and header_path == voxel_path:
         raise ScanError(name, "not a NIfTI file: no NIfTI header")
     rank = int(raw["dim"][0])

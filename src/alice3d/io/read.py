@@ -136,9 +136,7 @@ def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume
         whole = np.rint(array)
         if not (np.abs(array - whole) < 1e-3).all():
             broken = array[np.abs(array - whole) >= 1e-3][0]
-            raise ScanError(
-                name, f"values are not integers: {broken:g} occurs; was it resampled by interpolation?"
-            )
+            raise ScanError(name, f"values are not integers: {broken:g} occurs; was it resampled by interpolation?")
         array = whole
     if low < -0.5 or high > 32767:
         raise ScanError(name, f"values out of range: {low:g} to {high:g}, 0 to 32,767 are possible")

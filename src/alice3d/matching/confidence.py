@@ -1,4 +1,5 @@
-"""Confidence of matches: a hand-set rule, or a model of the error that was calibrated on landmarks, kept in the card."""
+"""Confidence of matches: a hand-set rule, or a model of the error that was calibrated on landmarks, kept in the
+card."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ SIGNALS = {
     "cycle_mm": "distance from the point after matching the match back",
     "edge_mm": "how far the point lies beyond the faces of its own scan; negative inside",
     "beyond_mm": "how far the match (of a map: the predicted position) lies beyond the faces of the key scan",
-    "apart_mm": "distance of the direct match from the final one (of a row of the pairs table: from the other rows' map)",
+    "apart_mm": "distance of the direct match from the final one (of a pairs table row: from the other rows' map)",
     "certainty": "certainty of the fitted map at the point, 0 .. 1",
 }
 """Features of a match; the last two need a map between the scans."""
@@ -31,7 +32,8 @@ KINDS: dict[Kind, tuple[str, ...]] = {
     "robust": tuple(SIGNALS),
     "rows": tuple(SIGNALS),
 }
-"""Kinds of match, and the features each has: each point by itself, near the map's prediction, a row of the pairs table."""
+"""Kinds of match, and the features each has: each point by itself, near the map's prediction, a row of the pairs
+table."""
 MOST_MM = 50.0
 """Errors are clipped here when the expected error is fitted."""
 FAR_MM, GROSS_MM = 10.0, 20.0
@@ -53,7 +55,8 @@ def features(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class ErrorModel:
-    """Predicts a match's error from its features: is the anatomy outside the key scan, and if not, how large is the error?
+    """Predicts a match's error from its features: is the anatomy outside the key scan, and if not, how large is the
+    error?
 
     Logistic models of the first and of the error's limits, a log-linear one of its size, all over the same inputs. A
     single model of both predicted errors within the scan worse: points outside are so easy that they dominate the fit.

@@ -99,7 +99,8 @@ class EmbeddedScan:
         return found
 
     def at(self, points_mm: NDArray[Any]) -> Float[Tensor, "n d"]:
-        """Concatenated vectors of points (n, 3) RAS mm, interpolated trilinearly; their inner products are mean cosines.
+        """Concatenated vectors of points (n, 3) RAS mm, interpolated trilinearly; their inner products are mean
+        cosines.
 
         Points outside the scan read its border.
         """

@@ -60,11 +60,12 @@ def find_landmarks(
     """Find every structure of the examples in a scan.
 
     Each example of the structure gives one match. The match to which the others are nearest is chosen, and those
-    within `AGREE_MM` of it are averaged, weighted by similarity and cycle error. The result is accepted if that match is, and at least half of the weight agrees with it.
+    within `AGREE_MM` of it are averaged, weighted by similarity and cycle error. The result is accepted if that match
+    is, and at least half of the weight agrees with it.
 
     Returns:
-        one landmark per structure, sorted by name; and the best inlier fraction of the target with an example (see `Matches`;
-        None in direct mode).
+        one landmark per structure, sorted by name; and the best inlier fraction of the target with an example (see
+        `Matches`; None in direct mode).
     """
     proposals: dict[str, list[tuple[NDArray[np.float64], float, float, bool]]] = {}
     agreements = []

@@ -122,7 +122,8 @@ class Matcher:
         return self.cache.read(self.checksum, scan.checksum) or made
 
     def embed_case(self, store: Store, case: Case) -> EmbeddedScan:
-        """Embed a stored scan, read at the matcher's own spacing whatever the store's is; from the cache if it is there."""
+        """Embed a stored scan, read at the matcher's own spacing whatever the store's is; from the cache if it is
+        there."""
         known = self.cache.read(self.checksum, case.checksum) if self.cache is not None else None
         return known or self.embed(ScanInput.of_case(store, case, self.rule, self.spacing_mm))
 
@@ -187,7 +188,7 @@ class Matcher:
     def _require_own(self, *scans: EmbeddedScan) -> None:
         """Refuse embeddings of another matcher: vectors of two networks cannot be compared."""
         if any(scan.matcher not in ("", self.checksum) for scan in scans):
-            raise UserError("embedding: made by another matcher (its checksum differs); embed the scan again with this one")
+            raise UserError("embedding: made by another matcher (its checksum differs); embed the scan with this one")
 
     @staticmethod
     def _check(

@@ -57,7 +57,8 @@ class Pairing:
 
 
 def draw_scan_pairs(cases: Sequence[str], count: int, seed: int) -> list[tuple[str, str]]:
-    """Sample `count` (query, key) pairs of different cases, no two of the same scans, every case equally often if possible.
+    """Sample `count` (query, key) pairs of different cases, no two of the same scans, every case equally often if
+    possible.
 
     Rounds of a shuffled circle: in each round every case is query once and key once. Sorted by query, so that a
     query's embedding is read once.

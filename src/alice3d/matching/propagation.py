@@ -25,8 +25,8 @@ from alice3d.matching.matcher import Matcher
 
 VOTE = 0.3
 """Fraction of the votes that a voxel of a structure needs. Maps with errors of some mm spread the votes, and a
-majority vote shrinks structures: mean Dice on development cases by five scans 0.56 at 0.5, 0.62 at 0.4, 0.65 at 0.3, 0.64 at
-0.2 (4 mm, four structures of 0.1 to 0.3 % of a scan)."""
+majority vote shrinks structures: mean Dice on development cases by five scans 0.56 at 0.5, 0.62 at 0.4, 0.65 at 0.3,
+0.64 at 0.2 (4 mm, four structures of 0.1 to 0.3 % of a scan)."""
 MARGIN_MM = 6.0
 """Margin around the predicted position of a structure."""
 OUTLINE = 1500
@@ -76,7 +76,8 @@ class Propagated:
     Attributes:
         labels: (i, j, k) int16 on the wanted grid.
         certainty: structure to 0 .. 1, the maps' mean certainty where it was found; structures not found are left out.
-        agreement: inlier fraction of each atlas: of matches all over the body that agree on one map; 0: no map, left out.
+        agreement: inlier fraction of each atlas: of matches all over the body that agree on one map; 0: no map, left
+            out.
     """
 
     labels: NDArray[np.int16]
@@ -229,7 +230,8 @@ class Labelling:
     out: Path
 
     def on(self, matcher: Matcher, id: str) -> dict[str, Any]:
-        """Write the label map of one scan; returns the certainty of each structure, and the best inlier fraction with an atlas."""
+        """Write the label map of one scan; returns the certainty of each structure, and the best inlier fraction with
+        an atlas."""
         try:
             volume = self.scans.volume(id)
             x, y, z = volume.array.shape

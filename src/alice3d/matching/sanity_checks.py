@@ -38,7 +38,8 @@ class GuardResult:
 
     @property
     def mirror_passed(self) -> bool:
-        """Whether left and right are distinguished; True as well where there are no lateral points (a crop of one organ)."""
+        """Whether left and right are distinguished; True as well where there are no lateral points (a crop of one
+        organ)."""
         return not self.mirror_share <= MIN_MIRROR
 
     def require(self) -> None:
@@ -64,7 +65,8 @@ def self_check(matcher: Matcher, scan: ScanInput) -> float:
 
     The second array has air around the scan, unequal on the six sides, and the affine that belongs to it: the world
     points are the same, the voxel indices are not. An axis that is reversed or exchanged on the way, even on both sides
-    in the same way, moves the points. They are centres of cells, whose vectors are the same in both: the check tests the coordinates, also of a matcher trained for a minute; its accuracy is measured on landmarks.
+    in the same way, moves the points. They are centres of cells, whose vectors are the same in both: the check tests
+    the coordinates, also of a matcher trained for a minute; its accuracy is measured on landmarks.
     """
     query, key = matcher.embed(scan), matcher.embed(scan.laid_out(BEFORE, AFTER))
     points = query.cell_mm(np.rint(query.cell_of(body_points(query, POINTS))))
@@ -73,10 +75,13 @@ def self_check(matcher: Matcher, scan: ScanInput) -> float:
 
 
 def mirror_check(matcher: Matcher, scan: ScanInput) -> float:
-    """Fraction of lateral points that keep their side in RAS space when a scan is matched with its left-right mirror image.
+    """Fraction of lateral points that keep their side in RAS space when a scan is matched with its left-right mirror
+    image.
 
     In the mirror image the patient's left side is on the right and looks like a right side. A matcher that
-    distinguishes right and left finds a right point there, on the tissue of the other side: the anatomy is swapped, and the point keeps its side in space. A matcher that does not, for example one trained with mirrored crops, or one that reads an axis of one scan reversed, follows the tissue to the other side: a fraction near 0. Chance level is 0.5.
+    distinguishes right and left finds a right point there, on the tissue of the other side: the anatomy is swapped, and
+    the point keeps its side in space. A matcher that does not, for example one trained with mirrored crops, or one that
+    reads an axis of one scan reversed, follows the tissue to the other side: a fraction near 0. Chance level is 0.5.
     """
     query, key = matcher.embed(scan), matcher.embed(scan.mirrored())
     points = body_points(query, 2 * POINTS)

@@ -52,9 +52,9 @@ def _ratio(above: Floats, below: Floats) -> Floats:
 def class_scores(reference_n: NDArray[np.int64], chance_nk: Floats, weight_rn: Floats) -> dict[str, Floats]:
     """Scores of each class (r, k) and `accuracy` (r,), by rows of weights.
 
-    `auroc` is one against the rest; `precision`, `recall` and `f1` are for the class with the highest probability. NaN where
-    a score does not exist: the AUROC and recall of a class that the reference lacks, the F1 of one that is neither
-    present nor predicted.
+    `auroc` is one against the rest; `precision`, `recall` and `f1` are for the class with the highest probability. NaN
+    where a score does not exist: the AUROC and recall of a class that the reference lacks, the F1 of one that is
+    neither present nor predicted.
     """
     classes = chance_nk.shape[1]
     matrix = confusion(reference_n, chance_nk.argmax(axis=1), weight_rn, classes)

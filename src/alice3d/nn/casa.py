@@ -1,4 +1,4 @@
-"""CASA, conditional anatomical semantic alignment: a token of the masked view is completed with the context of the whole crop."""
+"""CASA, conditional anatomical semantic alignment: tokens of the masked view attend to the whole crop."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class CASA(nn.Module):
     """The alignment module of Alice (Jiang et al., ICCV 2023, the CASA figure), both branches.
 
     The query is the same for both: the online encoder's visible tokens V_u. In the online branch it attends to
-    the decoder's features H_u at all positions, in the target branch to the target encoder's tokens Y_w of the unmasked view. So both complete each visible token with the crop's context, and their outputs S_u and T_w can be compared.
-    φ, the key and value projections and ζ are trained; ψ, the target's key and value projections and ζ′ are their
-    EMA.
+    the decoder's features H_u at all positions, in the target branch to the target encoder's tokens Y_w of the unmasked
+    view. So both complete each visible token with the crop's context, and their outputs S_u and T_w can be compared. φ,
+    the key and value projections and ζ are trained; ψ, the target's key and value projections and ζ′ are their EMA.
 
     Args:
         width: of the encoder's tokens.

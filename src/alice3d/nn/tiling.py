@@ -22,7 +22,8 @@ LARGE_WINDOW = 96
 
 
 def reading_window(backbone: Backbone, crop: int) -> tuple[int, int]:
-    """Voxels per side of the sliding windows of a trained network, and up to how many voxels a scan is processed as a whole.
+    """Voxels per side of the sliding windows of a trained network, and up to how many voxels a scan is processed as a
+    whole.
 
     Args:
         backbone: of the network.

@@ -1,4 +1,4 @@
-"""What the average torso is painted with: names of tissues and structures, measures, shapes on a grid."""
+"""Tools to paint the average torso: names of tissues and structures, dimensions, shapes on a grid."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Canvas:
 
     def noise(self, length_mm: float) -> Array:
         """A smooth random field of unit variance with features of about `length_mm`."""
-        step = max(length_mm / 3, SPACING_MM)  # drawn coarsely and interpolated: a fraction of the time
+        step = max(length_mm / 3, SPACING_MM)  # sampled coarsely and interpolated: much faster
         coarse = [int(np.ceil((b - a) / step)) + 2 for a, b in zip(LOW_MM, HIGH_MM, strict=True)]
         field = ndimage.gaussian_filter(self._rng.standard_normal(coarse, np.float32), length_mm / step / 2)
         field /= field.std()
@@ -108,7 +108,8 @@ class Canvas:
         return radius
 
     def tube(self, points: tuple[tuple[float, ...], ...], radii: tuple[float, ...]) -> Array:
-        """Distance in mm to the surface of a tube along `points`, negative inside; radii run evenly from end to end."""
+        """Distance in mm to the surface of a tube along `points`, negative inside; radii are interpolated from end to
+        end."""
         distance = np.full(self.shape, 1e3, np.float32)
         nodes = np.asarray(points, np.float64)
         fine = np.linspace(0, len(nodes) - 1, 6 * len(nodes))

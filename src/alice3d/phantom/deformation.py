@@ -31,7 +31,7 @@ class Deformation:
     coefficients_mm: NDArray[np.float64]
     """(3, lx, ly, lz) control points of the displacement, RAS mm."""
     lattice: Grid
-    """Where the control points lie, RAS mm of the patient."""
+    """Positions of the control points, RAS mm of the patient."""
 
     @classmethod
     def bounded(cls, affine: NDArray[np.float64], coefficients_mm: NDArray[np.float64], lattice: Grid) -> Deformation:
@@ -57,7 +57,7 @@ class Deformation:
         """Displacement (..., 3) in mm at points of the patient; constant beyond the lattice."""
         points = np.asarray(points_mm, np.float64)
         index = self.lattice.index(points).reshape(-1, 3).T
-        # Clamped by hand: the same function as `displacement_on` inside, a contraction of space outside.
+        # Clamped explicitly: the same function as `displacement_on` inside, a contraction of space outside.
         index = np.clip(index, 1, np.asarray(self.lattice.shape)[:, None] - 2)
         parts = [
             ndimage.map_coordinates(c, index, order=3, prefilter=False, mode="nearest") for c in self.coefficients_mm

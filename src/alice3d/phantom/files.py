@@ -1,4 +1,4 @@
-"""Writes generated patients as NIfTI files with labels, landmarks and splits: they enter like a user's scans."""
+"""Writes generated patients as NIfTI files with labels, landmarks and splits, to be read like a user's scans."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Mark = tuple[str, str, float, float, float]
 
 @dataclass(frozen=True)
 class PhantomFiles:
-    """What `write_phantoms` wrote."""
+    """Files of `write_phantoms`."""
 
     images: Path
     labels: Path
@@ -38,7 +38,7 @@ class PhantomFiles:
 
     @classmethod
     def in_folder(cls, folder: Path, cases: dict[str, list[str]]) -> PhantomFiles:
-        """The files' places in a folder."""
+        """The paths of the files in a folder."""
         return cls(
             images=folder / "images",
             labels=folder / "labels",
@@ -50,7 +50,7 @@ class PhantomFiles:
 
     @classmethod
     def finished(cls, folder: Path) -> PhantomFiles | None:
-        """What an earlier call of `write_phantoms` wrote; None where it did not end."""
+        """Files of an earlier call of `write_phantoms`; None where it did not finish."""
         try:
             files = cls.in_folder(folder, json.loads((folder / "splits.json").read_text(encoding="utf-8")))
         except (OSError, ValueError):
@@ -69,18 +69,18 @@ def write_phantoms(
     workers: int = 1,
     done: Callable[[], None] | None = None,
 ) -> PhantomFiles:
-    """Write patients 0, 1, ... of `seed`, the same files whenever it is called with the same arguments.
+    """Write patients 0, 1, ... of `seed`, the same files for the same arguments.
 
     `images/phantom_000.nii.gz` (int16 HU), `labels/phantom_000.nii.gz` (uint8; of every split but `pretrain`),
     `label_names.json` (value to name), `landmarks.csv` (case, structure, x_mm, y_mm, z_mm in RAS; every case) and
-    `splits.json` (split to case ids). Each file appears whole or not at all; volumes already there are kept.
+    `splits.json` (split to case ids). Each file is written atomically; existing volumes are kept.
 
     Args:
         folder: created where missing.
         splits: split name to number of patients, in this order.
-        seed: of the patients; patient n depends on (seed, n) alone.
+        seed: of the patients; patient n depends on (seed, n) only.
         spacing_mm, coverage: see `make_phantom`.
-        with_body: label the tissue that is no other structure, too.
+        with_body: also label the tissue that belongs to no other structure.
         workers: processes.
         done: called after each patient.
     """
@@ -108,12 +108,12 @@ def write_phantoms(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "structure", "x_mm", "y_mm", "z_mm"])
     writer.writerows(rows)
-    write_text(files.landmarks, text.getvalue())  # the last file: where it is, all are
+    write_text(files.landmarks, text.getvalue())  # the last file: if it exists, all do
     return files
 
 
 def _lost(job: dict[str, Any]) -> tuple[str, list[Mark]]:
-    """Raises WorkFailed: without the patient the set would not be the one that its seed names."""
+    """Raises WorkFailed: without the patient the set would not be that of its seed."""
     raise WorkFailed(f"{job['name']}: {DIED}")
 
 
@@ -134,7 +134,7 @@ def _write_job(job: dict[str, Any]) -> tuple[str, list[Mark]]:
 
 
 def _write_nifti(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> None:
-    """Write atomically, with the affine as sform and qform; a file already there is kept."""
+    """Write atomically, with the affine as sform and qform; an existing file is kept."""
     if path.exists():
         return
     image: Any = nib.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]

@@ -73,7 +73,8 @@ def _bowel(canvas: Canvas, abdomen: Mask) -> None:
 
 
 def _lungs(canvas: Canvas) -> Array:
-    """Both lungs above the diaphragm, beside the mediastinum; returns the height of the diaphragm (x, y, 1) in mm."""
+    """Both lungs above the diaphragm, lateral to the mediastinum; returns the height of the diaphragm (x, y, 1) in
+    mm."""
     x, y, z = canvas.x, canvas.y, canvas.z
     width, depth, radius = cage(canvas)
     inside = (1 - radius) * np.minimum(width, depth) > 8
@@ -103,7 +104,7 @@ def _lungs(canvas: Canvas) -> Array:
 
 
 def _upper_abdomen(canvas: Canvas, dome: Array) -> None:
-    """Liver with vessels and gall bladder, stomach with its gas, spleen: on opposite sides, as in people."""
+    """Liver with vessels and gall bladder, stomach with its gas, spleen: on opposite sides, as in real anatomy."""
     x, y, z = canvas.x, canvas.y, canvas.z
     width, depth, radius = cage(canvas)
     below = (z < dome - 3) & ((1 - radius) * np.minimum(width, depth) > 7) & (np.hypot(x, y - spine_y(z)) > 30)
@@ -236,7 +237,7 @@ def _spine(canvas: Canvas) -> None:
 
 
 def _texture(canvas: Canvas) -> Array:
-    """Each tissue's own grain, HU: what a matcher can tell places of one organ apart by."""
+    """Texture of each tissue, HU: it lets a matcher distinguish positions within an organ."""
     fine, medium = canvas.noise(9.0), canvas.noise(20.0)
     grain = np.zeros(64, np.float32)
     streak = np.zeros(64, np.float32)

@@ -1,4 +1,4 @@
-"""Patients made by the program: torso-like CT volumes whose labels, landmarks and correspondences are known exactly."""
+"""Generated patients: torso-like CT volumes whose labels, landmarks and correspondences are known exactly."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def make_phantom(
     spacing_mm: tuple[float, float] = (3.6, 4.4),
     coverage: tuple[float, float] = (0.7, 0.96),
 ) -> Phantom:
-    """Draw one patient and scan it.
+    """Generate one patient and scan it.
 
     Args:
         rng: the only source of randomness.
         name: case id.
-        spacing_mm: smallest and largest voxel size; in-plane and slice spacing are drawn separately.
-        coverage: smallest and largest share of the trunk's length that is scanned, within 0.1 to 0.97.
+        spacing_mm: smallest and largest voxel size; in-plane and slice spacing are sampled separately.
+        coverage: smallest and largest fraction of the torso's length that is scanned, within 0.1 to 0.97.
     """
     deformation = _draw_deformation(rng)
     grid = _draw_field_of_view(rng, deformation, spacing_mm, coverage)
@@ -74,7 +74,7 @@ def make_phantom(
 
 
 def _draw_deformation(rng: np.random.Generator) -> Deformation:
-    """Stature, posture, each organ's own size and place, and a smooth field everywhere."""
+    """Stature, posture, size and position of each organ, and a smooth field everywhere."""
     size = rng.uniform([0.86, 0.84, 0.90], [1.14, 1.16, 1.10])
     angles = np.deg2rad(rng.normal(0, [2.0, 3.0, 3.0]))
     origin = rng.uniform([-40, -60, -150], [40, 60, 150])
@@ -172,7 +172,7 @@ def _render(
     image = ndimage.map_coordinates(sharp, index, order=1, mode="nearest", output=np.float32)
     labels: NDArray[np.uint8] = ndimage.map_coordinates(torso.label, index, order=0, mode="nearest")
     own = ndimage.gaussian_filter(rng.standard_normal(image.shape, np.float32), 14.0 / spacing_mm)
-    image += (labels > 0) * own * (10.0 / own.std())  # what differs between patients at the same place
+    image += (labels > 0) * own * (10.0 / own.std())  # what differs between patients at the same position
     grain = ndimage.gaussian_filter(rng.standard_normal(image.shape, np.float32), 0.45)
     image += grain * (rng.uniform(8, 20) / grain.std())
     return np.clip(np.rint(image), -1024, 3071).astype(np.int16), labels

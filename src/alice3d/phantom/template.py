@@ -33,7 +33,7 @@ class Template:
     label: NDArray[np.uint8]
     """(x, y, z) index into `STRUCTURES`, from 1; 0 is outside the body."""
     texture_hu: Array
-    """(x, y, z) what is added to the tissue's HU; the same place of every patient shows the same texture."""
+    """(x, y, z) added to the tissue's HU; the same position in every patient has the same texture."""
     grid: Grid
     landmarks_mm: dict[str, NDArray[np.float64]]
     """Name to (3,) RAS mm of the template."""
@@ -41,7 +41,7 @@ class Template:
 
 @cache
 def template() -> Template:
-    """Build the average torso (a few seconds the first time, kept afterwards)."""
+    """Build the average torso (a few seconds at first, then cached)."""
     canvas = Canvas()
     texture = paint_torso(canvas)
     return Template(canvas.tissue, canvas.label, texture, canvas.grid, _landmarks(canvas))

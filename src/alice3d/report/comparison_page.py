@@ -1,4 +1,4 @@
-"""A comparison for people: compare.csv, compare.md and a plot."""
+"""Output of a comparison: compare.csv, compare.md and a plot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 TITLES = {
     "linear_dice": "Dice of a linear head on frozen features",
-    "knn_accuracy": "Accuracy of nearest neighbours",
+    "knn_accuracy": "k-NN accuracy",
     "landmark_mean_mm": "Landmark error, mean mm",
     "landmark_median_mm": "Landmark error, median mm",
     "dice": "Dice after fine-tuning",
@@ -21,7 +21,7 @@ Key = tuple[str, int | None]
 
 
 def table_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """compare.csv: the table, a row an arm, number of labels, seed and measure."""
+    """compare.csv: the table, one row per arm, number of labels, seed and measure."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -40,7 +40,7 @@ def grouped(rows: Sequence[dict[str, Any]]) -> dict[Key, dict[str, list[float]]]
 
 
 def title_of(key: Key) -> str:
-    """What a measure is called, with its number of labels."""
+    """Title of a measure, with its number of labels."""
     measure, labels = key
     return TITLES.get(measure, measure) + (f", {labels} labels" if labels is not None else "")
 
@@ -53,13 +53,13 @@ def page(
     about: Sequence[str],
     how_tested: str,
 ) -> str:
-    """compare.md: a table a measure, each arm with its mean, its seeds and its difference from the reference.
+    """compare.md: one table per measure, each arm with its mean, its seeds and its difference from the reference.
 
     Args:
-        rows, tests: of `evaluation.comparison`.
+        rows, tests: of `comparison.table`.
         reference: the arm that others are compared with.
         about: lines on what was compared.
-        how_tested: what the tests are.
+        how_tested: description of the tests.
     """
     by_test = {(test["measure"], test["labels"], test["method"]): test for test in tests}
     lines = ["# Comparison", "", *about, ""]
@@ -85,7 +85,8 @@ def page(
 
 
 def draw_comparison(rows: Sequence[dict[str, Any]], reference: str) -> bytes:
-    """PNG: a panel a measure, an arm a line; a dot a seed, a bar their mean, the reference's mean drawn through."""
+    """PNG: one panel per measure, one line per arm, one dot per seed, a bar for the mean, a line at the reference's
+    mean."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

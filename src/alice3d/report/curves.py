@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 INK = "#010203"
 """Stands for the text colour of the page: becomes `currentColor` in the SVG."""
 SERIES = ("#8a8f98", "#2f7fd1", "#d55e00", "#009e73", "#b04a9d", "#a07a00")
-"""Readable on white and on black; grey first, for what the others are compared with."""
+"""Readable on white and on black; grey first, for the reference."""
 NOT_A_CURVE = frozenset(
     {"step", "learning_rate", "gradient_norm", "data_wait_s", "step_s", "samples_per_s", "monitor_s"}
 )
@@ -45,7 +45,7 @@ def is_point(value: Any) -> bool:
 
 
 def curve_names(log: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Loss and its parts in the order of the log: what is a finite number in some line and no matter of the loop's."""
+    """Loss and its terms in the order of the log: finite values that are not of the training loop itself."""
     names: dict[str, None] = {}
     for entry in log:
         for key, value in entry.items():
@@ -69,12 +69,12 @@ def loss_curves(
     labels: Mapping[str, str] | None = None,
     expected: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
-    """One small chart for the loss and each of its parts, over the steps: every step faint, a running mean strong.
+    """One small chart for the loss and each of its parts, over the steps: every step faint, a running mean bold.
 
     Args:
         log: lines of `log.jsonl`.
-        labels: key of the log to what is written above its chart.
-        expected: key of the log to steps and values of a run that went well, drawn grey behind.
+        labels: key of the log to the title of its chart.
+        expected: key of the log to steps and values of a successful run, drawn in grey behind.
 
     Raises:
         ValueError: there is nothing to draw.
@@ -105,7 +105,7 @@ def loss_curves(
 
 
 def score_chart(scores: Mapping[str, Mapping[str, Score]], *, axis: str = "Dice") -> Figure:
-    """Models against each other: a row a group (a structure, a number of labels), a dot a model, bars for intervals.
+    """Comparison of models: one row per group (a structure, a number of labels), one dot per model, bars for intervals.
 
     Args:
         scores: group to model to score between 0 and 1; a model that lacks a group has no dot there.
@@ -139,7 +139,7 @@ def _legend(models: Sequence[str]) -> tuple[list[Any], list[str]]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A transparent figure of so many inches."""
+    """A transparent figure of this size in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     FigureCanvasAgg(figure)
@@ -147,7 +147,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def plain(axes: Axes) -> None:
-    """Two thin axes, a faint grid, the page's ink."""
+    """Two thin axes, a faint grid, the page's text colour."""
     axes.patch.set_alpha(0)
     axes.grid(color=INK, alpha=0.12, linewidth=0.6)
     axes.tick_params(colors=INK, labelsize=7, length=2, width=0.6)
@@ -156,12 +156,12 @@ def plain(axes: Axes) -> None:
 
 
 def svg_of(figure: Figure, *, name: str, alt: str) -> str:
-    """The figure as an inline `<svg>` element whose ink is the page's.
+    """The figure as an inline `<svg>` element in the page's text colour.
 
     Args:
         figure: drawn with `INK`.
         name: makes the ids inside unique on the page.
-        alt: read aloud instead of the picture.
+        alt: alternative text of the picture.
     """
     stream = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -187,7 +187,7 @@ POINTS = 60
 
 
 ABOUT = ("steps", "batch", "learning_rate", "crop", "matched_share")
-"""What a file of curves repeats of its run's settings."""
+"""Settings of the run that a file of curves repeats."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,8 @@ class Expected:
     curves: Mapping[str, Sequence[tuple[float, float]]]
 
     def stretched(self, steps: int) -> dict[str, list[tuple[float, float]]]:
-        """The curves over a run of another length: schedules, and so the losses, follow the share of the run."""
+        """The curves scaled to a run of another length: schedules, and so the losses, follow the fraction of the
+        run."""
         return {
             name: [(step * steps / self.steps, value) for step, value in points] for name, points in self.curves.items()
         }
@@ -232,9 +233,9 @@ def thinned(log: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], title
 
 
 def expected_of(settings: Mapping[str, Any]) -> Expected | None:
-    """The shipped run that one with these settings is to be compared with; None where none is alike.
+    """The shipped run to compare with a run of these settings; None where none is similar.
 
-    Alike are runs of the same method on the same kind of network, both from weights or both from scratch.
+    Similar are runs of the same method on the same kind of network, both from weights or both from scratch.
     """
     for folder in (resources.files("alice3d.weights") / "shipped").iterdir():
         file = folder.joinpath(NAME)

@@ -1,4 +1,4 @@
-"""The report of the whole road, from scans to a segmenter: what was done, what came out, how long it took."""
+"""The report of the whole pipeline, from scans to a segmenter: steps, results, times."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ PARTS = {
     "reconstruction": "reconstruction (λ_rec)",
     "dense": "dense, between volumes (λ_dense)",
 }
-"""Key of the log to what a reader calls it."""
+"""Key of the log to its name in the report."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the road: its name, what it does in a line, how to repeat it, and its seconds over all calls."""
+    """One command of the pipeline: its name, what it does in a line, how to repeat it, and its seconds over all
+    calls."""
 
     name: str
     what: str
@@ -42,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Road:
-    """Everything that the report tells; what is None or empty has not been done and is left out.
+    """Content of the report; None or empty parts have not been done and are left out.
 
     Attributes:
         title, lead: of the page.
@@ -53,12 +54,12 @@ class Road:
         pairs: folder of the pairs table.
         paired: result of `pair`.
         logs: heading to folder of a training run.
-        scores: model to result of `evaluate`; the first is what the others are compared with.
-        landmarks: true places, to tell how far a match is off.
+        scores: model to result of `evaluate`; the first is the reference for the others.
+        landmarks: true positions, for the errors of matches.
         predicted: title to label values on the stored grid of `predicted_case`; the reference comes first.
         predicted_case: id.
-        machine: what it ran on.
-        closing: what to do next, lines of a terminal.
+        machine: description of the machine.
+        closing: next commands, lines of a terminal.
     """
 
     title: str
@@ -79,7 +80,7 @@ class Road:
 
 
 def write_report(path: Path, road: Road) -> None:
-    """Write the page, whole or not at all."""
+    """Write the page, atomically."""
     store = Store.open(road.store)
     sections = [
         steps_section(road),
@@ -113,10 +114,12 @@ def steps_section(road: Road) -> Section:
 
 
 def scans_section(road: Road, store: Store) -> Section:
-    """How many scans were taken, which were refused and why, and what they look like."""
+    """Accepted and refused scans with reasons, and pictures of some."""
     refused = road.prepared["refused"]
     spacing = " × ".join(f"{mm:g}" for mm in store.spec.spacing_mm)
-    said = f"{road.prepared['taken']} scans were taken, {refused} refused. They are kept at {spacing} mm, axes R, A, S."
+    said = (
+        f"{road.prepared['taken']} scans were accepted, {refused} refused. They are stored at {spacing} mm, axes RAS."
+    )
     parts = [paragraph(said)]
     if refused:
         parts.append(table(["Reason", "Scans"], sorted(road.prepared["reasons"].items(), key=lambda item: -item[1])))
@@ -130,34 +133,34 @@ def scans_section(road: Road, store: Store) -> Section:
 
 
 def matching_section(road: Road, store: Store) -> Section | None:
-    """Matched points side by side, and what the table and the landmarks say of them."""
+    """Matched points side by side, and statistics of the table and the landmarks."""
     if road.pairs is None or road.paired is None:
         return None
     pairs = PairsTable.open(road.pairs)
     parts = [
         paragraph(
-            "The matcher learned from single scans only. It was then asked where points of one patient lie in another; "
-            "rows that do not return to where they began, or disagree with their neighbours, are not accepted."
+            "The matcher was trained on single scans only, then used to match points of one patient in another; "
+            "rows with a large cycle error, or that disagree with their neighbours, are not accepted."
         )
     ]
     parts.append(table(["Pairs table", ""], pairs_rows(road.paired, pairs.card)))
     if road.matcher is not None:
         caption = (
             f"Landmark error over {road.matcher['pairs']} scan pairs, {road.matcher['points']} points. Baselines: the "
-            "same relative place in the body’s box, and the same network untrained."
+            "same relative position in the body’s bounding box, and the same network untrained."
         )
         parts.append(
             table(["Landmarks", "mean mm", "median mm", "within 10 mm"], landmark_rows(road.matcher), caption=caption)
         )
     matches = choose_matches(store, pairs, road.landmarks)
     if matches:
-        parts.append(paragraph("Points chosen for lying far apart, not for how well they were matched:", kind="note"))
+        parts.append(paragraph("Points chosen to lie far apart, not by the quality of the match:", kind="note"))
         parts += [match_figure(store, match) for match in matches]
-    return Section("matching", "The same place in two patients", parts)
+    return Section("matching", "The same anatomy in two patients", parts)
 
 
 def pairs_rows(paired: Mapping[str, Any], card: Mapping[str, Any]) -> list[list[Any]]:
-    """What the pairs table holds, and its two guards."""
+    """Content of the pairs table, and its two sanity checks."""
     share = card["accepted"] / max(card["rows"], 1)
     rows: list[list[Any]] = [["scan pairs", card["scan_pairs"]], ["of them usable", card["usable"]]]
     rows += [["matched points", f"{card['rows']:,}"], ["of them accepted", f"{card['accepted']:,} ({share:.0%})"]]
@@ -176,13 +179,18 @@ def landmark_rows(scores: Mapping[str, Any]) -> list[list[Any]]:
 
     return [
         ["this matcher", shown("mean_mm", ".1f"), shown("median_mm", ".1f"), shown("within_10mm", ".0%")],
-        ["same place in the box", shown("baseline_box_mean_mm", ".1f"), shown("baseline_box_median_mm", ".1f"), None],
+        [
+            "same position in the box",
+            shown("baseline_box_mean_mm", ".1f"),
+            shown("baseline_box_median_mm", ".1f"),
+            None,
+        ],
         ["untrained network", shown("baseline_untrained_mean_mm", ".1f"), None, None],
     ]
 
 
 def losses_section(road: Road) -> Section | None:
-    """The curves of each training run, with each part."""
+    """The curves of each training run, with all terms of the loss."""
     parts = []
     for heading, folder in road.logs.items():
         log = read_log(folder / "log.jsonl")
@@ -198,7 +206,7 @@ def _score(entry: Mapping[str, Any]) -> Score:
 
 
 def scores_section(road: Road) -> Section | None:
-    """Dice of each model, over all and a structure; whichever wins."""
+    """Dice of each model, over all structures and for each."""
     if not road.scores:
         return None
     groups: dict[str, dict[str, Score]] = {"all structures": {}}
@@ -232,24 +240,24 @@ def interval(entry: Mapping[str, Any], digits: int) -> str:
 
 
 def verdict(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """One sentence on who wins, and one on how much that means."""
+    """One sentence with the ranking, and one on its reliability."""
     ordered = sorted(scores.items(), key=lambda item: -item[1]["dice"]["mean"])
     if len(ordered) < 2:
         return f"Mean Dice {ordered[0][1]['dice']['mean']:.3f}."
     said = ", ".join(f"{name} {result['dice']['mean']:.3f}" for name, result in ordered)
     cases = ordered[0][1]["cases"]
     return (
-        f"Mean Dice, best first: {said}. One draw of labels, one seed and {cases} test scans: read small differences "
-        "as none, and use several draws before you conclude."
+        f"Mean Dice, best first: {said}. One random subset of labels, one seed, {cases} test scans: small differences "
+        "are not meaningful; repeat with several subsets before you conclude."
     )
 
 
 def prediction_section(road: Road, store: Store) -> Section | None:
-    """One predicted scan over the image, beside its reference."""
+    """One predicted scan as an overlay on the image, next to its reference."""
     if not road.predicted:
         return None
     case = store.case(road.predicted_case)
-    caption = f"{case.id}, a test scan that no training saw the labels of."
+    caption = f"{case.id}, a test scan whose labels were not used in training."
     values = {int(value) for labels in road.predicted.values() for value in set(labels.ravel().tolist()) - {0}}
     names = {value: name for value, name in store.label_names.items() if value in values}
     parts = [labels_figure(store, case, road.predicted, caption=caption), legend(names)]
@@ -257,7 +265,7 @@ def prediction_section(road: Road, store: Store) -> Section | None:
 
 
 def closing_section(road: Road) -> Section | None:
-    """What to do next."""
+    """Next commands."""
     if not road.closing:
         return None
     return Section("next", "What next", [code_block(road.closing)])

@@ -1,4 +1,4 @@
-"""Pictures and pages of what a matcher or a pairs table is worth."""
+"""Pictures of the quality of a matcher or a pairs table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def draw_quality(folder: Path, report: dict[str, Any]) -> None:
-    """Write quality.png: cycle errors of all points, and the share of accepted points of each scan pair."""
+    """Write quality.png: cycle errors of all points, and the fraction of accepted points of each scan pair."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -23,20 +23,20 @@ def draw_quality(folder: Path, report: dict[str, Any]) -> None:
     names = [f"{a:g}–{b:g}" for a, b in itertools.pairwise(edges)] + [f"> {edges[-1]:g}"]
     left.bar(range(len(counts)), counts / max(counts.sum(), 1), color="#3b6ea5")
     left.set_xticks(range(len(counts)), names, rotation=60, fontsize=7)
-    left.set(xlabel="cycle error, there and back (mm)", ylabel="share of the points")
+    left.set(xlabel="cycle error (mm)", ylabel="fraction of the points")
     shares = [row["accepted"] / max(row["rows"], 1) for row in report["by_pair"]]
     right.hist(shares, bins=20, range=(0, 1), color="#3b6ea5")
-    right.set(xlabel="accepted share of a scan pair's points", ylabel="scan pairs")
+    right.set(xlabel="accepted fraction of a scan pair's points", ylabel="scan pairs")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
     (folder / "quality.png").write_bytes(stream.getvalue())
 
 
 def draw_reliability(trust: dict[str, Any]) -> bytes:
-    """PNG: the share of matches more than 10 mm off against its foretold probability, bin by bin.
+    """PNG: reliability diagram, observed frequency of errors above 10 mm against the predicted probability.
 
     Args:
-        trust: see `evaluation.matching.trust_scores`, of a calibrated matcher.
+        trust: from `evaluation.landmarks.trust_scores`, of a calibrated matcher.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -50,8 +50,8 @@ def draw_reliability(trust: dict[str, Any]) -> bytes:
     axes.set(
         xlim=(0, 1),
         ylim=(0, 1),
-        xlabel="foretold probability of an error above 10 mm",
-        ylabel="share of the matches above 10 mm",
+        xlabel="predicted probability of an error above 10 mm",
+        ylabel="observed fraction of errors above 10 mm",
         title=f"AUROC {trust['foretold_auroc_10mm']:.2f} (> 10 mm), {trust['foretold_auroc_20mm']:.2f} (> 20 mm)"
         if trust["foretold_auroc_10mm"] is not None and trust["foretold_auroc_20mm"] is not None
         else "",

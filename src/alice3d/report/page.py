@@ -10,11 +10,11 @@ from importlib import resources
 from typing import Any
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""The page may show what is in it and nothing else: no script, no request."""
+"""The page may only show its own content: no script, no request."""
 
 
 class Html(str):
-    """Text that is markup already; anything else is escaped."""
+    """Text that is already markup; anything else is escaped."""
 
 
 def text(value: Any) -> str:
@@ -35,7 +35,7 @@ def code_block(lines: Sequence[str]) -> Html:
 
 
 def table(headers: Sequence[Any], rows: Sequence[Sequence[Any]], *, caption: str = "") -> Html:
-    """A table whose first column heads its rows; columns of numbers are set to the right.
+    """A table whose first column is the row header; columns of numbers are right-aligned.
 
     Raises:
         ValueError: a row of another length than the headers.
@@ -77,7 +77,7 @@ def png_figure(png: bytes, *, alt: str, caption: Any = "") -> Html:
 
     Args:
         png: the file's bytes.
-        alt: read aloud instead of the picture.
+        alt: alternative text of the picture.
         caption: shown below.
     """
     data = base64.b64encode(png).decode("ascii")
@@ -97,7 +97,7 @@ def _figure(markup: str, caption: Any) -> Html:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it; `name` is the anchor."""
+    """A heading and its content; `name` is the anchor."""
 
     name: str
     heading: str
@@ -109,9 +109,9 @@ def page(title: str, sections: Sequence[Section], *, lead: Any = "", foot: Any =
 
     Args:
         title: of the page.
-        sections: in order; a list of links to them stands on top.
-        lead: what a reader must know first.
-        foot: how the page came to be.
+        sections: in order; a list of links to them is at the top.
+        lead: introduction.
+        foot: footer, how the page was made.
     """
     style = resources.files("alice3d.report").joinpath("page.css").read_text(encoding="utf-8")
     links = "".join(f'<li><a href="#{escape(s.name)}">{escape(s.heading)}</a></li>' for s in sections)

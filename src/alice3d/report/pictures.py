@@ -21,13 +21,13 @@ Landmarks = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Match:
-    """A point of one patient and where it was found in another.
+    """A point of one patient and its match in another.
 
     Attributes:
         query, key: case ids.
         name: of the anatomy, "" where it has none.
         query_mm, key_mm: (3,) RAS mm.
-        error_mm: distance to the true place; None where that is not known.
+        error_mm: distance to the true position; None where unknown.
         certainty: of the map at the point, 0 to 1.
     """
 
@@ -41,7 +41,7 @@ class Match:
 
 
 def spread_out(points: NDArray[Any], count: int) -> list[int]:
-    """Places of `count` of the points (n, 3) that lie far apart; the first is the one nearest the middle."""
+    """Indices of `count` of the points (n, 3) that lie far apart; the first is the one nearest the centre."""
     points = np.asarray(points, np.float64)
     chosen = [int(np.argmin(np.linalg.norm(points - points.mean(axis=0), axis=1)))]
     while len(chosen) < min(count, len(points)):
@@ -51,10 +51,10 @@ def spread_out(points: NDArray[Any], count: int) -> list[int]:
 
 
 def choose_matches(store: Store, table: PairsTable, landmarks: Landmarks, count: int = 3) -> list[Match]:
-    """Points far apart, in the scan pair with most accepted rows, carried to the key by the pair's map.
+    """Points far apart, in the scan pair with most accepted rows, mapped to the key by the pair's map.
 
-    Landmarks that both scans have are taken where there are any, since their true place is known; else accepted rows
-    of the table. They are chosen by where they lie, never by how well they were matched.
+    Landmarks of both scans are used where there are any, since their true position is known; else accepted rows of
+    the table. They are chosen by position, never by the quality of the match.
 
     Returns:
         [] where the table has no usable pair.
@@ -94,8 +94,8 @@ def match_figure(store: Store, match: Match) -> Html:
     """Query above key, three planes each."""
     name = match.name.replace("_", " ")
     figure = side_by_side(
-        view_of(store, store.case(match.query), match.query_mm, title=f"{match.query}: pointed at"),
-        view_of(store, store.case(match.key), match.key_mm, title=f"{match.key}: found"),
+        view_of(store, store.case(match.query), match.query_mm, title=f"{match.query}: query point"),
+        view_of(store, store.case(match.key), match.key_mm, title=f"{match.key}: match"),
     )
     where = "a point" if not name else f"the point “{name}”"
     alt = f"{where} in {match.query} and the matched point in {match.key}, each in axial, coronal and sagittal planes"
@@ -103,7 +103,7 @@ def match_figure(store: Store, match: Match) -> Html:
         f"{name or 'Point'}: {place(match.query_mm)} in {match.query}, found at {place(match.key_mm)} in {match.key}"
     )
     if match.error_mm is not None:
-        caption += f"; {match.error_mm:.1f} mm from its true place"
+        caption += f"; {match.error_mm:.1f} mm from its true position"
     return png_figure(png_of(figure), alt=alt, caption=caption + ".")
 
 
@@ -113,7 +113,7 @@ def place(point_mm: Sequence[float] | NDArray[Any]) -> str:
 
 
 def scans_figure(store: Store, count: int = 3) -> Html:
-    """Three planes through the middle of the body of the first scans: what the program saw."""
+    """Three planes through the centre of the body of the first scans."""
     views = []
     for case in store.cases()[:count]:
         middle = np.mean(case.body_box_mm, axis=0)
@@ -122,12 +122,12 @@ def scans_figure(store: Store, count: int = 3) -> Html:
     if not views:
         raise UserError(f"{store.path}: the store holds no scan to draw")
     alt = "axial, coronal and sagittal planes of " + ", ".join(case.id for case in store.cases()[:count])
-    caption = "The first scans as the store holds them. R, L, A, P, S, I: right, left, front, back, head, feet."
+    caption = "The first scans as they are stored. R, L, A, P, S, I: right, left, front, back, head, feet."
     return png_figure(png_of(rows_of(views)), alt=alt, caption=caption)
 
 
 def labels_figure(store: Store, case: Case, maps: Mapping[str, NDArray[Any]], *, caption: str) -> Html:
-    """Label maps of one case below each other, through the middle of what the first of them shows.
+    """Label maps of one case below each other, through the centre of the structures in the first of them.
 
     Args:
         maps: title to label values (x, y, z) on the case's stored grid.

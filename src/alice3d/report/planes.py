@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 CT_WINDOW = (-200.0, 300.0)
-"""HU from black to white: soft tissue, the usual first look at a CT."""
+"""HU from black to white: soft tissue, the usual window of a CT."""
 LABEL_COLOURS = (
     "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
     "#8dd3c7", "#bebada", "#fb8072", "#b3de69", "#fccde5",
 )  # fmt: skip
-"""Label value v is drawn in colour (v - 1) modulo 12; the first seven are told apart by colour-blind readers too."""
+"""Label value v is drawn in colour (v - 1) modulo 12; the first seven are distinguishable by colour-blind readers
+too."""
 CROSSHAIR = "#ffd54a"
 OVERLAY_STRENGTH = 0.45
 ROW_INCHES = 2.6
@@ -31,15 +32,15 @@ GAP_INCHES = 0.1
 
 @dataclass(frozen=True)
 class View:
-    """One scan and the point that is looked at.
+    """One scan and the point that is shown.
 
     Attributes:
         image_xyz: (x, y, z) voxels with axes R, A, S: the index grows towards the patient's right, front and head.
         spacing_mm: (3,) voxel size.
         index_ijk: (3,) voxel index of the point, may be fractional; the planes go through the nearest voxel.
         overlay: (x, y, z) label values, 0 is not drawn.
-        title: shown beside.
-        window: voxel values from black to white; None takes the 1st to 99th percentile.
+        title: of the row.
+        window: voxel values from black to white; None uses the 1st to 99th percentile.
         crosshair: whether the point is marked.
     """
 
@@ -61,7 +62,7 @@ class View:
 
 @dataclass(frozen=True)
 class Plane:
-    """How one plane is laid on the page: both axes run against the array's, so that R, A and S lie left or on top."""
+    """Layout of one plane on the page: both axes are reversed, so that R, A and S are left or on top."""
 
     name: str
     across: int
@@ -82,7 +83,7 @@ PLANES = (
 
 
 def slice_of(volume_xyz: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
-    """The slice (rows, columns) as it lies on the page: row 0 is the top edge, column 0 the left edge."""
+    """The slice (rows, columns) as it is shown on the page: row 0 is the top edge, column 0 the left edge."""
     picture = np.take(volume_xyz, index, axis=plane.through)
     # After np.take the remaining axes keep their order, across before up; rows are the second one.
     turned: NDArray[Any] = picture.T[::-1, ::-1]
@@ -136,7 +137,7 @@ def draw_plane(axes: Axes, view: View, plane: Plane) -> None:
     x = width - (point[plane.across] + 0.5) * spacing[plane.across]
     y = (point[plane.up] + 0.5) * spacing[plane.up]
     if view.crosshair and 0 <= x <= width and 0 <= y <= height:
-        gap = 0.04 * max(width, height)  # the point itself stays free
+        gap = 0.04 * max(width, height)  # the point itself is not covered
         for ends in (
             [(0, y), (x - gap, y)],
             [(x + gap, y), (width, y)],
@@ -159,7 +160,8 @@ def draw_plane(axes: Axes, view: View, plane: Plane) -> None:
 
 
 def rows_of(views: Sequence[View], *, title: str = "") -> Figure:
-    """A figure of one row of three planes a view, all at one scale in mm, on black; its title stands above each row."""
+    """A figure with one row of three planes per view, all at one scale in mm, on black; each row has its title
+    above."""
     spans = np.array([[_extent(view, plane) for plane in PLANES] for view in views])  # (rows, planes, width and height)
     across_mm = spans[..., 0].max(axis=0).sum()
     inches = spans * min(ROW_INCHES / spans[..., 1].max(), MOST_INCHES / across_mm)
@@ -213,7 +215,7 @@ def three_planes(
 
 
 def side_by_side(query: View, key: View, *, title: str = "") -> Figure:
-    """The query's planes above the key's, at one scale: what was pointed at, and what was found.
+    """The query's planes above the key's, at one scale: the query point and its match.
 
     Example:
         >>> figure = side_by_side(View(a, (4, 4, 4), (10, 12, 9), title="query"), View(b, (4, 4, 4), (11, 12, 8)))
@@ -223,7 +225,7 @@ def side_by_side(query: View, key: View, *, title: str = "") -> Figure:
 
 
 def png_of(figure: Figure, *, dpi: int = 110) -> bytes:
-    """The figure as a PNG file; nothing of when or by whom it was made stands in it."""
+    """The figure as a PNG file, without metadata on its author or date."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
     return stream.getvalue()

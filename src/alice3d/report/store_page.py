@@ -1,4 +1,4 @@
-"""One page that shows a whole store: tables, distributions, what is odd, and three planes of every case."""
+"""Quality control page of a store: tables, distributions, outliers, and three planes of every case."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from alice3d.report.curves import new_figure, plain, svg_of
 from alice3d.report.page import Html, Section, page, paragraph, svg_figure, table
 
 SIDE = 84
-"""Pixels a side of a thumbnail."""
+"""Pixels per side of a thumbnail."""
 CT_WINDOW = (-200.0, 300.0)
 SHOWN = 200
-"""Rows of a table; index.csv holds all."""
+"""Maximum rows of a table; index.csv holds all."""
 
 
 def write_store_page(store: Store, path: Path, *, thumbnails: int = 1000) -> dict[str, Any]:
@@ -34,10 +34,10 @@ def write_store_page(store: Store, path: Path, *, thumbnails: int = 1000) -> dic
     Args:
         store: what to show.
         path: of the HTML file.
-        thumbnails: of at most this many cases, taken evenly.
+        thumbnails: of at most this many cases, sampled evenly.
 
     Returns:
-        `cases`, `refused`, `duplicates` (groups of ids), `unusual` (case and why), `page`.
+        `cases`, `refused`, `duplicates` (groups of ids), `unusual` (case and reason), `page`.
     """
     values = measures(store)
     odd, twice = oddities(store, values), duplicates(store)
@@ -47,7 +47,7 @@ def write_store_page(store: Store, path: Path, *, thumbnails: int = 1000) -> dic
     chosen = cases if len(cases) <= thumbnails else [cases[i] for i in _evenly(len(cases), thumbnails)]
     sections = [
         Section("splits", "Splits", [_split_table(store)]),
-        Section("odd", "What to look at", _odd_parts(store, odd, twice)),
+        Section("odd", "Quality control", _odd_parts(store, odd, twice)),
         Section("spread", "Spacings, fields of view, intensities", [_distributions(values)]),
         Section("pictures", "Every case", [_views(len(chosen), len(cases)), _pictures(store, chosen, odd)]),
         Section("table", "Table", [_case_table(store, cases)]),
@@ -81,7 +81,7 @@ def _odd_parts(store: Store, odd: Sequence[Oddity], twice: Sequence[Sequence[str
     parts = []
     if store.refused:
         rows = [[source, reason] for _, source, reason in store.refused[:SHOWN]]
-        parts.append(table(["Refused", "Why"], rows, caption=_of("Scans that were not taken", len(store.refused))))
+        parts.append(table(["Refused", "Why"], rows, caption=_of("Refused scans", len(store.refused))))
     if twice:
         rows = []
         for group in twice[:SHOWN]:
@@ -89,11 +89,11 @@ def _odd_parts(store: Store, odd: Sequence[Oddity], twice: Sequence[Sequence[str
             rows.append(
                 [", ".join(group), " and ".join(splits) + (": a leak between splits" if len(splits) > 1 else "")]
             )
-        parts.append(table(["The same scan twice", "Splits"], rows, caption=_of("Groups of equal voxels", len(twice))))
+        parts.append(table(["Duplicate scans", "Splits"], rows, caption=_of("Groups of equal voxels", len(twice))))
     if odd:
         rows = [[one.case, one.what] for one in odd[:SHOWN]]
-        parts.append(table(["Case", "Unlike the others"], rows, caption=_of("Remarks", len(odd))))
-    return parts or [paragraph("Nothing refused, nothing twice, nothing unlike the others.")]
+        parts.append(table(["Case", "Outlier or note"], rows, caption=_of("Remarks", len(odd))))
+    return parts or [paragraph("No refused scans, no duplicates, no outliers.")]
 
 
 def _of(what: str, count: int) -> str:
@@ -124,7 +124,7 @@ def _views(shown: int, count: int) -> Html:
         "Seen from the patient's left, from the front, from below; the patient's right is at the left of the picture. "
         "Each plane fills its square."
     )
-    return paragraph(text if shown == count else f"{text} {shown} of {count} cases, taken evenly.", kind="note")
+    return paragraph(text if shown == count else f"{text} {shown} of {count} cases, sampled evenly.", kind="note")
 
 
 def _pictures(store: Store, cases: Sequence[Case], odd: Sequence[Oddity]) -> Html:
@@ -142,7 +142,7 @@ def _pictures(store: Store, cases: Sequence[Case], odd: Sequence[Oddity]) -> Htm
 
 
 def thumbnail(store: Store, case: Case) -> NDArray[np.uint8]:
-    """Sagittal, coronal and axial plane through the middle of the body, side by side: (SIDE, 3 SIDE) grey."""
+    """Sagittal, coronal and axial plane through the centre of the body, side by side: (SIDE, 3 SIDE) grey."""
     middle = np.clip(np.round(case.grid.index(np.mean(case.body_box_mm, axis=0))), 0, np.array(case.shape) - 1).astype(
         int
     )

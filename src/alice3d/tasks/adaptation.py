@@ -1,4 +1,4 @@
-"""How a pre-trained trunk learns beside a new head: from which step on, which of its weights, at which rate."""
+"""Fine-tuning of a pre-trained backbone with a new head: frozen steps, trained weights, learning rates."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ NORMS = (ChannelNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm3d, _BatchNorm)
 
 
 def frozen_steps(settings: TrunkSettings, total_steps: int) -> int:
-    """Steps in which the trunk stands still; all of them where its rate is 0."""
+    """Steps in which the backbone is frozen; all of them where its learning rate is 0."""
     if not settings.backbone_rate:
         return total_steps
     return round(settings.head_first * total_steps) if settings.warm_head is None else settings.warm_head
 
 
 def freeze_norms(backbone: Backbone) -> None:
-    """Take the scales and shifts of normalisation layers out of learning."""
+    """Freeze the scales and shifts of normalisation layers."""
     for module in backbone.modules():
         if isinstance(module, NORMS):
             module.requires_grad_(False)
 
 
 def depths(backbone: Backbone) -> dict[str, int]:
-    """Parameter name to depth: 0 before the numbered stages, n + 1 for stage n, the deepest for what comes after.
+    """Parameter name to depth: 0 before the numbered stages, n + 1 for stage n, the deepest for all later layers.
 
-    A name's first number counts: `stages.1.0.conv1.weight` and `down.1.0.weight` are both of stage 1.
+    The first number in a name counts: `stages.1.0.conv1.weight` and `down.1.0.weight` are both of stage 1.
     """
     found: dict[str, int] = {}
     staged = False
@@ -49,11 +49,11 @@ def depths(backbone: Backbone) -> dict[str, int]:
 
 
 def trunk_groups(backbone: Backbone, settings: TrunkSettings, total_steps: int) -> list[dict[str, Any]]:
-    """Optimiser groups of what learns in a pre-trained trunk; none where its rate is 0.
+    """Optimiser groups of the trained weights of a pre-trained backbone; none where its learning rate is 0.
 
-    The rate of the deepest stage is `backbone_rate`, and each stage before it learns at `layer_decay` times the rate of
-    the next (BEiT, Bao et al., ICLR 2022): shallow layers, which see edges and textures, change least. After
-    `warm_head` steps, where they are given, the rate rises from zero as it does for the head at first.
+    The learning rate multiplier of the deepest stage is `backbone_rate`, and each stage before it has `layer_decay`
+    times that of the next (BEiT, Bao et al., ICLR 2022): shallow layers, which detect edges and textures, change least.
+    After `warm_head` steps, where they are given, the learning rate rises from zero as it does for the head at first.
     """
     if not settings.backbone_rate:
         return []
@@ -75,16 +75,16 @@ N = TypeVar("N", bound=nn.Module)
 
 
 class TunedTask(nn.Module, Generic[N]):
-    """A head that learns on a trunk; follows the engine's `Method` but for `forward`, which says what is learnt.
+    """A head trained on a backbone; implements the engine's `Method` except for `forward`, the objective.
 
-    A pre-trained trunk stands still at first, while the new head learns what to ask of it, and then moves at a share of
-    the head's rate: what it knows is kept.
+    A pre-trained backbone is frozen at first, while the new head is trained, and then has a lower learning rate than
+    the head, so that its features are kept.
 
     Args:
-        net: trunk, as `net.backbone`, and head.
-        settings: how the trunk learns, and the average of the weights.
+        net: backbone, as `net.backbone`, and head.
+        settings: how the backbone is trained, and the EMA of the weights.
         total_steps: of the run.
-        pretrained: whether the trunk holds something worth keeping.
+        pretrained: whether the backbone is pre-trained.
     """
 
     net: N
@@ -101,13 +101,14 @@ class TunedTask(nn.Module, Generic[N]):
 
     @property
     def backbone(self) -> Backbone:
-        """The trunk."""
+        """The backbone."""
         found = self.net.backbone
         assert isinstance(found, Backbone)
         return found
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The trunk at its share of the rate, layer by layer where asked; the head at the full rate."""
+        """The backbone with its learning rate multiplier, by layer with layer decay; the head at the full learning
+        rate."""
         trunk = list(self.backbone.parameters())
         own = {id(p) for p in trunk}
         head = [p for p in self.net.parameters() if id(p) not in own]
@@ -116,12 +117,12 @@ class TunedTask(nn.Module, Generic[N]):
         return [{"params": head}, *trunk_groups(self.backbone, self.settings, self.total_steps)]
 
     def after_step(self, step: int) -> None:
-        """Move the averaged weights; the average starts quickly, so that the first steps do not linger."""
+        """Update the EMA weights; with a lower decay at first, so that the initial weights are soon forgotten."""
         if self.averaged is not None:
             update_ema(self.averaged, self.net, min(self.settings.average, (1 + step) / (10 + step)))
 
     def trained(self) -> N:
-        """What is written: the averaged net, or the last one where nothing is averaged."""
+        """The exported network: with EMA weights, or the last weights without EMA."""
         return self.averaged if self.averaged is not None else self.net
 
 

@@ -1,4 +1,4 @@
-"""What every labelled task offers, and what their training shares."""
+"""Interface of labelled tasks, and the parts that their training shares."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from alice3d.plugins import find_class, listed_folders
 from alice3d.tasks.settings import EvaluateConfig, FinetuneSettings, PredictConfig
 
 Validate = Callable[[nn.Module], dict[str, float]]
-"""A net in evaluation mode to its scores by name, such as `val_dice`."""
+"""A network in evaluation mode to its scores by name, such as `val_dice`."""
 
 
 class Job(Protocol):
-    """Everything that learning a task needs, checked; nothing is written yet."""
+    """Everything that training a task needs, checked; nothing is written yet."""
 
     @property
     def config(self) -> FinetuneSettings:
-        """As given."""
+        """The settings as given."""
         ...
 
     @property
     def cases(self) -> list[Case]:
-        """What is learnt from."""
+        """The training cases."""
         ...
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the result depends on, inputs by checksum."""
+        """All that the result depends on, inputs by checksum."""
         ...
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is to be scored or predicted.
+    """Cases or scans to score or predict.
 
     Attributes:
         cases: of a store, that are scored.
         sources: output name to scan, that are predicted.
-        inputs: name to checksum of what else the result depends on.
-        rows: whatever the task keeps of them for itself.
+        inputs: name to checksum of other inputs of the result.
+        rows: data of the task about them.
     """
 
     cases: list[Case] = field(default_factory=list)
@@ -61,15 +61,15 @@ class Selection:
 
 
 class Task(ABC):
-    """A labelled task: how it is learnt, scored and applied. `tasks/run.py` does what is the same for all.
+    """A labelled task: training, scoring and prediction. `tasks/run.py` does what is the same for all.
 
     A task is a folder of `tasks/` whose module `task` defines one class of this kind, or `package.module` of the user's
-    own. A model is any object with the attributes `card`, the JSON beside its weights, `rule`, an `IntensityRule`, and
+    own. A model is any object with the attributes `card`, the JSON card of its weights, `rule`, an `IntensityRule`, and
     `spacing_mm`.
 
     Attributes:
         Config: settings that `alice finetune --task-options.FIELD` takes for it.
-        done: what happens to a scan, for messages.
+        done: participle for messages, such as `segmented`.
     """
 
     Config: ClassVar[type[Config]] = Config
@@ -77,7 +77,7 @@ class Task(ABC):
 
     @abstractmethod
     def prepare(self, config: FinetuneSettings, options: Any) -> Job:
-        """Open the inputs, draw the cases, build the net; nothing is written.
+        """Open the inputs, sample the cases, build the network; nothing is written.
 
         Args:
             config: of `alice finetune`.
@@ -89,20 +89,20 @@ class Task(ABC):
 
     @abstractmethod
     def train(self, job: Any, state: outputs.State, *, watch: bool) -> tuple[FitResult, nn.Module, dict[str, Any]]:
-        """Claim the output folder and learn.
+        """Claim the output folder and train.
 
         Args:
-            job: what `prepare` made.
-            state: what `outputs.check` said of the folder.
-            watch: score the model so far every `validate_every` steps.
+            job: from `prepare`.
+            state: of the folder, from `outputs.check`.
+            watch: validate the current model every `validate_every` steps.
 
         Returns:
-            what is said of the run, the trained net in evaluation mode, and its card.
+            result of the run, the trained network in evaluation mode, and its card.
         """
 
     @abstractmethod
     def load(self, weights: Path) -> Any:
-        """The model of a file that `train` led to.
+        """The model of a weights file of this task.
 
         Raises:
             UserError: damaged, or of another task.
@@ -113,35 +113,35 @@ class Task(ABC):
         """The cases of a store that are scored.
 
         Raises:
-            UserError: none, or they do not fit the model.
+            UserError: none, or they do not match the model.
         """
 
     @abstractmethod
     def score(
         self, model: Any, store: Store, chosen: Selection, config: EvaluateConfig, *, out: Path, device: str
     ) -> dict[str, Any]:
-        """Predict and score; writes OUT/metrics.csv, a row a case at least. Returns what `--json` prints."""
+        """Predict and score; writes OUT/metrics.csv, at least one row per case. Returns the keys of `--json`."""
 
     @abstractmethod
     def say(self, model: Any, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
-        """Print the scores and what comes next."""
+        """Print the scores and the next command."""
 
     @abstractmethod
     def select_scans(self, model: Any, found: dict[str, Source], config: PredictConfig) -> Selection:
-        """The scans that are predicted, of all that were found.
+        """The scans to predict, of all that were found.
 
         Raises:
-            UserError: an option does not fit the model.
+            UserError: an option does not match the model.
         """
 
     @abstractmethod
     def predict(
         self, model: Any, chosen: Selection, config: PredictConfig, *, device: str, refused: dict[str, str]
     ) -> dict[str, Any]:
-        """Write predictions of the scans; what cannot be read goes into `refused`. Returns `written` and more keys."""
+        """Write predictions of the scans; unreadable ones go into `refused`. Returns `written` and more keys."""
 
     def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
-        """What `predict` wrote, for the last line, and what comes next."""
+        """Output of `predict`, for the last line, and the next step."""
         return f"{len(made['written'])} files written to {out}", ""
 
 
@@ -149,7 +149,7 @@ FOLDER = Path(__file__).parent
 
 
 def task_names() -> list[str]:
-    """Names of the tasks that come with the package."""
+    """Names of the tasks of this package."""
     return listed_folders(FOLDER, "task")
 
 
@@ -178,28 +178,28 @@ def minimise(loss_of: Callable[[], Tensor], parameters: list[Tensor], iterations
 
 
 class Trained(Protocol):
-    """A task that can say what would be written now."""
+    """A task that can return the current model."""
 
     def trained(self) -> nn.Module:
-        """The averaged net, or the net itself."""
+        """The network with EMA weights, or the network itself."""
         ...
 
 
 def claim(config: FinetuneSettings, settings: dict[str, Any], state: outputs.State) -> None:
-    """Claim the output folder before training looks into it, so that no checkpoint of a replaced run is found there."""
+    """Claim the output folder before training reads it, so that checkpoints of a replaced run are removed."""
     if distributed.rank() == 0:
         outputs.begin(config.out, "model", settings, state=state, overwrite=config.overwrite)
         files.write_text(config.out / "config.yaml", yaml.safe_dump(config.written(), sort_keys=False))
 
 
 def already_claimed() -> None:
-    """For `fit`: the folder is claimed by then, since a linear head is solved before it."""
+    """For `fit`: the folder is already claimed, since a linear head is fitted before."""
 
 
 def watched(
     task: Trained, config: FinetuneSettings, validate: Validate | None
 ) -> Callable[[int], dict[str, float]] | None:
-    """What the loop calls after each step: nothing, or the scores of what would be written by then."""
+    """Called by the loop after each step: nothing, or the validation scores of the current model."""
     if validate is None or not config.validate_every:
         return None
 
@@ -218,5 +218,5 @@ def watched(
 
 
 def plain(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
-    """Those settings that a card repeats."""
+    """The settings that a card repeats."""
     return {name: getattr(config, name) for name in names}

@@ -1,4 +1,4 @@
-"""Which labelled cases a task learns from and is scored on."""
+"""Labelled cases for training and scoring."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ def draw_cases(
     seed: int,
     shows: Callable[[Case], Iterable[int | str]] = lambda case: case.structures,
 ) -> list[Case]:
-    """The first `count` cases of a seeded order: the draw of 5 is part of the draw of 20 with the same seed.
+    """The first `count` cases of a seeded order: the subset of 5 is part of the subset of 20 with the same seed.
 
-    In that order, cases that show a structure not shown before come first, so that a small draw lacks none it need not.
+    In that order, cases that add a new structure come first, so that a small subset contains as many structures as
+    possible.
 
     Args:
         cases: labelled ones.
-        count: how many; None takes all.
+        count: number of cases; None takes all.
         seed: of the order.
-        shows: what a case can lack: its structures, or the classes of its rows.
+        shows: the structures of a case, or the classes of its rows.
 
     Raises:
         UserError: there are fewer.
@@ -49,7 +50,7 @@ def draw_cases(
     if count is None:
         return cases
     if count > len(cases):
-        raise UserError(f"--labels: {count} labelled cases are asked for, the training split has {len(cases)}")
+        raise UserError(f"--labels: {count} labelled cases are requested, the training split has {len(cases)}")
     shuffled = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]
     seen: set[int | str] = set()
     first = []
@@ -66,17 +67,17 @@ SHOWN = 5
 def draw_examples(
     held: list[Example], store: Store, config: FinetuneSettings
 ) -> tuple[list[Case], list[Example], tuple[str, ...]]:
-    """The drawn cases of the training split, their examples, and the classes of the whole table, sorted.
+    """The sampled cases of the training split, their examples, and the classes of the whole table, sorted.
 
     Raises:
-        UserError: an unknown split, one without rows, too few cases, one class only, or a class that no drawn case
-            shows.
+        UserError: an unknown split, one without rows, too few cases, one class only, or a class without a training
+            case.
     """
     if config.split not in store.splits:
         raise UserError(f"split: the store has no split {config.split!r}; it has {', '.join(store.splits) or 'none'}")
     classes = tuple(sorted({example.name for example in held}))
     if len(classes) < 2:
-        raise UserError(f"{config.classes}: all rows are of class {classes[0]!r}; two classes at least are needed")
+        raise UserError(f"{config.classes}: all rows are of class {classes[0]!r}; at least two classes are needed")
     shown: dict[str, set[str]] = {}
     for example in held:
         if example.case.split == config.split:
@@ -90,7 +91,7 @@ def draw_examples(
     if lacking:
         some = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
         raise UserError(
-            f"{config.classes}: none of the {len(cases)} training cases shows class {some}; take more --labels or "
+            f"{config.classes}: none of the {len(cases)} training cases has class {some}; use more --labels or "
             "leave its rows out"
         )
     return cases, [example for example in held if example.case.id in drawn], classes

@@ -1,4 +1,4 @@
-"""What fine-tuning starts from, whatever the task: the backbone, how scans are read for it, and crops' size."""
+"""Initialisation of fine-tuning for every task: the backbone, its intensity rule and spacing, and the size of crops."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from alice3d.weights.files import find_weights, load_encoder
 
 DEFAULT_CROP = 32
 KEPT_OF_ENCODER = ("method", "init", "partner", "steps", "batch", "loss", "seed", "crop", "licence", "source_commit")
-"""What a model's card repeats of its encoder's."""
+"""Keys of the encoder's card that a model's card repeats."""
 
 
 def starting_backbone(
     config: FinetuneSettings, store: Store
 ) -> tuple[Backbone, IntensityRule, tuple[float, float, float], dict[str, Any]]:
-    """Backbone, intensity rule, spacing, and what the card says of them; from the encoder, or fresh.
+    """Backbone, intensity rule, spacing, and their card entries; from the encoder, or newly initialised.
 
     Raises:
         UserError: the encoder is missing, damaged, or of another modality; an option is wrong; the batch cannot be
-            shared equally.
+            split equally.
     """
     if config.head != "linear":
         parallel.share_size(config.batch, config.accumulate, distributed.announced())
@@ -43,11 +43,13 @@ def starting_backbone(
     backbone, card = load_encoder(path)
     rule = IntensityRule(**card["intensity"])
     if rule.modality != store.spec.modality:
-        console.warn(f"the encoder learnt from {rule.modality.upper()}, the store holds {store.spec.modality.upper()}")
+        console.warn(
+            f"the encoder was trained on {rule.modality.upper()}, the store holds {store.spec.modality.upper()}"
+        )
         rule = intensity_rule(store, config.windows)
         if rule.channels != backbone.in_channels:
             raise UserError(
-                f"--encoder: it takes {backbone.in_channels} channels, the store's {store.spec.modality.upper()} has "
+                f"--encoder: it has {backbone.in_channels} channels, the store's {store.spec.modality.upper()} has "
                 f"{rule.channels}; give an encoder of this modality"
             )
     x, y, z = (float(mm) for mm in card["spacing_mm"])
@@ -62,10 +64,10 @@ def starting_backbone(
 def crop_side(
     config: FinetuneSettings, backbone: Backbone, encoder: dict[str, Any] | None, usual: int | None = None
 ) -> int:
-    """Voxels a side of the crops: as asked, or the usual of the task (`usual`) or else of the backbone.
+    """Voxels per side of the crops: as given, or the default of the task (`usual`) or else of the backbone.
 
     Raises:
-        UserError: no multiple of the backbone's stride.
+        UserError: not a multiple of the backbone's stride.
     """
     stride = backbone.stride
     if not config.crop:
@@ -75,13 +77,13 @@ def crop_side(
             usual = int(encoder.get("crop", DEFAULT_CROP))
         return -(-usual // stride) * stride
     if config.crop % stride:
-        raise UserError(f"--crop: {config.crop} voxels is no multiple of the backbone's stride {stride}")
+        raise UserError(f"--crop: {config.crop} voxels is not a multiple of the backbone's stride {stride}")
     return config.crop
 
 
 def tell_of_seen(encoder: dict[str, Any] | None, cases: list[Case]) -> None:
-    """Say which of the cases the encoder saw in pre-training: worth knowing when they are scored."""
+    """Report which of the cases the encoder was pre-trained on, which matters when they are scored."""
     known = provenance.leaked(encoder or {}, cases)
     if known:
         some = ", ".join(known[: provenance.SHOWN]) + (", ..." if len(known) > provenance.SHOWN else "")
-        console.say(f"The encoder saw {len(known)} of these {len(cases)} scans before, without their labels ({some}).")
+        console.say(f"The encoder was pre-trained on {len(known)} of these {len(cases)} scans without labels ({some}).")

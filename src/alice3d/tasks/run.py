@@ -1,4 +1,4 @@
-"""What is the same for every labelled task: fine-tune, evaluate, predict; each goes on or says that it is done."""
+"""Common code of all labelled tasks: fine-tune, evaluate, predict; each resumes or reports that it is done."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from alice3d.weights.provenance import guard_scores
 
 
 def finetune(config: FinetuneSettings) -> dict[str, Any]:
-    """Learn a task; writes model.safetensors and its card.
+    """Train a task; writes model.safetensors and its card.
 
     Raises:
         UserError: an input or an option is wrong.
     """
     if config.head == "linear" and distributed.announced() > 1:
-        raise UserError("--head linear is solved in seconds by one process; call it without torchrun")
+        raise UserError("--head linear is fitted in seconds by one process; call it without torchrun")
     if config.validate_every and config.shard_weights:
         raise UserError(
-            "--validate-every: one process scores alone, which needs whole weights; leave out --shard-weights"
+            "--validate-every: one process computes the scores from unsharded weights; leave out --shard-weights"
         )
     task = find_task(config.task)
     job = task.prepare(config, checked_options(type(task), config.task_options, "task-options"))
@@ -52,7 +52,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Score a model on the labelled cases of a split; writes metrics.csv and metrics.json.
 
     Raises:
-        UserError: model and store do not fit, no case to score, or training saw one that lies in a split for testing.
+        UserError: model and store do not match, no case to score, or a case of a test split was used in training.
     """
     weights, task = _of_model(config.model)
     model = task.load(weights)
@@ -78,10 +78,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def predict(config: PredictConfig) -> dict[str, Any]:
-    """Apply a model to scans; a bad scan is named and the rest is done.
+    """Apply a model to scans; a faulty scan is reported and the others are processed.
 
     Raises:
-        UserError: an option does not fit the model, or no scan can be read.
+        UserError: an option does not match the model, or no scan can be read.
     """
     weights, task = _of_model(config.model)
     model = task.load(weights)
@@ -124,6 +124,6 @@ def _first(refused: dict[str, str]) -> str:
 
 
 def _of_model(folder: Path) -> tuple[Path, Task]:
-    """The weights of a model, and the task that they are of."""
+    """The weights of a model, and their task."""
     weights = find_weights(folder, "model")
     return weights, find_task(str(read_card(weights, "model").get("task", "segmentation")))

@@ -14,56 +14,58 @@ from alice3d.plugins import config_named
 
 
 class TrunkSettings(Config):
-    """How a pre-trained backbone learns beside a new head."""
+    """How a pre-trained backbone is trained with a new head."""
 
     backbone_rate: Annotated[float, Field(ge=0)] = 0.3
-    """Learning rate of a pre-trained backbone, as a share of the head's; from scratch all learn at the full rate."""
+    """Backbone learning-rate multiplier: of a pre-trained backbone relative to the head; 1 from scratch."""
     head_first: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the steps in which a pre-trained backbone stands still while the new head learns."""
+    """Fraction of the steps in which a pre-trained backbone is frozen while the new head is trained."""
     warm_head: Annotated[int, Field(ge=0)] | None = None
-    """The same in steps, after which the backbone's rate rises from zero; left out, `--head-first` decides."""
+    """The same in steps, followed by a warm-up of the backbone's learning rate; left out, `--head-first` is used."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Rate of each stage of a pre-trained backbone as a share of the next deeper one's; 1 = all alike."""
+    """Layer-wise learning rate decay: rate of each stage relative to the next deeper one; 1 = no decay."""
     freeze_norms: bool = False
-    """Keep the scales and shifts of a pre-trained backbone's normalisation layers as they are."""
+    """Freeze the scales and shifts of a pre-trained backbone's normalisation layers."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Momentum of the moving average of the weights, which becomes the model; 0 = the last weights."""
+    """EMA decay of the weights; the model has the EMA weights. 0 = the last weights."""
 
 
 class SegmentationSettings(TrunkSettings):
-    """What fine-tuning a segmenter adds to the loop's settings."""
+    """Settings of fine-tuning a segmenter, in addition to those of the loop."""
 
     structure_weight: Annotated[float, Field(gt=0)] = 4.0
     """Weight of a structure's voxel in the cross-entropy; background's is 1."""
 
 
 class ClassificationSettings(Config):
-    """What learning to classify adds."""
+    """Settings of training a classifier."""
 
     classes: Path | None = None
     """Classification: CSV with the columns case and class, and x_mm, y_mm, z_mm (RAS) where points are classified."""
     pool: Literal["class", "mean"] = "mean"
     """Classification: the class token, or the mean of the patch tokens."""
     field: Annotated[float, Field(ge=0)] = 0.0
-    """Classification: millimetres that are seen on the longest side; 0 = the crop at the encoder's spacing around a
-    point, and what holds the largest training body for whole scans."""
+    """Classification: field of view in mm on the longest side; 0 = the crop at the encoder's spacing around a
+    point, and the size of the largest training body for whole scans."""
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.05
-    """Classification: a view's centre moves by up to this share of its side."""
+    """Classification: maximum random shift of a view's centre, as a fraction of its side."""
 
 
 class LinearSettings(Config):
-    """How the linear head is found."""
+    """How the linear head is fitted."""
 
     ridge: Annotated[float, Field(ge=0)] = 1e-3
-    """Linear head: weight of the squared norm of its weights on standardised features."""
+    """Linear head: L2 (ridge) penalty of its weights on standardised features."""
     linear_voxels: Annotated[int, Field(ge=16)] = 800
-    """Linear head: voxels drawn a view of each structure, of hard and of easy background."""
+    """Linear head: voxels sampled per view of each structure, of hard and of easy background."""
     linear_views: Annotated[int, Field(ge=1)] = 2
-    """Linear head: views a case and round; the first is the scan itself, the others are turned, scaled and re-lit."""
+    """Linear head: views per case and round; the first is the scan itself, the others are rotated, scaled and
+    intensity-augmented."""
     linear_rounds: Annotated[int, Field(ge=1, le=5)] = 2
-    """Linear head: solutions; each after the first draws background where the one before saw a structure."""
+    """Linear head: number of fits; each after the first adds background samples where the previous one predicted a
+    structure."""
     linear_iterations: Annotated[int, Field(ge=1)] = 40
-    """Linear head: steps of L-BFGS a round, for each of its two losses."""
+    """Linear head: L-BFGS steps per round, for each of its two losses."""
 
 
 def _of_task(values: Mapping[str, Any]) -> type[Config]:
@@ -71,7 +73,7 @@ def _of_task(values: Mapping[str, Any]) -> type[Config]:
 
 
 class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSettings, LinearSettings):
-    """Everything that makes a segmenter or a classifier out of labelled cases."""
+    """All settings of fine-tuning a segmenter or a classifier."""
 
     uncounted: ClassVar[frozenset[str]] = TrainingConfig.uncounted | {
         "store",
@@ -84,65 +86,60 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSetti
     store: Path
     """Store with labelled cases, made by `alice prepare --labels`."""
     task: str = "segmentation"
-    """What to learn: segmentation, classification, or package.module of your own."""
+    """Task: segmentation, classification, or package.module of your own."""
     task_options: Annotated[dict[str, Any], Keys(_of_task)] = Field(default_factory=dict)
     """Settings of a task of your own, as `--task-options.margin 2`."""
     encoder: str | None = None
-    """Encoder or matcher to start from (folder, file or shipped name); left out, the net learns from scratch."""
+    """Encoder or matcher to start from (folder, file or shipped name); left out, training starts from scratch."""
     labels: Annotated[int, Field(ge=1)] | None = None
-    """Number of labelled cases to learn from, a seeded draw of the split; left out, all of them."""
+    """Number of labelled training cases, a seeded random subset of the split; left out, all of them."""
     head: Literal["unet", "linear", "both"] = "unet"
-    """unet: a decoder with skips, all weights learn; linear: one layer on the frozen encoder, solved in seconds; both:
-    the solved layer first, then all weights learn, the decoder as a correction of it. A classifier has no decoder, with
-    unet or both all its weights learn."""
+    """unet: a decoder with skip connections, all weights are trained; linear: one layer on the frozen encoder, fitted
+    in seconds; both: the fitted layer first, then all weights, with the decoder as its correction. A classifier has no
+    decoder; with unet or both all its weights are trained."""
     split: str = "train"
-    """Split that labelled cases come from."""
+    """Split of the labelled training cases."""
     windows: str = "-200:300,-1000:1000"
     """CT windows LOW:HIGH in HU, one channel each; ignored for MR and where an encoder is given."""
     backbone: str = "resunet"
-    """Network from scratch: resunet, vit or swin; an encoder brings its own."""
+    """Network from scratch: resunet, vit or swin; an encoder has its own."""
     backbone_options: Annotated[dict[str, Any], Keys(backbone_types)] = Field(default_factory=dict)
     """Settings of the network from scratch, as `--backbone_options.size small`."""
     steps: Annotated[int, Field(ge=1)] = 400
-    """Optimiser steps; samples are balanced over structures, so that 400 steps of four crops do."""
+    """Optimiser steps; samples are balanced over structures, so that 400 steps of four crops are enough."""
     batch: Annotated[int, Field(ge=1)] = 4
-    """Crops or scans a step, over all processes."""
+    """Crops or scans per step, over all processes."""
     crop: Annotated[int, Field(ge=0)] = 0
-    """Voxels a side of the crops; 0 = 32 (whole scans: 48), or the encoder's own where its tokens carry positions."""
+    """Voxels per side of the crops; 0 = 32 (whole scans: 48), or the encoder's own where its tokens have position
+    embeddings."""
     learning_rate: Annotated[float, Field(gt=0)] = 4e-3
-    """Highest learning rate of AdamW, of the head and from scratch of all."""
+    """Peak learning rate of AdamW, of the head and from scratch of all weights."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 15.0
-    """Each crop is turned by up to this many degrees about a random axis."""
+    """Maximum rotation of each crop in degrees, about a random axis."""
     scale_low: Annotated[float, Field(gt=0)] = 0.85
     """Smallest scaling of a crop's voxels."""
     scale_high: Annotated[float, Field(gt=0)] = 1.18
     """Largest scaling of a crop's voxels."""
     strength: Annotated[float, Field(ge=0)] = 0.5
-    """Strength of the intensity changes, as a share of those of pre-training; in short runs half of them score more."""
+    """Strength of the intensity augmentation, relative to that of pre-training; 0.5 scores higher in short runs."""
     anywhere: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Share of the crops that lie anywhere in the body; the others are centred near each structure in turn."""
+    """Fraction of the crops at random positions in the body; the others are centred near each structure in turn."""
     mirror: bool = False
-    """Flip left and right of every other crop; wrong where a structure has a side."""
+    """Flip left and right of every other crop; wrong where a structure is specific to one side."""
     validate_every: Annotated[int, Field(ge=0)] = 0
-    """Score the model so far on a few cases every so many steps, into log.jsonl; 0 = never. Training is the same."""
+    """Steps between validations of the current model on a few cases, into log.jsonl; 0 = never. Does not affect
+    training."""
     validate_split: str = "val"
-    """Split that those cases come from."""
+    """Split of the validation cases."""
     validate_cases: Annotated[int, Field(ge=1)] = 3
-    """Number of those cases: always the same ones, whatever the seed."""
+    """Number of validation cases: the same ones for every seed."""
     licence: str = "unknown"
     """Licence of the scans, kept in the card of the model."""
 
     def settings(self, **inputs: Any) -> dict[str, Any]:
-        """See `CommandConfig.settings`; `task_options` count where there are any: early runs have no such key."""
-        return self._without_empty(super().settings(**inputs))
-
-    def written(self) -> dict[str, Any]:
-        """Plain values for config.yaml."""
-        return self._without_empty(self.model_dump(mode="json"))
-
-    @staticmethod
-    def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in values.items() if key != "task_options" or value}
+        """See `CommandConfig.settings`; runs of earlier versions have no `task_options`."""
+        plain = super().settings(**inputs)
+        return {key: value for key, value in plain.items() if key != "task_options" or value}
 
 
 class PredictConfig(OutputConfig, ComputeConfig):
@@ -153,9 +150,10 @@ class PredictConfig(OutputConfig, ComputeConfig):
     model: Path
     """Folder that `alice finetune` wrote."""
     scans: list[Path]
-    """Files, or folders that are searched for them."""
+    """Files, or folders that are searched for scans."""
     points: Path | None = None
-    """For a classifier of points: CSV with the columns case (a scan's name without ending), x_mm, y_mm, z_mm (RAS)."""
+    """For a classifier of points: CSV with the columns case (a scan's name without extension), x_mm, y_mm, z_mm
+    (RAS)."""
 
 
 class EvaluateConfig(ComputeConfig):
@@ -168,7 +166,7 @@ class EvaluateConfig(ComputeConfig):
     store: Path
     """Store with labelled cases."""
     classes: Path | None = None
-    """For a classifier: CSV of the classes; left out, the one that it learnt from."""
+    """For a classifier: CSV of the classes; left out, the one that it was trained on."""
     split: str = "test"
     """Split whose labelled cases are scored."""
     tolerance: Annotated[float, Field(gt=0)] = 2.0
@@ -176,7 +174,7 @@ class EvaluateConfig(ComputeConfig):
     out: Path | None = None
     """Folder for metrics.json and metrics.csv; left out, MODEL/evaluation-SPLIT."""
     allow_seen: bool = False
-    """Score cases that the model or its encoder saw in training, although they lie in a split for testing."""
+    """Score cases of a test split although the model or its encoder was trained on them."""
     overwrite: bool = False
     """Replace what an earlier call with other settings left in the output folder."""
 

@@ -1,4 +1,4 @@
-"""What a card must say, checked before anything is built from it. Cards grow: keys that are not named here are fine."""
+"""Required content of a card, checked before anything is built from it. Other keys are allowed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from alice3d.errors import UserError
 from alice3d.nn.heads.classification import Pool
 
 SHOWN = 40
-"""Characters of a wrong value that a message repeats."""
+"""Maximum length of a wrong value in a message."""
 Count = Annotated[int, Field(ge=1)]
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Spacing = tuple[Millimetres, Millimetres, Millimetres]
 
 
 class Part(BaseModel):
-    """Of a card."""
+    """Part of a card."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -32,7 +32,7 @@ class Trunk(Part):
 
 
 class SeenCase(Part):
-    """One of `cases`; a scan without either checksum would pass every guard against scoring scans that training saw."""
+    """One of `cases`; a scan without either checksum would pass every check for leakage of training scans."""
 
     checksum: str = ""
     content: str = ""
@@ -45,13 +45,13 @@ class SeenCase(Part):
 
 
 class Source(Part):
-    """`init` or `encoder`: what the weights began from, and what that had seen."""
+    """`init` or `encoder`: the initial weights, and their training data."""
 
     cases: list[SeenCase] = []
 
 
 class Card(Part):
-    """Of any kind of weights."""
+    """Card of any kind of weights."""
 
     backbone: Trunk
     spacing_mm: Spacing
@@ -60,7 +60,7 @@ class Card(Part):
     crop: Count = 1
     method: dict[str, Any] = {}
     init: Annotated[Source | None, BeforeValidator(lambda value: None if isinstance(value, str) else value)] = None
-    """Cards of early versions hold a name alone."""
+    """Cards of early versions hold only a name."""
     encoder: Source | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
@@ -83,13 +83,13 @@ class Matching(Part):
 
 
 class MatcherCard(Card):
-    """Of a matcher."""
+    """Card of a matcher."""
 
     matching: Matching = Matching()
 
 
 class SegmenterCard(Card):
-    """Of a model with `task: segmentation`."""
+    """Card of a model with `task: segmentation`."""
 
     crop: Count
     head: Literal["unet", "linear", "both"]
@@ -104,7 +104,7 @@ class SegmenterCard(Card):
 
 
 class ClassifierCard(Card):
-    """Of a model with `task: classification`."""
+    """Card of a model with `task: classification`."""
 
     crop: Count
     classes: Annotated[list[str], Field(min_length=2)]
@@ -117,15 +117,15 @@ TASKS: dict[str, type[Card]] = {"segmentation": SegmenterCard, "classification":
 
 
 def check_card(card: dict[str, Any], kind: str, where: str) -> None:
-    """Hold a card against what its kind and task need.
+    """Check a card against the requirements of its kind and task.
 
     Args:
         card: as read.
         kind: encoder, matcher or model.
-        where: named in the message: the file.
+        where: the file, for the message.
 
     Raises:
-        UserError: something is missing or wrong; one line that names the field.
+        UserError: something is missing or wrong; one line with the name of the field.
     """
     task = card.get("task")
     wanted: type[Card] = MatcherCard if kind == "matcher" else Card
@@ -147,7 +147,7 @@ def check_card(card: dict[str, Any], kind: str, where: str) -> None:
             "too few numbers" if errors[0]["type"] == "missing" else errors[0]["msg"].removeprefix("Value error, ")
         )
         given = errors[0]["input"]
-        # The whole of a list or mapping says nothing, and what stands under `cases` may name a patient.
+        # A whole list or mapping is not helpful, and the content of `cases` may name a patient.
         shown = names[0].startswith("cases") or isinstance(given, dict | list) or errors[0]["type"] == "missing"
         got = "" if shown else f", got {repr(given)[:SHOWN]}"
         raise UserError(f"{where}: {names[0] or 'card'}: {message}{got}") from None

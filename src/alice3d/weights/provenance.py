@@ -1,4 +1,4 @@
-"""Which scans and which code weights come from: whether a model saw a scan, by its own voxels, whatever its name."""
+"""Provenance of weights: training scans, identified by their voxels instead of their names, and source commit."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from alice3d.errors import UserError
 
 SHOWN = 3
 NOT_FOR_TESTING = ("pretrain", "train", "val")
-"""Splits whose scans training may have seen; of any other this is refused."""
+"""Splits whose scans may have been used in training; in other splits this is refused."""
 
 
 def described(cases: Iterable[Case]) -> list[dict[str, str]]:
-    """What a card keeps under `cases`: id, checksum of the stored voxels, and content of the scan itself."""
+    """Entries of a card's `cases`: id, checksum of the stored voxels, and content of the scan itself."""
     return [{"id": case.id, "checksum": case.checksum, "content": case.content} for case in cases]
 
 
 def seen(card: Mapping[str, Any]) -> set[str]:
-    """Checksums of all scans that the model of a card has seen, those of the cards inside it included."""
+    """Checksums of all training scans of a card's model, those of nested cards included."""
     return {str(entry[name]) for entry in cases_of(card) for name in ("checksum", "content") if entry.get(name)}
 
 
 def cases_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every entry of `cases` of a card and of the cards inside it, each scan once."""
+    """Every entry of `cases` of a card and of nested cards, each scan once."""
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for key, value in card.items():
         entries: list[Any] = []
@@ -42,26 +42,26 @@ def cases_of(card: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def leaked(card: Mapping[str, Any], cases: Iterable[Case]) -> list[str]:
-    """Ids of those cases whose voxels the model of a card has seen; [] for a card that does not say."""
+    """Ids of those cases that the model of a card was trained on; [] for a card without this information."""
     known = seen(card)
     return sorted(case.id for case in cases if case.content in known or case.checksum in known)
 
 
 def guard(card: Mapping[str, Any], cases: Iterable[Case], *, what: str, strict: bool, force: bool = False) -> list[str]:
-    """Tell of scans that a model has seen before.
+    """Report scans that a model was trained on.
 
     Args:
         card: of the encoder, matcher or model.
         cases: to be trained or scored on.
         what: for the message: `test split`, `training split`.
-        strict: the cases are for testing: a leak is refused.
-        force: the user knows of it: warn only.
+        strict: the cases are for testing: leakage is refused.
+        force: warn only.
 
     Returns:
-        ids of the cases that were seen.
+        ids of the training cases among them.
 
     Raises:
-        UserError: strict, not forced, and some case was seen.
+        UserError: strict, not forced, and some case was used in training.
     """
     names = leaked(card, cases)
     if not names:
@@ -69,16 +69,16 @@ def guard(card: Mapping[str, Any], cases: Iterable[Case], *, what: str, strict: 
     some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     message = f"{len(names)} scans of the {what} were seen in pre-training ({some})"
     if strict and not force:
-        raise UserError(f"{message}; the score would be flattered: choose other scans or give --allow-seen")
+        raise UserError(f"{message}; the score would be too optimistic: choose other scans or give --allow-seen")
     console.warn(message)
     return names
 
 
 def guard_by_split(card: Mapping[str, Any], cases: Iterable[Case], *, force: bool = False) -> list[str]:
-    """`guard` for scored cases of several splits, strict for those that lie in a split for testing.
+    """`guard` for scored cases of several splits, strict for those in a test split.
 
     Raises:
-        UserError: not forced, and some case in a split for testing was seen.
+        UserError: not forced, and some case of a test split was used in training.
     """
     by_split: dict[str, list[Case]] = {}
     for case in cases:
@@ -91,7 +91,7 @@ def guard_by_split(card: Mapping[str, Any], cases: Iterable[Case], *, force: boo
 
 
 def source_commit() -> str | None:
-    """Commit of the source tree this program runs from; None where it was installed from a package."""
+    """Commit of the source tree of this program; None where it was installed from a package."""
     root = Path(__file__).parents[3]
     if not (root / "pyproject.toml").is_file():
         return None
@@ -100,8 +100,8 @@ def source_commit() -> str | None:
 
 
 def described_start(card: Mapping[str, Any], checksum: str) -> dict[str, Any]:
-    """What a card keeps of the weights that training started from: which they are, what they themselves started from,
-    and all scans that any of them had seen.
+    """Card entry on the initial weights of a training: checksum, method, their own initial weights, and the training
+    scans of all of them.
 
     Args:
         card: of those weights.
@@ -121,23 +121,25 @@ def _named(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def guard_scores(card: dict[str, Any], cases: list[Case], split: str, *, allow_seen: bool) -> None:
-    """Tell of scored cases that training saw; refuse those that lie in a split for testing.
+    """Report scored cases that were used in training; refuse those of a test split.
 
     Args:
         card: of the model.
         cases: to be scored.
-        split: of the store that they are.
-        allow_seen: the user knows of it: warn only.
+        split: of the store.
+        allow_seen: warn only.
 
     Raises:
-        UserError: not allowed, and some case was seen.
+        UserError: not allowed, and some case was used in training.
     """
     trained = leaked({"cases": card["cases"]}, cases)
     if trained:
         where = f"{len(trained)} of {len(cases)} cases of split {split!r} ({trained[0]}, …)"
         if split != card.get("split") and not allow_seen:
-            raise UserError(f"the model was trained on {where}; take another split, or give --allow-seen to score them")
-        console.warn(f"the model was trained on {where}: these scores say nothing about new scans")
+            raise UserError(
+                f"the model was trained on {where}; choose another split, or give --allow-seen to score them"
+            )
+        console.warn(f"the model was trained on {where}: these scores do not apply to new scans")
     strict = split not in {card.get("split"), *NOT_FOR_TESTING}
     fresh = [case for case in cases if case.id not in trained]
     guard(card.get("encoder") or {}, fresh, what=f"{split} split", strict=strict, force=allow_seen)

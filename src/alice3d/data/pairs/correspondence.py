@@ -16,7 +16,8 @@ Points = NDArray[np.float64]
 MIN_ROWS = 12
 """An affine has 12 parameters; with fewer than 12 points outliers cannot be identified."""
 HYPOTHESES = 300
-"""With half of the points wrong, one sample of four in 16 is free of outliers; 300 samples almost surely contain one."""
+"""With half of the points wrong, one sample of four in 16 is free of outliers; 300 samples almost surely contain
+one."""
 MIN_VOLUME_MM3 = 1e4
 """Determinant of four points in mm³ (six times the volume of their tetrahedron) below which they are degenerate."""
 AFFINE_MM = 20.0
@@ -90,7 +91,8 @@ def robust_weight(residual_mm: NDArray[Any], scale_mm: float) -> NDArray[np.floa
 
 
 def _weighted_affine(query: Points, key: Points, weight: NDArray[np.float64]) -> Affine:
-    """Least squares with a weak regularisation of the linear part towards uniform scaling: a slab of points is enough."""
+    """Least squares with a weak regularisation of the linear part towards uniform scaling: a slab of points is
+    enough."""
     total = weight.sum()
     centre_q, centre_k = weight @ query / total, weight @ key / total
     q, k = query - centre_q, key - centre_k
@@ -107,7 +109,8 @@ def _weighted_affine(query: Points, key: Points, weight: NDArray[np.float64]) ->
 
 
 def plausible(affine: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether an affine (..., 4, 4) is plausible between two bodies: no reflection, scaling of 0.5 to 2 in every direction."""
+    """Whether an affine (..., 4, 4) is plausible between two bodies: no reflection, scaling of 0.5 to 2 in every
+    direction."""
     linear = affine[..., :3, :3]
     stretch = np.linalg.svd(linear, compute_uv=False)
     fits: NDArray[np.bool_] = (np.linalg.det(linear) > 0) & (stretch.min(axis=-1) > 0.5) & (stretch.max(axis=-1) < 2.0)

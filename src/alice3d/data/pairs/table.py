@@ -54,7 +54,8 @@ class PairRows:
         query_mm, key_mm: (n, 3) RAS mm, the point and its match (half of the rows were matched from the key's side).
         similarity: (n,) mean cosine of the fine and the coarse embedding, -1 .. 1.
         cycle_mm: (n,) distance of the point that was matched from itself after matching there and back.
-        fit_mm: (n,) distance of the match from the map fitted to the pair's other matches (robust affine and smooth field).
+        fit_mm: (n,) distance of the match from the map fitted to the pair's other matches (robust affine and smooth
+            field).
         far_10mm: (n,) probability that the match is more than 10 mm off; NaN where the matcher is not calibrated.
         accepted: (n,) bool.
     """
@@ -105,8 +106,8 @@ def write_table(
     """Merge the parts into `pairs.npz` and write `pairs.json`; one part is in memory at a time.
 
     Layout of `pairs.npz` (compressed, no pickle): `cases` (c,) ids; `scan_pairs` (p, 2) int32 query and key as
-    indices into `cases`; `first_row` (p + 1,) int64, the rows of scan pair i are first_row[i] .. first_row[i + 1]; and the
-    columns of `COLUMNS`, float32 mm, one row per matched point.
+    indices into `cases`; `first_row` (p + 1,) int64, the rows of scan pair i are first_row[i] .. first_row[i + 1]; and
+    the columns of `COLUMNS`, float32 mm, one row per matched point.
 
     Args:
         scan_pairs: (query, key) ids.

@@ -32,7 +32,8 @@ class PrepareOptions:
     Attributes:
         labels: folder of label maps named like their scans.
         splits: JSON file, split name to list of ids.
-        label_names: value to name of the declared classes; empty: what the layout declares, otherwise all values are allowed.
+        label_names: value to name of the declared classes; empty: what the layout declares, otherwise all values are
+            allowed.
         spacing_mm: (3,) along R, A, S, or `auto`: the median of the headers, or what the store has.
         modality: `auto` guesses it from the values, or takes that of the store.
         crop: `body` or `none`.

@@ -91,9 +91,7 @@ def _settle(store: Path, spec: StoreSpec, options: PrepareOptions, found: Found)
         if existing.label_names or not found.structures:
             return existing
         if any(row["label"] for row in read_index(store)):
-            raise UserError(
-                f"{store}: holds labels without names, DICOM structures have names; prepare them into another store"
-            )
+            raise UserError(f"{store}: holds labels without names, DICOM structures have names; use another store")
         spec = existing.model_copy(update={"label_names": found.structures})
     write_spec(store, spec)
     return spec
@@ -243,15 +241,14 @@ def _splits(
 def _finish_index(store: Path, found: Found, split_of: dict[str, str]) -> None:
     """One index of all: parts of shards merged, splits updated, refused rows of removed files dropped.
 
-    Where the store holds scans that are not among the given ones, they came from another folder: all refused rows are kept.
+    Where the store holds scans that are not among the given ones, they came from another folder: all refused rows are
+    kept.
     """
     names = {source.name for source in found.sources}
     rows = read_index(store)
     strange = [row for row in rows if row["source"] not in names]
     if strange and all(row["status"] != "taken" for row in strange):
-        console.warn(
-            f"{len(strange)} scans that were refused before are not among the given ones and are removed from the index"
-        )
+        console.warn(f"{len(strange)} refused scans are not among the given ones and are removed from the index")
         rows = [row for row in rows if row["source"] in names]
     for row in rows:
         row["split"] = split_of.get(row["id"], "")

@@ -51,7 +51,8 @@ def check_classes(values: NDArray[Any], names: Mapping[int, str], name: str) -> 
 
 
 def resample_labels(label: NDArray[Any], affine: Affine, grid: Grid) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Labels on another grid: each class is resampled like an image, and a voxel gets the class with the largest fraction.
+    """Labels on another grid: each class is resampled like an image, and a voxel gets the class with the largest
+    fraction.
 
     No value is invented. A structure too small to get any voxel keeps the one at its centre.
 

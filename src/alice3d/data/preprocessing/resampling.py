@@ -1,7 +1,8 @@
 """Brings a scan onto a grid with axes R, A, S: low-pass and interpolation in one, axis by axis where axes are parallel.
 
 Low-pass, linear interpolation, edge voxels extended by half a voxel and the blend into the fill are all linear, so
-along one axis they are one banded matrix. Three banded matrix products in float64, block by block, replace three filters and an interpolation, and keep no more than a few slices in float64.
+along one axis they are one banded matrix. Three banded matrix products in float64, block by block, replace three
+filters and an interpolation, and keep no more than a few slices in float64.
 """
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ def inside(root: Path, text: str) -> Path | None:
 
 
 def _is_nnunet(folder: Path, content: dict[str, Any]) -> bool:
-    """Whether the files of imagesTr have channel suffixes; nnU-Net's first version lists them without, like the Decathlon."""
+    """Whether the files of imagesTr have channel suffixes; nnU-Net's first version lists them without, like the
+    Decathlon."""
     if not (folder / "imagesTr").is_dir():
         return False
     if "training" not in content:

@@ -33,8 +33,8 @@ def level_for(size: int) -> int:
 def filters_for(dtype: np.dtype[Any]) -> dict[str, list[Any]]:
     """Filters before zstd: byte shuffle; for int16 also differences of bytes.
 
-    Differences save 5 % on noisy CT and 20 % on smooth CT and cost 2 % on CT with constant surroundings; they do not help
-    float32 and labels (benchmarks/results/store).
+    Differences save 5 % on noisy CT and 20 % on smooth CT and cost 2 % on CT with constant surroundings; they do not
+    help float32 and labels (benchmarks/results/store).
     """
     if dtype == np.int16:
         return {"filters": [blosc2.Filter.SHUFFLE, blosc2.Filter.BYTEDELTA], "filters_meta": [0, dtype.itemsize]}
@@ -71,9 +71,7 @@ def write_array(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) ->
     )
     packed.schunk.vlmeta["affine"] = [float(value) for value in affine.ravel()]
     content = packed.to_cframe()
-    with replacing(
-        path
-    ) as temporary:  # written here, not by blosc2: a full disk is then an OSError, not a damaged file
+    with replacing(path) as temporary:  # not written by blosc2: a full disk is then an OSError
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 

@@ -140,7 +140,8 @@ def appending(path: Path, before_sync: Callable[[], object] = lambda: None) -> I
     """`with appending(path) as append: append(row)`; a line truncated by a crash is repaired first.
 
     A row is written to the system at once, so a killed process loses none; it is synced to disk every
-    `SYNC_SECONDS` and at the end, so that a crash of the machine loses the last of them: those cases are processed again.
+    `SYNC_SECONDS` and at the end, so that a crash of the machine loses the last of them: those cases are processed
+    again.
 
     Args:
         path: an index file.

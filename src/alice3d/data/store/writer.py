@@ -176,7 +176,8 @@ def is_fresh(store: Path, *, overwrite: bool) -> bool:
 
 
 def _is_a_beginning(path: Path) -> bool:
-    """Whether a file was left by a call that stopped before it wrote store.json, or by another shard that has just begun."""
+    """Whether a file was left by a call that stopped before it wrote store.json, or by another shard that has just
+    begun."""
     if path.name in FOLDERS and path.is_dir():
         return all(inner.name.startswith(UNFINISHED) for inner in path.iterdir())
     return path.name.startswith((".lock", UNFINISHED)) or path.name == SPEC

@@ -1,4 +1,5 @@
-"""Reads class tables: a CSV with one row per scan, `case, class`, or one row per point, with `x_mm, y_mm, z_mm` in RAS mm."""
+"""Reads class tables: a CSV with one row per scan, `case, class`, or one row per point, with `x_mm, y_mm, z_mm` in RAS
+mm."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ def check_convention(path: str | Path, marks: Landmarks, inside: Callable[[str, 
     as_given = outside((1, 1, 1))
     if as_given > FEW_OUTSIDE and outside((-1, -1, 1)) < as_given / 3:
         raise UserError(
-            f"{path}: {as_given:.0%} of the points lie outside their scans' bodies, but inside with the opposite signs of x and y "
-            ": they are LPS (ITK, DICOM); write RAS, with x and y negated"
+            f"{path}: {as_given:.0%} of the points lie outside their scans' bodies, but inside with x and y "
+            "negated: they are LPS (ITK, DICOM); write RAS, with x and y negated"
         )
     if as_given > MOST_OUTSIDE:
         raise UserError(

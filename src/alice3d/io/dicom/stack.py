@@ -90,14 +90,12 @@ def _check_gaps(heights: NDArray[np.float64], name: str) -> None:
     doubled = int((gaps < 0.01).sum())
     if doubled:
         raise ScanError(
-            name, f"duplicated slices: {doubled} have the position of another; several volumes in one series?"
+            name, f"duplicated slices: {doubled} share a position with another; several volumes in one series?"
         )
     odd = np.flatnonzero(np.abs(gaps - usual) > np.maximum(GAP_SHARE * usual, 0.02))
     if len(odd):
         after, gap = int(odd[0]) + 1, float(gaps[odd[0]])
         multiple = gap / usual
         if multiple > 1.5 and abs(multiple - round(multiple)) < 0.05:
-            raise ScanError(
-                name, f"missing slices: {gap:g} mm after slice {after} where the usual distance is {usual:g} mm"
-            )
+            raise ScanError(name, f"missing slices: {gap:g} mm after slice {after} where the spacing is {usual:g} mm")
         raise ScanError(name, f"unequal slice gaps: {gaps.min():g} to {gaps.max():g} mm")

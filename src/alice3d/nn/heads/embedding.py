@@ -80,7 +80,8 @@ class TrunkLevels(nn.Module):
     """The backbone's own maps as further parts of an embedding: standardised over bodies, unit length at each position.
 
     The head keeps only what the contrastive loss needs; the backbone's maps hold more, and both together reduce the
-    matching error by half a millimetre. Weights grow with the stride: deep maps encode the rough position in the body, fine maps the exact one.
+    matching error by half a millimetre. Weights grow with the stride: deep maps encode the rough position in the body,
+    fine maps the exact one.
 
     Args:
         channels: of the backbone's maps at strides 1, 2, 4, 8.
@@ -117,7 +118,8 @@ class FPN3D(nn.Module):
     Args:
         backbone: with maps at strides 1, 2, 4 and 8 (the residual U-Net).
         fine_width, coarse_width: see `PyramidHead`.
-        trunk: concatenate the backbone's maps to both embeddings, with the same weight as the head; for matching, not for training.
+        trunk: concatenate the backbone's maps to both embeddings, with the same weight as the head; for matching, not
+            for training.
 
     Raises:
         ValueError: the backbone has other strides.
@@ -151,7 +153,8 @@ class FPN3D(nn.Module):
         if self.trunk is None:
             return fine, coarse
         more_fine, more_coarse = self.trunk(maps)
-        # Head and backbone have equal weight; in each the weights of its two parts are kept, and the result has unit length.
+        # Head and backbone have equal weight; in each the weights of its two parts are kept, and the result has unit
+        # length.
         fine = torch.cat([fine * 0.5**0.5, more_fine], dim=1)
         coarse = torch.cat([coarse * 0.5**0.5, more_coarse], dim=1)
         return F.normalize(fine, dim=1), F.normalize(coarse, dim=1)

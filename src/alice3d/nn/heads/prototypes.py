@@ -41,7 +41,8 @@ class PrototypeHead(nn.Module):
     def forward(self, tokens: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
         """Tokens (…, width) to logits (…, prototypes), each the cosine with a prototype; float32.
 
-        Under autocast too: bfloat16 rounds a cosine of 0.9 to 0.004, which is as large as the differences between tokens of a newly initialised head.
+        Under autocast too: bfloat16 rounds a cosine of 0.9 to 0.004, which is as large as the differences between
+        tokens of a newly initialised head.
         """
         hidden = self.mlp(tokens)
         with torch.autocast(hidden.device.type, enabled=False):

@@ -181,7 +181,8 @@ class LinearSegmentationNet(nn.Module):
 
 
 class JointSegmentationNet(SegmentationNet):
-    """A linear layer over the pyramid, as in `LinearSegmentationNet`, and a decoder that corrects it: the sum of their logits.
+    """A linear layer over the pyramid, as in `LinearSegmentationNet`, and a decoder that corrects it: the sum of their
+    logits.
 
     The linear layer is fitted on the frozen backbone before training, and the decoder's last layer is initialised at
     zero: training starts from the linear prediction instead of from noise.

@@ -1,4 +1,4 @@
-"""A local page that shows two scans side by side; a click in one moves the cross-hair in the other."""
+"""A local page that shows two scans side by side; a click in one moves the crosshair in the other."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class ShownScan:
     Attributes:
         title: shown above it.
         image: (x, y, z) voxels, axes R, A, S.
-        grid: where they lie; its axes are R, A, S.
-        embedded: what the matcher sees.
+        grid: of the voxels; its axes are R, A, S.
+        embedded: its embedding.
     """
 
     title: str
@@ -56,10 +56,10 @@ class ShownScan:
 
 
 class Viewer:
-    """What the page asks for; one matching at a time, slices by several threads.
+    """Answers the requests of the page; one matching at a time, slices by several threads.
 
     Args:
-        matcher: a `RememberingMatcher` answers later clicks at once.
+        matcher: a `RememberingMatcher` makes later clicks fast.
         scans: the two.
         ct: offer windows in HU; otherwise one by percentiles.
     """
@@ -84,7 +84,7 @@ class Viewer:
         return {"scans": scans, "windows": [{"name": n, "low": a, "high": b} for n, a, b in self.windows]}
 
     def slice(self, number: int, plane: str, index: int, window: tuple[float, float]) -> bytes:
-        """One plane as it lies on the page, a byte a voxel, row by row from the top.
+        """One plane as it is shown on the page, one byte per voxel, row by row from the top.
 
         Raises:
             KeyError, IndexError: no such scan, plane or slice.
@@ -95,7 +95,7 @@ class Viewer:
         return (grey(slice_of(image, chosen, index), window) * 255).round().astype(np.uint8).tobytes()
 
     def match(self, number: int, point_mm: Sequence[float]) -> dict[str, Any]:
-        """Where a point of scan `number` lies in the other; `inside` False, and no place, where it lies in air."""
+        """Where a point of scan `number` lies in the other; `inside` False, and no match, where it lies in air."""
         query, key = self.scans[number].embedded, self.scans[1 - number].embedded
         point = np.array([point_mm], np.float64)
         if not query.in_body(point)[0]:
@@ -117,7 +117,7 @@ class Viewer:
 
 
 def page(titles: Sequence[str]) -> str:
-    """The page; everything else comes from the same address."""
+    """The page; everything else is loaded from the same address."""
     rows = "".join(
         f'<section aria-labelledby="title-{n}"><h2><span id="title-{n}">{html.escape(title)}</span>: '
         f'<span id="place-{n}"></span></h2><div class="planes" id="planes-{n}"></div></section>\n'
@@ -126,29 +126,29 @@ def page(titles: Sequence[str]) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>alice view</title><link rel="stylesheet" href="viewer.css"></head><body>
-<header><h1>The same place in two scans</h1>
+<header><h1>The same anatomy in two scans</h1>
 <form id="go"><label>Point in the upper scan, RAS mm <input id="point" placeholder="x, y, z"></label>
 <button>Go</button></form>
 <label>Window <select id="window"></select></label></header>
 <div id="answer" role="status" aria-live="polite"></div>
-{rows}<footer>Click or drag in either scan: the cross-hair of the other follows. Wheel or page up and down: next slice.
-Arrow keys: one voxel. A dashed cross-hair is doubtful. Not for clinical use.</footer>
+{rows}<footer>Click or drag in either scan: the crosshair of the other follows. Wheel or page up and down: next slice.
+Arrow keys: one voxel. A dashed crosshair: match not accepted. Not for clinical use.</footer>
 <script src="viewer.js"></script></body></html>
 """
 
 
 class ViewerServer(ThreadingHTTPServer):
-    """Serves a viewer on the loopback address alone, under an address that holds a random token.
+    """Serves a viewer on the loopback address only, under an address with a random token.
 
     >>> server = ViewerServer(viewer)   # doctest: +SKIP
     >>> server.serve_forever()          # doctest: +SKIP
 
     Args:
-        viewer: answers.
-        port: 0 takes a free one.
+        viewer: answers the requests.
+        port: 0 uses a free one.
 
     Raises:
-        UserError: the port is taken.
+        UserError: the port is in use.
     """
 
     daemon_threads = True
@@ -167,7 +167,7 @@ class ViewerServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """GET alone; whoever does not know the token, or comes by another host name, finds nothing."""
+    """GET only; requests without the token, or with another host name, get 404."""
 
     server: ViewerServer
     server_version, sys_version = "alice", ""
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json({"error": str(error)}, 500)
 
     def _answer(self, parts: list[str], query: dict[str, list[str]]) -> None:
-        """Send what is asked for.
+        """Send the requested content.
 
         Raises:
             KeyError, IndexError, ValueError: there is no such thing.
@@ -229,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the terminal belongs to the command."""
+        """Print nothing: the terminal belongs to the command."""
 
 
 def _which(text: str) -> int:

@@ -34,20 +34,20 @@ def class_table_of(config: EvaluateConfig, weights: Path) -> Path:
         kept = yaml.safe_load((weights.parent / "config.yaml").read_text(encoding="utf-8"))
         path = Path(kept["classes"])
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
-        raise UserError("--classes: which CSV holds the classes? config.yaml beside the model does not say") from None
+        raise UserError("--classes: give the CSV of the classes; config.yaml of the model does not name it") from None
     if not path.is_file():
-        raise UserError(f"--classes: {path}, which the model learnt from, is not there; give the CSV of the classes")
+        raise UserError(f"--classes: {path}, which the model was trained on, is missing; give the CSV of the classes")
     return path
 
 
 def examples_to_score(model: Classifier, store: Store, table: Path, split: str) -> list[Example]:
-    """The rows of a split, in the order of the cases; a class that the model does not know is refused."""
+    """The rows of a split, in the order of the cases; an unknown class is refused."""
 
     rows = read_class_table(table)
     for row in rows:
         if (row.point_mm is not None) != model.pointed:
             wanted = "points (x_mm, y_mm, z_mm)" if model.pointed else "whole scans (no x_mm, y_mm, z_mm)"
-            raise UserError(f"{table}: the model classifies {wanted}; the table does not hold them")
+            raise UserError(f"{table}: the model classifies {wanted}; the table has none")
     if split not in store.splits:
         raise UserError(f"split: the store has no split {split!r}; it has {', '.join(store.splits) or 'none'}")
     found = [example for example in examples_of(rows, store, table) if example.case.split == split]
@@ -55,9 +55,9 @@ def examples_to_score(model: Classifier, store: Store, table: Path, split: str) 
         raise UserError(f"{table}: no row is of a case of split {split!r}")
     unknown = sorted({example.name for example in found} - set(model.classes))
     if unknown:
-        raise UserError(f"{table}: the model does not know class {unknown[0]!r}; it knows {', '.join(model.classes)}")
+        raise UserError(f"{table}: the model has no class {unknown[0]!r}; it has {', '.join(model.classes)}")
     if len({example.name for example in found}) == 1:
-        console.warn(f"all rows of split {split!r} are of class {found[0].name!r}: AUROC does not exist")
+        console.warn(f"all rows of split {split!r} are of class {found[0].name!r}: AUROC is undefined")
     return sorted(found, key=lambda example: example.case.id)
 
 
@@ -76,7 +76,7 @@ def score_examples(model: Classifier, store: Store, examples: list[Example], dev
 
 
 def write_scores(out: Path, model: Classifier, examples: list[Example], chances: NDArray[np.float64]) -> None:
-    """metrics.csv: a row an example, its class, what was predicted, and the chance of each class."""
+    """metrics.csv: one row per example: its class, the predicted class, and the probability of each class."""
 
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -112,10 +112,10 @@ def say_scores(result: dict[str, Any], config: EvaluateConfig, out: Path, model:
 
 
 class ClassificationCheck:
-    """AUROC, accuracy, balanced accuracy and F1 on the rows of `validate_split`, all of them: they cost little.
+    """AUROC, accuracy, balanced accuracy and F1 on the rows of `validate_split`, all of them, since this is cheap.
 
     Args:
-        job: what `prepare_classification` made.
+        job: from `prepare_classification`.
 
     Raises:
         UserError: no row is of a case of that split.
@@ -136,7 +136,7 @@ class ClassificationCheck:
         )
 
     def __call__(self, net: nn.Module) -> dict[str, float]:
-        """`val_auroc` and the like of a net in evaluation mode; NaN is left out."""
+        """`val_auroc` and the like of a network in evaluation mode; NaN is left out."""
         assert isinstance(net, ClassificationNet)
         model = replace(self.model, net=net)
         device = next(net.parameters()).device

@@ -1,4 +1,4 @@
-"""From a class table to a classifier: the road of `alice finetune --task classification`."""
+"""From a class table to a classifier: the pipeline of `alice finetune --task classification`."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from alice3d.weights import provenance
 from alice3d.weights.provenance import source_commit
 
 WHOLE_CROP = 48
-"""Voxels a side by which a whole scan is seen unless `--crop` says otherwise."""
+"""Voxels per side to which a whole scan is resampled, unless `--crop` is given."""
 
 
 @dataclass(frozen=True)
 class ClassificationJob:
-    """Everything that learning to classify needs, checked; nothing is written yet.
+    """Everything that training a classifier needs, checked; nothing is written yet.
 
     Attributes:
         config: as given.
-        net: backbone and fresh head.
-        store: where the scans are.
-        cases, examples: what it learns from.
-        held: all examples of the table, whatever their split.
+        net: backbone and newly initialised head.
+        store: of the scans.
+        cases, examples: for training.
+        held: all examples of the table, of every split.
         classes: names, in the order of the scores.
-        rule, field: how scans are read.
-        settings: what the result depends on, inputs by checksum.
-        card: of the model, without what training itself adds.
+        rule, field: intensity rule and field of view.
+        settings: all that the result depends on, inputs by checksum.
+        card: of the model, before training adds its results.
     """
 
     config: FinetuneSettings
@@ -62,7 +62,7 @@ class ClassificationJob:
 
 
 def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
-    """Open store, table and encoder, draw the cases, build the net.
+    """Open store, table and encoder, sample the cases, build the network.
 
     Raises:
         UserError: the store, table, split, number of labels, encoder or an option is wrong.
@@ -108,8 +108,8 @@ def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
 def field_of_view(
     config: FinetuneSettings, cases: list[Case], crop: int, spacing_mm: tuple[float, float, float], *, whole: bool
 ) -> FieldOfView:
-    """What is seen: `--field` mm on the longest side; left out, `crop` voxels at the model's spacing around points, and
-    around whole scans the box that holds the largest training body, never finer than that spacing."""
+    """Field of view: `--field` mm on the longest side; left out, `crop` voxels at the model's spacing around points,
+    and around whole scans the box that holds the largest training body, never finer than that spacing."""
     side_mm = crop * np.asarray(spacing_mm)
     zoom = 1.0
     if config.field:
@@ -124,15 +124,15 @@ def field_of_view(
 def learn_classes(
     job: ClassificationJob, state: outputs.State, validate: Validate | None = None
 ) -> tuple[FitResult, ClassificationNet, dict[str, Any]]:
-    """Claim the output folder, then solve the linear head on frozen features, train all weights, or do both in turn.
+    """Claim the output folder, then fit the linear head on frozen features, train all weights, or both in this order.
 
     Args:
         job: what `prepare_classification` made.
-        state: what `outputs.check` said of the folder.
-        validate: scores of a net, taken every `validate_every` steps and after the last; they go into the log.
+        state: of the folder, from `outputs.check`.
+        validate: scores of a network, computed every `validate_every` steps and after the last; they go into the log.
 
     Returns:
-        what is said of the run, the trained net, and its card.
+        result of the run, the trained network, and its card.
     """
     config = job.config
     device = resolve_device(config.device, config.threads)
@@ -152,7 +152,7 @@ def learn_classes(
     options: dict[str, Any] = {}
     if config.head != "unet":
         options |= plain(config, ("ridge", "linear_views", "linear_iterations"))
-        if not has_checkpoint(config.out / "checkpoints"):  # a run that goes on has moved on from the solution
+        if not has_checkpoint(config.out / "checkpoints"):  # a resumed run has weights beyond the fitted head
             result = _solve(job, samples, device)
     if config.head != "linear":
         task = ClassificationTask(net, config, total_steps=config.steps, pretrained=config.encoder is not None)
@@ -168,7 +168,7 @@ def learn_classes(
 def _solve(job: ClassificationJob, samples: ClassificationSamples, device: torch.device) -> FitResult:
     config = job.config
     if config.encoder is None:
-        console.warn("a linear head on an untrained backbone: give --encoder for one that knows anatomy")
+        console.warn("a linear head on an untrained backbone: give --encoder for a pre-trained one")
     begun = time.monotonic()
     with console.progress("Frozen features", len(job.examples)) as bar:
         features, labels = frozen_features(job.net.eval(), samples, config.linear_views, device=device, bar=bar)

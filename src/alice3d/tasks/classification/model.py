@@ -1,4 +1,4 @@
-"""A trained classifier as `alice finetune` wrote it: class scores of scans, or of points in them."""
+"""A trained classifier of `alice finetune`: class probabilities of scans, or of points in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     pass
 
 BATCH = 8
-"""Views at once."""
+"""Views per forward pass."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Classifier:
 
     Attributes:
         net: in evaluation mode.
-        card: the JSON beside the weights.
+        card: the JSON card of the weights.
         rule: how voxels become channels.
         spacing_mm: (3,) the spacing that a file is prepared at.
         classes: names, in the order of the scores.
         pointed: whether it classifies points; else whole scans.
-        field: what it sees around a point, or around the middle of the body.
+        field: field of view around a point, or around the centre of the body.
     """
 
     net: ClassificationNet
@@ -51,7 +51,7 @@ class Classifier:
     def scores(
         self, store: Images, case: Case, centres_mm: NDArray[Any], *, device: torch.device | str = "cpu"
     ) -> NDArray[np.float64]:
-        """Chances (n, k) of the classes, which sum to 1, at centres (n, 3) RAS mm of a stored case."""
+        """Class probabilities (n, k), which sum to 1, at centres (n, 3) RAS mm of a stored case."""
         net = self.net.to(device)
         found = []
         for first in range(0, len(centres_mm), BATCH):
@@ -59,13 +59,13 @@ class Classifier:
                 read_grid(store, case, self.field.grid(centre), self.rule) for centre in centres_mm[first:][:BATCH]
             ]
             scores_nk = net(torch.from_numpy(np.stack(views)).to(device))
-            found.append(scores_nk.cpu().double().softmax(dim=1).numpy())  # MPS knows no float64
+            found.append(scores_nk.cpu().double().softmax(dim=1).numpy())  # MPS has no float64
         return np.concatenate(found) if found else np.zeros((0, len(self.classes)))
 
     def scores_of_scan(
         self, scan: Prepared, centres_mm: NDArray[Any] | None, *, device: torch.device | str = "cpu"
     ) -> NDArray[np.float64]:
-        """The same of a scan that `prepare_array` brought to `spacing_mm`; without centres, of the whole scan."""
+        """The same for a scan that `prepare_array` resampled to `spacing_mm`; without centres, for the whole scan."""
         x, y, z = scan.image.shape
         case = Case(
             id="scan",

@@ -1,4 +1,4 @@
-"""Classification: crops or whole scans in balanced turns, the objective, and the linear head on frozen features."""
+"""Classification: the objective, and the linear head on frozen features."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from alice3d.tasks.settings import LinearSettings
 
 
 class ClassificationTask(TunedTask[ClassificationNet]):
-    """A classifier that learns."""
+    """A classifier in training."""
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """Cross-entropy of one batch of `ClassificationSamples`, and the share that is right."""
+        """Cross-entropy of one batch of `ClassificationSamples`, and the accuracy."""
         scores_bk = self.net(batch["image"], freeze_backbone=step < self.frozen_steps).float()
         right = (scores_bk.argmax(dim=1) == batch["label"]).float().mean()
         return {"loss": F.cross_entropy(scores_bk, batch["label"]), "accuracy": right}
@@ -31,14 +31,14 @@ class ClassificationTask(TunedTask[ClassificationNet]):
 def frozen_features(
     net: ClassificationNet, samples: ClassificationSamples, views: int, *, device: torch.device, bar: Progress
 ) -> tuple[Tensor, Tensor]:
-    """What the frozen backbone says of each example, computed once.
+    """Features of each example from the frozen backbone, computed once.
 
     Args:
         net: in evaluation mode.
-        samples: of which the examples are taken, each once.
-        views: of each example; the first is the scan as it is, the others are augmented.
-        device: where the backbone runs.
-        bar: advances once an example.
+        samples: whose examples are used, each once.
+        views: of each example; the first is the scan itself, the others are augmented.
+        device: device of the backbone.
+        bar: advances once per example.
 
     Returns:
         features (n, d) and class indices (n,), n = examples times views.
@@ -59,9 +59,9 @@ def frozen_features(
 def solve_linear(
     features_nd: Tensor, labels_n: Tensor, classes: int, settings: LinearSettings
 ) -> tuple[Tensor, Tensor, float]:
-    """Multinomial logistic regression in which every class weighs the same (weight (k, d), bias (k,), loss).
+    """Multinomial logistic regression with equal weight for every class (weight (k, d), bias (k,), loss).
 
-    Features are standardised for the solution, and the standardisation is folded into the layer.
+    Features are standardised for the fit, and the standardisation is folded into the layer.
     """
     mean = features_nd.mean(dim=0)
     scale = 1 / features_nd.std(dim=0, unbiased=False).clamp(min=1e-5)

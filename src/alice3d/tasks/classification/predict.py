@@ -1,4 +1,4 @@
-"""A classifier applied to scans: a table of class probabilities, a row a scan or a point."""
+"""A classifier applied to scans: a table of class probabilities, one row per scan or point."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def points_by_scan(path: Path, found: dict[str, Source]) -> dict[str, list[Row]]
     """Rows of a points table by scan.
 
     Raises:
-        UserError: the table is wrong, or a case of it is none of the scans.
+        UserError: the table is wrong, or a case in it is not among the scans.
     """
     by_scan: dict[str, list[Row]] = {}
     for row in read_class_table(path, classes=False):
@@ -50,7 +50,7 @@ def predict_scores(
     device: str,
     refused: dict[str, str],
 ) -> tuple[str, int]:
-    """The table of scores, and how many rows it has."""
+    """The table of scores, and its number of rows."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["case", *(POINT if points else ()), "predicted", *(f"score_{name}" for name in model.classes)])

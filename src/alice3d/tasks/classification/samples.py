@@ -1,4 +1,4 @@
-"""What a classifier reads: views around points or of whole scans."""
+"""Samples of a classifier: views around points or of whole scans."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alice3d.geometry import Grid, centred_grid
 
 @dataclass(frozen=True)
 class FieldOfView:
-    """What a net sees of a scan: a box of `crop` voxels a side, of `voxel_mm` (3,) each, around a centre."""
+    """Field of view: a box of `crop` voxels per side, of `voxel_mm` (3,) each, around a centre."""
 
     crop: int
     voxel_mm: tuple[float, float, float]
@@ -31,14 +31,14 @@ class FieldOfView:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a view differs from the scan; nothing mirrors unless `mirror` asks for it.
+    """Augmentation of a view; without `mirror` nothing is mirrored.
 
     Attributes:
-        rotation_deg: it turns by up to this much about a random axis.
-        scale: its voxels are this much larger, drawn log-uniformly between the two.
-        strength: of the intensity changes; 1 is that of pre-training, 0 none.
-        shift: its centre moves by up to this share of its side, along each axis.
-        mirror: flip left and right of every other view; wrong where a class has a side.
+        rotation_deg: maximum rotation about a random axis.
+        scale: factor of the voxel size, log-uniform between the two.
+        strength: of the intensity augmentation; 1 is that of pre-training, 0 none.
+        shift: maximum shift of its centre along each axis, as a fraction of its side.
+        mirror: flip left and right of every other view; wrong where a class is specific to one side.
     """
 
     rotation_deg: float = 15.0
@@ -49,18 +49,18 @@ class Augmentation:
 
 
 class ClassificationSamples:
-    """Sample i is one view, drawn from a generator seeded with (seed, i): the same i, the same sample.
+    """Sample i is one view, from a generator seeded with (seed, i): the same i gives the same sample.
 
-    Classes take turns (sample i is of class i modulo their number), so that a rare one is seen as often as any other.
+    Classes take turns (sample i is of class i modulo their number), so that all classes are equally frequent.
     A sample holds (no batch axis): `image` (c, x, y, z) float32 and `label`, the index of its class.
 
     Args:
-        store: where the scans are.
+        store: of the scans.
         examples: at least one of each class.
-        classes: names, in the order of the net's scores.
+        classes: names, in the order of the network's outputs.
         rule: how voxels become channels.
-        field: what is seen.
-        augmentation: how views differ.
+        field: field of view.
+        augmentation: of the views.
         seed: of everything.
     """
 
@@ -92,7 +92,7 @@ class ClassificationSamples:
         return {"image": self.view(members[rng.integers(len(members))], rng), "label": np.int64(label)}
 
     def view(self, example: Example, rng: np.random.Generator | None) -> NDArray[np.float32]:
-        """Channels (c, x, y, z) of an example: as the scan is without a generator, else augmented."""
+        """Channels (c, x, y, z) of an example: without augmentation if there is no generator."""
         if rng is None:
             return read_grid(self.store, example.case, self.field.grid(example.centre_mm), self.rule)
         how = self.augmentation

@@ -1,4 +1,4 @@
-"""Classification as a task: what `alice finetune`, `evaluate` and `predict` do for it."""
+"""Classification as a task of `alice finetune`, `evaluate` and `predict`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from alice3d.tasks.settings import EvaluateConfig, FinetuneSettings, PredictConf
 
 
 class Classification(Task):
-    """A class for every scan, or for points in scans, learnt from a table."""
+    """A class for every scan, or for points in scans, trained on a table."""
 
     done = "classified"
 
@@ -58,7 +58,7 @@ class Classification(Task):
     def score(
         self, model: Classifier, store: Store, chosen: Selection, config: EvaluateConfig, *, out: Path, device: str
     ) -> dict[str, Any]:
-        """Score each row of the split; metrics.csv has a row for each."""
+        """Score each row of the split; metrics.csv has one row for each."""
         examples = chosen.rows
         chances = score_examples(model, store, examples, device)
         reference = np.array([model.classes.index(example.name) for example in examples])
@@ -71,7 +71,7 @@ class Classification(Task):
         say_scores(result, config, out, model)
 
     def select_scans(self, model: Classifier, found: dict[str, Source], config: PredictConfig) -> Selection:
-        """All scans, or those that the table of points names; `rows` are its rows by scan."""
+        """All scans, or those in the table of points; `rows` are its rows by scan."""
         if model.pointed and config.points is None:
             raise UserError(
                 "--points: a CSV with the columns case, x_mm, y_mm, z_mm is needed; the model classifies points"
@@ -88,12 +88,12 @@ class Classification(Task):
     def predict(
         self, model: Classifier, chosen: Selection, config: PredictConfig, *, device: str, refused: dict[str, str]
     ) -> dict[str, Any]:
-        """Write OUT/scores.csv, a row a scan or a point."""
+        """Write OUT/scores.csv, one row per scan or point."""
         text, rows = predict_scores(model, chosen.sources, chosen.rows, device, refused)
         if rows:
             files.write_text(config.out / SCORES, text)
         return {"written": [SCORES] if rows else [], "rows": rows, "classes": list(model.classes)}
 
     def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
-        """How many rows there are."""
+        """The number of rows."""
         return f"{made['rows']} rows of class scores written to {out / SCORES}", ""

@@ -23,17 +23,17 @@ from alice3d.tasks.segmentation.model import SegmentationModel
 from alice3d.tasks.settings import EvaluateConfig
 
 ORDER_SEED = 0
-"""Of the draw of the cases: runs with other seeds are scored on the same ones."""
+"""Seed of the subset of cases: runs with other seeds are scored on the same ones."""
 
 
 class SegmentationCheck:
     """Mean Dice over the structures of each case, then over `validate_cases` cases of `validate_split`.
 
     Args:
-        job: what `prepare_finetuning` made.
+        job: from `prepare_finetuning`.
 
     Raises:
-        UserError: the split does not exist or holds no labels.
+        UserError: the split does not exist or has no labels.
     """
 
     def __init__(self, job: FinetuneJob) -> None:
@@ -44,7 +44,7 @@ class SegmentationCheck:
         self.read = [read_case(job.store, case, job.rule, job.spacing_mm) for case in self.cases]
 
     def __call__(self, net: nn.Module) -> dict[str, float]:
-        """`val_dice` of a net in evaluation mode; nothing of the net or of the random state changes."""
+        """`val_dice` of a network in evaluation mode; network and random state do not change."""
         job = self.job
         window, whole_voxels = reading_window(net.backbone, job.crop)  # type: ignore[arg-type]
         model = SegmentationModel(
@@ -68,7 +68,7 @@ class SegmentationCheck:
 
 
 def same_names(model: SegmentationModel, store: Store) -> dict[int, str]:
-    """Names of the store's label values; a value that means something else to the model is refused."""
+    """Names of the store's label values; a value with another name in the model is refused."""
     names = store.label_names
     for value, name in model.names.items():
         declared = store.spec.label_names.get(value)
@@ -76,7 +76,7 @@ def same_names(model: SegmentationModel, store: Store) -> dict[int, str]:
             raise UserError(f"label {value} is {declared!r} in the store and {name!r} in the model; they do not match")
     unknown = [name for value, name in names.items() if value not in model.names]
     if unknown:
-        console.warn(f"the model does not know {', '.join(unknown)}; where present, it counts as missed")
+        console.warn(f"the model has no class {', '.join(unknown)}; where present, it counts as missed")
     return {**model.names, **names}
 
 
@@ -101,7 +101,7 @@ def score_cases(
 
 
 def write_scores(out: Path, scores: list[StructureScore]) -> None:
-    """metrics.csv, a row a case and structure."""
+    """metrics.csv, one row per case and structure."""
 
     text = io.StringIO()
     table = csv.DictWriter(text, [field.name for field in fields(StructureScore)], lineterminator="\n")

@@ -1,4 +1,4 @@
-"""From labelled cases to a segmenter: the road of `alice finetune`."""
+"""From labelled cases to a segmenter: the pipeline of `alice finetune`."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class FinetuneJob:
 
     Attributes:
         config: as given.
-        net: backbone and fresh head.
-        store, cases: what it learns from.
+        net: backbone and newly initialised head.
+        store, cases: training data.
         values: label value of each class.
-        rule, spacing_mm: how scans are read.
-        crop: voxels a side.
-        settings: what the result depends on, inputs by checksum.
-        card: of the model, without what training itself adds.
+        rule, spacing_mm: intensity rule and spacing of the scans.
+        crop: voxels per side.
+        settings: all that the result depends on, inputs by checksum.
+        card: of the model, before training adds its results.
     """
 
     config: FinetuneSettings
@@ -57,7 +57,7 @@ class FinetuneJob:
 
 
 def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
-    """Open store and encoder, draw the cases, build the net.
+    """Open store and encoder, sample the cases, build the network.
 
     Raises:
         UserError: the store, split, number of labels, encoder or an option is wrong.
@@ -69,13 +69,13 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
     values = class_values(cases)
     lacking = [name for value, name in store.label_names.items() if value not in values]
     if lacking:
-        console.warn(f"no chosen case shows {', '.join(lacking)}: the model will not know it")
+        console.warn(f"no training case has {', '.join(lacking)}: the model will not predict it")
     torch.manual_seed(config.seed)  # initial weights
     backbone, rule, spacing_mm, described = starting_backbone(config, store)
     crop = crop_side(config, backbone, described["encoder"])
     if config.head != "linear" and crop == backbone.stride and config.batch == 1:
         raise UserError(
-            "--batch: one crop of a single token leaves nothing to normalise over; take 2 or a larger --crop"
+            "--batch: batch normalisation needs more than one crop of a single token; use 2 or a larger --crop"
         )
     net = build_segmenter(backbone, len(values), config.head)
     card = {
@@ -102,15 +102,15 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
 def finetune(
     job: FinetuneJob, state: outputs.State, validate: Validate | None = None
 ) -> tuple[FitResult, nn.Module, dict[str, Any]]:
-    """Claim the output folder, then train the head and, but for `linear`, the backbone.
+    """Claim the output folder, then train the head and, except for `linear`, the backbone.
 
     Args:
         job: what `prepare_finetuning` made.
-        state: what `outputs.check` said of the folder.
-        validate: scores of a net, taken every `validate_every` steps and after the last; they go into the log.
+        state: of the folder, from `outputs.check`.
+        validate: scores of a network, computed every `validate_every` steps and after the last; they go into the log.
 
     Returns:
-        what is said of the run, the trained net, and its card.
+        result of the run, the trained network, and its card.
     """
     config = job.config
     device = resolve_device(config.device, config.threads)
@@ -123,7 +123,7 @@ def finetune(
         samples = _samples(job)
         if not isinstance(job.net, JointSegmentationNet):
             start_from_frequencies(job.net, samples)
-        elif not has_checkpoint(config.out / "checkpoints"):  # a run that goes on has moved on from the solution
+        elif not has_checkpoint(config.out / "checkpoints"):  # a resumed run has weights beyond the fitted head
             probe = LinearSegmentationNet(job.net.backbone, job.net.classes)
             _solve_linear(job, probe, device)
             job.net.linear.load_state_dict(probe.linear.state_dict())
@@ -158,7 +158,7 @@ def _samples(job: FinetuneJob) -> SegmentationSamples:
 def _solve_linear(job: FinetuneJob, net: LinearSegmentationNet, device: torch.device) -> FitResult:
     config = job.config
     if config.encoder is None:
-        console.warn("a linear head on an untrained backbone: give --encoder for one that knows anatomy")
+        console.warn("a linear head on an untrained backbone: give --encoder for a pre-trained one")
     begun = time.monotonic()
     fitted = LinearFit(
         net=net.eval(),

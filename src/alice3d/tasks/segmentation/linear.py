@@ -1,4 +1,4 @@
-"""A linear head on a frozen encoder: voxels drawn by stratum, one convex problem, then Dice, in seconds."""
+"""A linear head on a frozen encoder: voxels sampled by stratum, one convex problem, then Dice, in seconds."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from alice3d.tasks.settings import LinearSettings
 
 @dataclass(frozen=True)
 class Voxels:
-    """Drawn voxels of all cases.
+    """Sampled voxels of all cases.
 
     Attributes:
         features: (n, f) float32.
         classes: (n,) class indices.
-        contoured: (n, k) True = the voxel's case shows this class.
-        weight: (n,) how many voxels of its scan each stands for.
+        contoured: (n, k) True = this class was contoured in the voxel's case.
+        weight: (n,) number of voxels of its scan that each represents.
     """
 
     features: Tensor
@@ -46,26 +46,26 @@ class Voxels:
 
 
 MAX_VOXELS = 300_000
-"""Drawn from all cases together: more cases give fewer voxels each, so that memory and seconds stay bounded."""
+"""Maximum number from all cases together: more cases give fewer voxels each, which bounds memory and time."""
 HARD = 0.1
-"""Background that a solution gives this chance of being some structure is drawn more densely for the next one."""
+"""Background with this predicted probability of a structure is sampled more densely in the next round."""
 
 
 class LinearFit:
-    """Finds the linear layer of a `LinearSegmentationNet`; its backbone is not touched.
+    """Fits the linear layer of a `LinearSegmentationNet`; its backbone is frozen.
 
     Args:
         net: in evaluation mode.
-        store: where the scans are.
+        store: of the scans.
         cases: labelled ones.
         values: label value of each class.
         rule: how voxels become channels.
         spacing_mm: (3,) the spacing that scans are read at.
-        crop: voxels a side of the windows that the model will be used with, see `reading_window`.
+        crop: voxels per side of the windows at prediction, see `reading_window`.
         settings: of the fit.
         structure_weight: weight of a structure's voxel in the cross-entropy; background's is 1.
-        device: where the backbone runs.
-        seed: of the drawn voxels.
+        device: device of the backbone.
+        seed: of the sampled voxels.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class LinearFit:
         self.voxels = max(min(settings.linear_voxels, MAX_VOXELS // strata), 8)
 
     def solve(self, bar: Progress) -> float:
-        """Set the layer's weights; returns the last loss. The bar advances once a case and round."""
+        """Set the layer's weights; returns the last loss. The bar advances once per case and round."""
         loss = 0.0
         for round_ in range(self.settings.linear_rounds):
             drawn = []
@@ -114,8 +114,8 @@ class LinearFit:
         Args:
             case: labelled.
             rng: of the voxels and of the view.
-            hard: also background where the net, as it is, sees a structure.
-            changed: in a view that is turned, scaled and re-lit, not as the scan is.
+            hard: also background where the current network predicts a structure.
+            changed: in a rotated, scaled and intensity-augmented view instead of the scan itself.
         """
         image_cxyz, classes_xyz = (
             self._view(case, rng) if changed else self._read(case, case_grid(case, self.spacing_mm))
@@ -159,7 +159,7 @@ class LinearFit:
 def strata_of(classes_xyz: NDArray[np.int64], classes: int, reach: int = 3) -> NDArray[np.int64]:
     """Stratum of each voxel: 1 .. k-1 its structure, 0 background, k background within `reach` voxels of a structure.
 
-    k + 1 is free for what else is hard.
+    k + 1 is free for other hard voxels.
     """
     strata = classes_xyz.copy()
     near = ndimage.binary_dilation(classes_xyz > 0, iterations=reach)
@@ -173,7 +173,7 @@ def draw_by_stratum(
     """Up to `count` voxels of each stratum, without repeats.
 
     Returns:
-        indices (n, 3), and how many voxels of its stratum each stands for (n,).
+        indices (n, 3), and number of voxels of its stratum that each represents (n,).
     """
     chosen, weights = [], []
     flat = strata_xyz.ravel()
@@ -189,11 +189,11 @@ def draw_by_stratum(
 def solve_linear(
     voxels: Voxels, settings: LinearSettings, structure_weight: float = 4.0
 ) -> tuple[Tensor, Tensor, float]:
-    """The linear layer (weight (k, f), bias (k,)) with the least loss over drawn voxels, and that loss.
+    """The linear layer (weight (k, f), bias (k,)) with the smallest loss over sampled voxels, and that loss.
 
-    First weighted cross-entropy alone, which is convex, then with soft Dice, which puts each structure's threshold
-    where overlap is best. Weights make the sums those of whole scans, so no class is over-called. Features are
-    standardised for the solution, and the standardisation is folded into the layer.
+    First weighted cross-entropy only, which is convex, then with soft Dice, which sets each structure's threshold
+    where overlap is best. Weights make the sums those of whole scans, so no class is over-predicted. Features are
+    standardised for the fit, and the standardisation is folded into the layer.
     """
     mean = voxels.features.mean(dim=0)
     scale = 1 / voxels.features.std(dim=0).clamp(min=1e-5)
@@ -208,7 +208,8 @@ def solve_linear(
     def loss_of(with_dice: bool) -> Tensor:
         logits_nk = x_nf @ weight.T + bias
         log_p = logits_nk.log_softmax(dim=1)
-        # What was not contoured may be there: background's chance includes it (see losses.segment).
+        # Structures that were not contoured may be present: background's probability includes them (see
+        # losses.segment).
         merged = log_p.masked_fill(~hidden_nk & (torch.arange(log_p.shape[1]) > 0), float("-inf")).logsumexp(dim=1)
         chosen = torch.where(voxels.classes > 0, log_p.gather(1, voxels.classes[:, None])[:, 0], merged)
         loss = -(entropy_weight * chosen).sum() + settings.ridge * weight.square().sum()

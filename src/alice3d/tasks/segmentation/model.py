@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SegmentationModel:
-    """A segmenter as `finetune` wrote it.
+    """A segmenter of `finetune`.
 
     Attributes:
-        net: volume (b, c, x, y, z) to class scores (b, k, x, y, z).
-        card: the JSON beside the weights.
+        net: volume (b, c, x, y, z) to class logits (b, k, x, y, z).
+        card: the JSON card of the weights.
         rule: how voxels become channels.
-        spacing_mm: (3,) the spacing that the net was trained at.
+        spacing_mm: (3,) the spacing that the network was trained at.
         values: label value of each class; values[0] is 0, background.
         names: value to name.
-        window: voxels a side of the windows that larger scans are read by.
-        whole_voxels: scans up to this many voxels are predicted in one piece.
-        single_piece: classes of which only the largest connected piece is kept.
+        window: voxels per side of the sliding windows of larger scans.
+        whole_voxels: scans up to this many voxels are predicted as a whole.
+        single_piece: classes of which only the largest connected component is kept.
     """
 
     net: nn.Module
@@ -64,9 +64,9 @@ class SegmentationModel:
 
         Args:
             image_cxyz: channels of the scan.
-            grid: where `image_cxyz` lies, at the model's spacing.
-            target: where the labels are wanted, any spacing and orientation.
-            device: where the net runs.
+            grid: of `image_cxyz`, at the model's spacing.
+            target: grid of the output, any spacing and orientation.
+            device: device of the network.
         """
         probabilities = self.probabilities(image_cxyz, device=device)
         classes = classes_on_grid(probabilities, grid, target)
@@ -104,13 +104,13 @@ def load_model(path: str | Path) -> SegmentationModel:
 def classes_on_grid(probabilities_kxyz: NDArray[np.float32], grid: Grid, target: Grid) -> NDArray[np.int16]:
     """The most probable class at each voxel of another grid; probabilities are interpolated linearly, class by class.
 
-    A voxel's winner holds at least 1/k, and interpolation never exceeds the values it mixes: only the box where some
-    structure reaches half of that is looked at, the rest is background. Outside `grid` all is background.
+    The most probable class has at least 1/k, and interpolation never exceeds its inputs: only the box where some
+    structure reaches half of that is computed, the rest is background. Outside `grid` all is background.
 
     Args:
         probabilities_kxyz: (k, x, y, z), class 0 is background.
-        grid: where they lie.
-        target: where classes are wanted.
+        grid: of the probabilities.
+        target: grid of the output.
 
     Returns:
         (x, y, z) of `target`, class indices.
@@ -145,7 +145,7 @@ def classes_on_grid(probabilities_kxyz: NDArray[np.float32], grid: Grid, target:
 
 
 def keep_largest_piece(classes_xyz: NDArray[np.int16], which: Iterable[int]) -> None:
-    """Set to background, in place, all but the largest face-connected piece of each class in `which`."""
+    """Set to background, in place, all but the largest face-connected component of each class in `which`."""
     for k in which:
         pieces, count = ndimage.label(classes_xyz == k)
         if count > 1:

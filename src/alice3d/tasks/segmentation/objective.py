@@ -1,4 +1,4 @@
-"""Fine-tuning for segmentation: which cases, which net, which rates."""
+"""Fine-tuning for segmentation: the objective, the initial bias, connected components."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from alice3d.tasks.segmentation.samples import SegmentationSamples
 from alice3d.tasks.settings import SegmentationSettings
 
 SINGLE_SHARE = 0.98
-"""A structure counts as one piece where its largest piece holds this share of its voxels in every training case."""
+"""A structure is connected if its largest component holds this fraction of its voxels in every training case."""
 
 
 def single_pieces(store: Store, cases: list[Case], values: tuple[int, ...]) -> list[int]:
-    """Label values of the structures that are one connected piece in every case that shows them."""
+    """Label values of the structures that are one connected component in every case that has them."""
     single = set(values[1:])
     for case in cases:
         labels = store.label(case.id)[:, :, :]
@@ -33,10 +33,10 @@ def single_pieces(store: Store, cases: list[Case], values: tuple[int, ...]) -> l
 
 @torch.no_grad()
 def start_from_frequencies(net: SegmentationNet, samples: SegmentationSamples, count: int = 32) -> None:
-    """Let the last layer begin with each class as likely as it is in the first `count` crops.
+    """Initialise the last layer's bias to the frequency of each class in the first `count` crops.
 
-    As in the head of the focal loss (Lin et al., ICCV 2017). Small structures fill well below a percent of a crop: from
-    equal scores soft Dice has no slope there, and hundreds of steps go by before cross-entropy has brought them down.
+    As in the head of the focal loss (Lin et al., ICCV 2017). Small structures fill well below a percent of a crop: with
+    equal initial logits soft Dice has no gradient there, and cross-entropy needs hundreds of steps to lower them.
     """
     voxels = sum(np.bincount(samples[i]["labels"].ravel(), minlength=net.classes) for i in range(count))
     share = torch.from_numpy(np.maximum(voxels / np.sum(voxels), 1e-4)).float()
@@ -46,12 +46,12 @@ def start_from_frequencies(net: SegmentationNet, samples: SegmentationSamples, c
 
 
 class SegmentationTask(TunedTask[SegmentationNet]):
-    """A segmenter that learns."""
+    """A segmenter in training."""
 
     settings: SegmentationSettings
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """Dice and cross-entropy of one batch of `tasks.crops` samples."""
+        """Dice and cross-entropy of one batch of `SegmentationSamples`."""
         logits_bkxyz = self.net(batch["image"], freeze_backbone=step < self.frozen_steps)
         return segmentation_loss(
             logits_bkxyz, batch["labels"], batch["contoured"], structure_weight=self.settings.structure_weight

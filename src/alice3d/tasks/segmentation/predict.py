@@ -18,14 +18,14 @@ from alice3d.tasks.segmentation.model import SegmentationModel
 def predict_label_maps(
     model: SegmentationModel, wanted: dict[str, Source], out: Path, device: str, refused: dict[str, str]
 ) -> list[str]:
-    """Segment and write; names of what is there in the end. What an earlier, broken-off call wrote is kept.
+    """Segment and write; returns the names of all written files. Files of an earlier, interrupted call are kept.
 
     Args:
         model: the segmenter.
         wanted: name of the output, relative to `out`, to the scan.
         out: folder.
-        device: where the net runs.
-        refused: takes the reason of each scan that cannot be read.
+        device: device of the network.
+        refused: gets the reason of each scan that cannot be read.
     """
     written = []
     with console.progress("Predicting", len(wanted)) as bar:

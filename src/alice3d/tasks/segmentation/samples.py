@@ -1,4 +1,5 @@
-"""Samples for segmentation: crops around every structure in turn, turned, scaled and re-lit, with their labels."""
+"""Samples for segmentation: crops around every structure in turn, rotated, scaled and intensity-augmented, with
+labels."""
 
 from __future__ import annotations
 
@@ -17,22 +18,23 @@ from alice3d.errors import UserError
 from alice3d.geometry import centred_grid
 
 PLACES = 512
-"""Voxels of each structure and case that are kept as centres of crops: memory stays small whatever the scans are."""
+"""Maximum number of voxels per structure and case that are kept as centres of crops, to bound memory."""
 
 
 @dataclass(frozen=True)
 class CropSettings:
-    """How crops are drawn.
+    """How crops are sampled.
 
     Attributes:
-        crop: voxels a side.
+        crop: voxels per side.
         spacing_mm: (3,) voxel size before scaling.
-        rotation_deg: a crop turns by up to this much about a random axis.
-        scale: a crop's voxels are this much larger, drawn log-uniformly between the two.
-        strength: of the intensity changes; 1 is the usual, 0 none.
-        shift: a crop's centre lies up to this share of its side from the structure's voxel, along each axis.
-        anywhere: share of the crops that lie anywhere in the body instead: they show what is no structure.
-        mirror: flip left and right of every other crop; wrong where a structure has a side.
+        rotation_deg: maximum rotation of a crop about a random axis.
+        scale: factor of a crop's voxel size, log-uniform between the two.
+        strength: of the intensity augmentation; 1 is that of pre-training, 0 none.
+        shift: maximum distance of a crop's centre from the structure's voxel along each axis, as a fraction of its
+            side.
+        anywhere: fraction of the crops at random positions in the body instead: they show background.
+        mirror: flip left and right of every other crop; wrong where a structure is specific to one side.
     """
 
     crop: int = 32
@@ -46,12 +48,12 @@ class CropSettings:
 
 
 def class_values(cases: list[Case]) -> tuple[int, ...]:
-    """Label value of each class that the cases' references hold; the first is 0, background."""
+    """Label value of each class in the cases' references; the first is 0, background."""
     return (0, *sorted({value for case in cases for value in case.structures}))
 
 
 def contoured_classes(case: Case, values: tuple[int, ...]) -> NDArray[np.bool_]:
-    """(k,) True = the case's reference shows this class; background always counts."""
+    """(k,) True = this class was contoured in the case; always for background."""
     return np.array([value == 0 or value in case.structures for value in values])
 
 
@@ -65,20 +67,20 @@ def classes_of(labels_xyz: NDArray[Any], values: tuple[int, ...]) -> NDArray[np.
 
 
 class SegmentationSamples:
-    """Sample i is one crop, drawn from a generator seeded with (seed, i): the same i, the same sample.
+    """Sample i is one crop, from a generator seeded with (seed, i): the same i gives the same sample.
 
-    Structures take turns (sample i is centred on structure i modulo their number), so that a rare or small one is seen
-    as often as any other; the case is drawn among those that show it.
+    Structures take turns (sample i is centred on structure i modulo their number), so that all structures are equally
+    frequent; the case is sampled among those that have it.
 
     A sample holds (no batch axis): `image` (c, x, y, z) float32; `labels` (x, y, z) int64, class indices; `contoured`
-    (k,) bool, True = the case's reference shows this class.
+    (k,) bool, True = this class was contoured in the case.
 
     Args:
-        store: where the scans are.
+        store: of the scans.
         cases: labelled ones.
         values: label value of each class; values[0] is 0.
         rule: how voxels become channels.
-        settings: how crops are drawn.
+        settings: of the crops.
         seed: of everything.
 
     Raises:
@@ -97,7 +99,7 @@ class SegmentationSamples:
     ) -> None:
         self.holders = {value: [case for case in cases if value in case.structures] for value in values[1:]}
         if not any(self.holders.values()):
-            raise UserError("no labelled structure to learn from in the chosen cases")
+            raise UserError("no labelled structure in the training cases")
         self.store, self.cases, self.values, self.rule = store, cases, values, rule
         self.settings, self.seed = settings, seed
         self.views = ViewSettings(
@@ -140,7 +142,7 @@ class SegmentationSamples:
         return case, places[rng.integers(len(places))] + rng.uniform(-1, 1, 3) * settings.shift * side_mm
 
     def places(self, case: Case) -> dict[int, NDArray[np.float64]]:
-        """Structure to RAS mm (n, 3) of up to `PLACES` of its voxels; read once a case."""
+        """Structure to RAS mm (n, 3) of up to `PLACES` of its voxels; read once per case."""
         if case.id not in self._places:
             labels = self.store.label(case.id)[:, :, :]
             found = {}

@@ -1,4 +1,4 @@
-"""Segmentation as a task: what `alice finetune`, `evaluate` and `predict` do for it."""
+"""Segmentation as a task of `alice finetune`, `evaluate` and `predict`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from alice3d.tasks.settings import EvaluateConfig, FinetuneSettings, PredictConf
 
 
 class Segmentation(Task):
-    """A label for every voxel, learnt from the label maps of a store."""
+    """A label for every voxel, trained on the label maps of a store."""
 
     done = "segmented"
 
     def prepare(self, config: FinetuneSettings, options: Any) -> FinetuneJob:
         """See `prepare_finetuning`."""
         if config.classes is not None:
-            raise UserError("--classes is for --task classification; a segmenter learns from the store's labels")
+            raise UserError("--classes is for --task classification; a segmenter is trained on the store's labels")
         return prepare_finetuning(config)
 
     def train(
@@ -60,9 +60,9 @@ class Segmentation(Task):
         out: Path,
         device: str,
     ) -> dict[str, Any]:
-        """Predict each labelled case and score it on the store's grid, against the reference as the store holds it.
+        """Predict each labelled case and score it on the store's grid, against the stored reference.
 
-        A score is the mean over the structures that a case's reference shows, then over cases. A structure that the
+        A score is the mean over the structures in a case's reference, then over cases. A structure that the
         reference lacks is left out and counted (`absent`); one that is present but not predicted scores Dice 0, NSD 0
         and, for HD95, the diagonal of the stored scan (`missed`).
         """
@@ -77,7 +77,7 @@ class Segmentation(Task):
         say_scores(result, config, out)
 
     def select_scans(self, model: SegmentationModel, found: dict[str, Source], config: PredictConfig) -> Selection:
-        """All of them."""
+        """All scans."""
         if config.points is not None:
             raise UserError("--points: the model segments whole scans")
         return Selection(sources=found)
@@ -96,5 +96,5 @@ class Segmentation(Task):
         return {"written": written, "labels": {str(value): name for value, name in model.names.items()}}
 
     def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
-        """How many label maps there are."""
+        """The number of label maps."""
         return f"{len(made['written'])} label maps written to {out}", ". Next: open them over their scans in a viewer"
