@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,17 +25,18 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the place of `path` when the block ends without an error.
 
     The file is forced to disk first, so `path` is whole or as it was, whenever the machine stops. What a killed
-    process leaves begins with `UNFINISHED`.
+    process leaves begins with `UNFINISHED`. Who may read it follows from the umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix="".join(path.suffixes[-2:]))
-    temporary = Path(name)
+    temporary = path.parent / f"{UNFINISHED}{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}"
+    # Whom the file is for is the user's to say: the system takes the umask off these bits, in whatever thread.
+    os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        os.close(handle)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes private files; results are for others too
+        temporary.chmod(mode)  # safetensors puts a private file in its place
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -137,9 +137,16 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSetti
     """Licence of the scans, kept in the card of the model."""
 
     def settings(self, **inputs: Any) -> dict[str, Any]:
-        """See `CommandConfig.settings`; runs of earlier versions have no `task_options`."""
-        plain = super().settings(**inputs)
-        return {key: value for key, value in plain.items() if key != "task_options" or value}
+        """See `CommandConfig.settings`; `task_options` count where there are any: early runs have no such key."""
+        return self._without_empty(super().settings(**inputs))
+
+    def written(self) -> dict[str, Any]:
+        """Plain values for config.yaml."""
+        return self._without_empty(self.model_dump(mode="json"))
+
+    @staticmethod
+    def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if key != "task_options" or value}
 
 
 class PredictConfig(OutputConfig, ComputeConfig):

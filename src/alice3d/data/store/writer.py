@@ -51,7 +51,7 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
     try:
         for name, alone in names if fcntl is not None else ():
             try:
-                handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+                handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
             except OSError as error:
                 raise UserError(
                     f"{folder / name}: cannot be opened for writing ({error.strerror}); correct its permissions"
