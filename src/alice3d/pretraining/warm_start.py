@@ -12,7 +12,7 @@ from alice3d.errors import UserError
 from alice3d.methods.base import PretrainMethod
 from alice3d.nn.backbones.registry import check_options, default_options
 from alice3d.pretraining.settings import SelfSupervisedSettings
-from alice3d.weights.files import read_state
+from alice3d.weights.files import read_card, read_state
 
 
 def load_matching(method: PretrainMethod, path: Path) -> int:
@@ -20,7 +20,7 @@ def load_matching(method: PretrainMethod, path: Path) -> int:
 
     Args:
         method: freshly built; its target branch is made equal to the online one again.
-        path: safetensors file of an encoder or a matcher.
+        path: safetensors file of an encoder or a matcher; the card beside it says which.
 
     Returns:
         number of tensors taken.
@@ -29,7 +29,7 @@ def load_matching(method: PretrainMethod, path: Path) -> int:
         UserError: nothing of the backbone fits.
     """
     state = read_state(path)
-    if path.name.startswith("encoder"):
+    if read_card(path, "encoder", "matcher")["kind"] == "encoder":
         state = {f"backbone.{key}": value for key, value in state.items()}
     # The matcher's head is the dense head of Alice and the network of SAM.
     state |= {f"network.{key}": value for key, value in state.items() if key.startswith(("backbone.", "head."))}

@@ -93,8 +93,12 @@ def find_weights(name_or_path: str | Path, *kinds: str) -> Path:
     raise UserError(f"{name_or_path}: no {kinds[0]}.safetensors there, nor a shipped {kinds[0]} (shipped: {names})")
 
 
-def read_card(weights: Path, kind: str) -> dict[str, Any]:
-    """The card beside a safetensors file.
+def read_card(weights: Path, *kinds: str) -> dict[str, Any]:
+    """The card beside a safetensors file; its `kind`, not the file's name, says what the weights are.
+
+    Args:
+        weights: the file.
+        kinds: that will do: encoder, matcher or model.
 
     Raises:
         UserError: missing, not JSON, of another kind or of a newer format, or a field is missing or wrong.
@@ -108,15 +112,15 @@ def read_card(weights: Path, kind: str) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path.name}: not a readable JSON card ({error})") from None
-    if not isinstance(card, dict) or card.get("kind") != kind:
-        found = card.get("kind") if isinstance(card, dict) else type(card).__name__
-        raise UserError(f"{path.name}: kind is {found!r}, expected {kind!r}")
+    kind = card.get("kind") if isinstance(card, dict) else type(card).__name__
+    if not isinstance(card, dict) or kind not in kinds:
+        raise UserError(f"{path.name}: kind is {kind!r}, expected {' or '.join(map(repr, kinds))}")
     if card.get("format_version") != FORMAT_VERSION:
         raise UserError(
             f"{path.name}: format_version {card.get('format_version')!r} is unknown to alice3d {__version__} "
             f"(knows {FORMAT_VERSION}); update the program"
         )
-    check_card(card, kind, path.name)
+    check_card(card, str(kind), path.name)
     return card
 
 
@@ -192,10 +196,9 @@ def load_encoder(name_or_path: str | Path) -> tuple[Backbone, dict[str, Any]]:
         UserError: missing, damaged, or not what its card says.
     """
     path = find_weights(name_or_path, "encoder", "matcher")
-    if path.with_suffix(".json").name == "matcher.json":
-        matcher, card = load_matcher(path)
-        return matcher.backbone, card
-    card = read_card(path, "encoder")
+    card = read_card(path, "encoder", "matcher")
+    if card["kind"] == "matcher":
+        return load_matcher(path)[0].backbone, card
     backbone = backbone_of(card)
     fill_module(backbone, read_state(path), path.name)
     return backbone.eval(), card
@@ -225,6 +228,6 @@ def load_matcher(name_or_path: str | Path) -> tuple[FPN3D, dict[str, Any]]:
 def read_card_of(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
     """The file and the card of an encoder or a matcher."""
     path = find_weights(name_or_path, "encoder", "matcher")
-    card = read_card(path, "matcher" if path.name.startswith("matcher") else "encoder")
+    card = read_card(path, "encoder", "matcher")
     backbone_of(card)  # refuses a backbone that this program does not know
     return path, card
