@@ -91,11 +91,16 @@ def guard_by_split(card: Mapping[str, Any], cases: Iterable[Case], *, force: boo
 
 
 def source_commit() -> str | None:
-    """Commit of the source tree of this program; None where it was installed from a package."""
+    """Commit of the source tree this program runs from, `-dirty` behind it where tracked files differ from it; None
+    where it was installed from a package, or git cannot say."""
     root = Path(__file__).parents[3]
     if not (root / "pyproject.toml").is_file():
         return None
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    words = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return None
     return done.stdout.strip() or None
 
 
