@@ -10,6 +10,11 @@ from pydantic import Field
 from alice3d import console
 from alice3d.config import CommandConfig
 
+GROUPS = 10
+"""Of equal scans that are printed; the page holds more."""
+OF_KIND = 3
+"""Remarks of one kind that are printed."""
+
 
 class InspectConfig(CommandConfig):
     """`alice inspect STORE [--page FILE.html]`."""
@@ -26,6 +31,7 @@ class InspectConfig(CommandConfig):
 def run(config: InspectConfig) -> dict[str, Any]:
     """Write the page; returns counts, duplicates and outliers."""
     from alice3d.data.store import Store
+    from alice3d.data.store.inspection import Oddity, by_kind
     from alice3d.errors import UserError
     from alice3d.report.store_page import write_store_page
 
@@ -37,10 +43,14 @@ def run(config: InspectConfig) -> dict[str, Any]:
         result = write_store_page(store, page, thumbnails=config.thumbnails)
     except OSError as error:
         raise UserError(f"{page}: cannot be written ({error.strerror})") from None
-    for group in result["duplicates"][:10]:
+    for group in result["duplicates"][:GROUPS]:
         console.say(f"Duplicate scans: {', '.join(group)}")
-    for odd in result["unusual"][:10]:
-        console.say(f"{odd['case']}: {odd['what']}")
-    hidden = max(len(result["unusual"]) - 10, 0)
-    console.say(f"Page written to {page}{f' ({hidden} more remarks in it)' if hidden else ''}. Next: open it")
+    if len(result["duplicates"]) > GROUPS:
+        console.say(f"... and {len(result['duplicates']) - GROUPS} more groups of duplicate scans")
+    for kind, its in by_kind([Oddity(**odd) for odd in result["unusual"]]).items():
+        for odd in its[:OF_KIND]:
+            console.say(f"{odd.case}: {odd.what}")
+        if len(its) > OF_KIND:
+            console.say(f"... and {len(its) - OF_KIND} more: {kind}")
+    console.say(f"Page written to {page}. Next: open it")
     return result

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.data.store import Case, Store
-from alice3d.data.store.inspection import Oddity, duplicates, measures, oddities, source_shape, source_spacing
+from alice3d.data.store.inspection import (
+    Oddity,
+    by_kind,
+    duplicates,
+    measures,
+    oddities,
+    source_shape,
+    source_spacing,
+)
 from alice3d.files import write_text
 from alice3d.geometry import MIN_SPACING_MM
 from alice3d.report.curves import new_figure, plain, svg_of
@@ -25,7 +34,9 @@ SIDE = 84
 """Pixels per side of a thumbnail."""
 CT_WINDOW = (-200.0, 300.0)
 SHOWN = 200
-"""Maximum rows of a table; index.csv holds all."""
+"""Rows of a table; index.csv holds all."""
+OF_KIND = 20
+"""Remarks of one kind, so that a common one hides no other."""
 
 
 def write_store_page(store: Store, path: Path, *, thumbnails: int = 1000) -> dict[str, Any]:
@@ -37,7 +48,7 @@ def write_store_page(store: Store, path: Path, *, thumbnails: int = 1000) -> dic
         thumbnails: of at most this many cases, sampled evenly.
 
     Returns:
-        `cases`, `refused`, `duplicates` (groups of ids), `unusual` (case and reason), `page`.
+        `cases`, `refused`, `duplicates` (groups of ids), `unusual` (case, why, and of which kind), `page`.
     """
     values = measures(store)
     odd, twice = oddities(store, values), duplicates(store)
@@ -57,7 +68,7 @@ def write_store_page(store: Store, path: Path, *, thumbnails: int = 1000) -> dic
         "cases": len(cases),
         "refused": len(store.refused),
         "duplicates": twice,
-        "unusual": [{"case": one.case, "what": one.what} for one in odd],
+        "unusual": [asdict(one) for one in odd],
         "page": str(path),
     }
 
@@ -91,9 +102,13 @@ def _odd_parts(store: Store, odd: Sequence[Oddity], twice: Sequence[Sequence[str
             )
         parts.append(table(["Duplicate scans", "Splits"], rows, caption=_of("Groups of equal voxels", len(twice))))
     if odd:
-        rows = [[one.case, one.what] for one in odd[:SHOWN]]
-        parts.append(table(["Case", "Outlier or note"], rows, caption=_of("Remarks", len(odd))))
-    return parts or [paragraph("No refused scans, no duplicates, no outliers.")]
+        rows = []
+        for kind, its in by_kind(odd).items():
+            rows += [[one.case, one.what] for one in its[:OF_KIND]]
+            if len(its) > OF_KIND:
+                rows.append([f"and {len(its) - OF_KIND} more", kind])
+        parts.append(table(["Case", "Unlike the others"], rows, caption=f"Remarks: {len(odd)}"))
+    return parts or [paragraph("Nothing refused, nothing twice, nothing unlike the others.")]
 
 
 def _of(what: str, count: int) -> str:
@@ -128,7 +143,7 @@ def _views(shown: int, count: int) -> Html:
 
 
 def _pictures(store: Store, cases: Sequence[Case], odd: Sequence[Oddity]) -> Html:
-    marked = {one.case for one in odd}
+    marked = {one.case for its in by_kind(odd).values() for one in its[:OF_KIND]}
     figures = []
     for case in cases:
         data = base64.b64encode(png_of_grey(thumbnail(store, case))).decode("ascii")

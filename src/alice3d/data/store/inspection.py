@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +25,17 @@ INTENSITIES = {"mean of the body": "mean", "99.5 percentile of the body": "p995"
 
 @dataclass(frozen=True)
 class Oddity:
-    """Why a case should be checked."""
+    """Why a person should look at a case.
+
+    Attributes:
+        case: id.
+        what: was noticed.
+        kind: the same for cases that are odd in the same way: a measure's name, or the note without its numbers.
+    """
 
     case: str
     what: str
+    kind: str
 
 
 def duplicates(store: Store) -> list[list[str]]:
@@ -70,12 +78,11 @@ def measures(store: Store) -> dict[str, NDArray[np.float64]]:
 
 
 def oddities(store: Store, values: Mapping[str, NDArray[np.float64]] | None = None) -> list[Oddity]:
-    """Cases that are outliers of some measure, and those with notes; sorted by case."""
+    """Cases that lie far off the others in some measure, and those with notes, however many; sorted by case."""
     values = measures(store) if values is None else values
     cases = store.cases()
-    found = [Oddity(case.id, note) for case in cases for note in case.notes.split("; ") if note]
-    if len(found) >= 0.5 * len(cases):  # too common to be an outlier
-        found = []
+    noted = [(case.id, note) for case in cases for note in case.notes.split("; ") if note]
+    found = [Oddity(case, note, re.sub(r"\d[\d.]*", "N", note.split(":")[0])) for case, note in noted]
     for name, column in values.items() if len(cases) >= FEW else ():
         if store.spec.modality == "mr" and name in INTENSITIES:  # MR has no unit: values differ from scan to scan
             continue
@@ -84,5 +91,13 @@ def oddities(store: Store, values: Mapping[str, NDArray[np.float64]] | None = No
         scale = max(abs(middle), 1e-9)
         for case, value in zip(cases, column, strict=True):
             if abs(value - middle) > FAR_OFF * spread and abs(value - middle) > AT_LEAST * scale:
-                found.append(Oddity(case.id, f"{name} is {value:.4g}, median is {middle:.4g}"))
+                found.append(Oddity(case.id, f"{name} is {value:.4g}, usual is {middle:.4g}", name))
     return sorted(found, key=lambda odd: odd.case)
+
+
+def by_kind(odd: Sequence[Oddity]) -> dict[str, list[Oddity]]:
+    """Oddities of each kind, rare kinds first: what is common is least odd."""
+    found: dict[str, list[Oddity]] = defaultdict(list)
+    for one in odd:
+        found[one.kind].append(one)
+    return dict(sorted(found.items(), key=lambda item: (len(item[1]), item[0])))
