@@ -29,7 +29,13 @@ TYPES = {
 ENCODINGS: dict[str, Encoding] = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
 SIGNS = {"left": -1, "right": 1, "posterior": -1, "anterior": 1, "inferior": -1, "superior": 1}
 SHORT = {"ras": "right-anterior-superior", "las": "left-anterior-superior", "lps": "left-posterior-superior"}
-UNITS_MM = {"mm": 1.0, "millimeter": 1.0, "m": 1000.0, "cm": 10.0, "um": 0.001, "microns": 0.001, "": 1.0}
+UNITS = {
+    1.0: ("mm", "millimeter", "millimeters", "millimetre", "millimetres", ""),
+    10.0: ("cm", "centimeter", "centimeters", "centimetre", "centimetres"),
+    1000.0: ("m", "meter", "meters", "metre", "metres"),
+    0.001: ("um", "\xb5m", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"),
+}
+UNITS_MM = {word: factor for factor, words in UNITS.items() for word in words}
 
 
 def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
@@ -44,6 +50,7 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     if len(sizes) != _integers(fields, "dimension", name)[0]:
         raise ScanError(name, f"bad header: dimension {fields['dimension']} with sizes {fields['sizes']}")
     vectors = _directions(fields, len(sizes), name)
+    units_mm = _units_mm(fields, vectors, name)
     sizes, vectors = _without_plain_axes(sizes, vectors, name)
     shape, notes = check_shape(tuple(sizes), name)
     kind = next((code for code, names in TYPES.items() if fields.get("type", "").lower() in names), None)
@@ -52,7 +59,7 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     encoding = ENCODINGS.get(fields.get("encoding", "").lower())
     if encoding is None:
         raise ScanError(name, f"unsupported encoding: {fields.get('encoding', 'none')!r}; known are raw, gzip, bzip2")
-    affine, space_notes = _affine(fields, vectors, shape, name, unoriented)
+    affine, space_notes = _affine(fields, vectors, units_mm, shape, name, unoriented)
     dtype = np.dtype(kind).newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
     voxels, offset, skip = _place(path, fields, encoding, offset, int(np.prod(shape)) * dtype.itemsize)
     check_size(voxels, encoding, offset, int(np.prod(shape)) * dtype.itemsize + skip, name)
@@ -107,7 +114,7 @@ def _numbers(text: str, name: str, key: str) -> list[float]:
 
 
 def _directions(fields: dict[str, str], rank: int, name: str) -> list[list[float] | None]:
-    """One vector (3,) an axis, None where it is not an axis of space."""
+    """One vector (3,) in the header's units an axis, None where it is not an axis of space."""
     if "space directions" in fields:
         words = re.findall(r"none|\([^)]*\)", fields["space directions"].lower())
         vectors = [None if word == "none" else _numbers(word, name, "space directions") for word in words]
@@ -122,6 +129,31 @@ def _directions(fields: dict[str, str], rank: int, name: str) -> list[list[float
     if len(vectors) != rank or any(vector is not None and len(vector) != 3 for vector in vectors):
         raise ScanError(name, "bad header: space directions do not fit the dimension")
     return vectors
+
+
+def _units_mm(fields: dict[str, str], vectors: list[list[float] | None], name: str) -> list[float]:
+    """Millimetres to the unit of each component of the vectors.
+
+    `space units` are of the axes of space: of the components of the origin and of every direction, whichever axis of
+    the array that is of. `units` are of the array's axes, and go with `spacings`. (Definition of the NRRD file format,
+    sections 4 and 6, https://teem.sourceforge.net/nrrd/format.html.)
+    """
+    key, places = "space units", [0, 1, 2]
+    if "space directions" not in fields and "units" in fields:
+        key, places = "units", [axis for axis, vector in enumerate(vectors) if vector is not None]
+    text = fields.get(key, "")
+    units = [unit.strip().lower() for unit in re.findall(r'"([^"]*)"', text) or text.split()] or [""]
+    if len(set(units)) == 1:  # one for all
+        units = units[:1] * (len(vectors) + 3)
+    if len(units) <= max(places, default=0):
+        raise ScanError(name, f"bad header: {key} {text[:40]} do not fit the dimension")
+    chosen = [units[place] for place in places]
+    if any(unit not in UNITS_MM for unit in chosen):
+        raise ScanError(name, f"unknown unit: {text[:40]}; mm is needed")
+    factors = [UNITS_MM[unit] for unit in chosen]
+    if "" in chosen and set(factors) != {1.0}:
+        raise ScanError(name, f"unknown unit: {key} {text[:40]} leave an axis out; mm is needed")
+    return factors
 
 
 def _without_plain_axes(
@@ -143,6 +175,7 @@ def _without_plain_axes(
 def _affine(
     fields: dict[str, str],
     vectors: list[list[float] | None],
+    units_mm: list[float],
     shape: tuple[int, int, int],
     name: str,
     unoriented: Unoriented,
@@ -152,23 +185,22 @@ def _affine(
     matrix = np.array(vectors, np.float64).T
     if not (np.isfinite(matrix).all() and (np.abs(matrix).sum(axis=0) > 0).all()):
         raise ScanError(name, f"bad spacing: space directions {fields.get('space directions', fields.get('spacings'))}")
-    units = [unit.strip().lower() for unit in re.findall(r'"([^"]*)"', fields.get("space units", ""))]
-    if any(unit not in UNITS_MM for unit in units):
-        raise ScanError(name, f"unknown unit: {fields['space units'][:40]}; mm is needed")
-    factor = UNITS_MM[units[0]] if units else 1.0
+    mm = np.array(units_mm)
+    notes = ("header's unit is not mm, converted",) if (mm != 1).any() else ()
+    matrix = matrix * mm[:, None]
     space = fields.get("space", "").lower()
     words = SHORT.get(space, space).split("-")
     if "space directions" not in fields or len(words) != 3 or any(word not in SIGNS for word in words):
-        steps = np.sqrt((matrix**2).sum(axis=0)) * factor
-        return unoriented_affine(steps, shape, unoriented, name, "no space is stated")
+        steps = np.sqrt((matrix**2).sum(axis=0))
+        affine, more = unoriented_affine(steps, shape, unoriented, name, "no space is stated")
+        return affine, (*notes, *more)
     affine = np.eye(4)
     signs = np.array([SIGNS[word] for word in words])
-    affine[:3, :3] = matrix * signs[:, None] * factor
+    affine[:3, :3] = matrix * signs[:, None]
     origin = _numbers(fields.get("space origin", "(0,0,0)"), name, "space origin")
     if len(origin) != 3:
         raise ScanError(name, f"bad header: space origin is {fields['space origin'][:40]!r}")
-    affine[:3, 3] = np.array(origin) * signs * factor
-    notes = ("header's unit is not mm, converted",) if factor != 1 else ()
+    affine[:3, 3] = np.array(origin) * signs * mm
     return check_space(affine, name), notes
 
 
