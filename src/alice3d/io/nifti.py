@@ -158,6 +158,26 @@ def _affine(
     return affine, tuple(notes)
 
 
+def affine_of_image(image: Any, name: str) -> tuple[Affine, tuple[str, ...]]:
+    """Voxel index to RAS mm of a nibabel image in memory, and notes; its header is checked as a file's would be.
+
+    Raises:
+        ScanError: the orientation is not stated, or contradicts itself.
+    """
+    if image.affine is None:
+        raise ScanError(name, "no orientation: the image has no affine, left and right are unknown")
+    affine = np.array(image.affine, np.float64)
+    if not isinstance(image, nib.analyze.AnalyzeImage):
+        return affine, ()
+    shape, _ = check_shape(image.shape, name)
+    raw, analyze = image.header.structarr, not isinstance(image, nib.nifti1.Nifti1Pair)
+    version = 0 if analyze else 2 if isinstance(image, nib.nifti2.Nifti2Pair) else 1
+    _, notes = _affine(raw, version, analyze, shape, name, "refuse")
+    if not analyze:
+        affine[:3] *= UNITS_MM.get(int(raw["xyzt_units"]) & 7, 1.0)
+    return affine, notes
+
+
 def _sform(raw: Any) -> Affine:
     affine = np.eye(4)
     with np.errstate(invalid="ignore"):  # a damaged header may hold signalling NaN

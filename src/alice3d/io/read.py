@@ -128,7 +128,15 @@ def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume
         ScanError: as `read_scan`, or values that are not label values. An empty label map is accepted.
     """
     header = read_header(path, unoriented=unoriented)
-    array, name = read_voxels(header), header.path.name
+    return Volume(label_values(read_voxels(header), header.path.name), header.affine, header.notes)
+
+
+def label_values(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """The whole numbers of a label map, as uint8 or int16.
+
+    Raises:
+        ScanError: NaN, fractions, negative, or above 32,767.
+    """
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ScanError(name, "NaN or infinite: a label map holds integers")
@@ -140,7 +148,7 @@ def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume
         array = whole
     if low < -0.5 or high > 32767:
         raise ScanError(name, f"values out of range: {low:g} to {high:g}, 0 to 32,767 are possible")
-    return Volume(array.astype(np.uint8 if high < 256 else np.int16), header.affine, header.notes)
+    return array.astype(np.uint8 if high < 256 else np.int16)
 
 
 def is_second_half(path: Path, ending: str) -> bool:
