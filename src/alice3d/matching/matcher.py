@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -73,7 +74,11 @@ class Matcher:
 
     @classmethod
     def load(
-        cls, name_or_path: str | Path, *, device: str | torch.device = "cpu", cache: EmbeddingCache | None = None
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        device: str | torch.device = "cpu",
+        cache: EmbeddingCache | None = None,
     ) -> Self:
         """A matcher from a shipped name, a run folder or a file.
 

@@ -76,21 +76,21 @@ def shipped_names(kind: str) -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{kind}.safetensors"))
 
 
-def find_weights(name_or_path: str | Path, *kinds: str) -> Path:
+def find_weights(name_or_path: str | os.PathLike[str], *kinds: str) -> Path:
     """The safetensors file that a shipped name, a run folder or a file path means; earlier kinds are tried first.
 
     Raises:
         UserError: nothing there.
     """
     given = Path(name_or_path)
-    for folder in (SHIPPED / str(name_or_path), given):
+    for folder in (SHIPPED / given, given):
         for kind in kinds:
             if (folder / f"{kind}.safetensors").is_file():
                 return folder / f"{kind}.safetensors"
     if given.is_file() and given.suffix == ".safetensors":
         return given
     names = ", ".join(name for kind in kinds for name in shipped_names(kind)) or "none"
-    raise UserError(f"{name_or_path}: no {kinds[0]}.safetensors there, nor a shipped {kinds[0]} (shipped: {names})")
+    raise UserError(f"{given}: no {kinds[0]}.safetensors there, nor a shipped {kinds[0]} (shipped: {names})")
 
 
 def read_card(weights: Path, *kinds: str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def read_card(weights: Path, *kinds: str) -> dict[str, Any]:
     return card
 
 
-def read_model_card(name_or_path: str | Path, task: str) -> tuple[Path, dict[str, Any]]:
+def read_model_card(name_or_path: str | os.PathLike[str], task: str) -> tuple[Path, dict[str, Any]]:
     """Weights and card of a model of a task, from a `finetune` folder or a file.
 
     Raises:
@@ -187,7 +187,7 @@ def backbone_of(card: dict[str, Any]) -> Backbone:
     return build_backbone(described["name"], int(described["in_channels"]), described.get("options", {}))
 
 
-def load_encoder(name_or_path: str | Path) -> tuple[Backbone, dict[str, Any]]:
+def load_encoder(name_or_path: str | os.PathLike[str]) -> tuple[Backbone, dict[str, Any]]:
     """An encoder and its card, from a shipped name, a run folder or a file; in evaluation mode.
 
     A matcher is accepted too: its trunk is the encoder.
@@ -204,7 +204,7 @@ def load_encoder(name_or_path: str | Path) -> tuple[Backbone, dict[str, Any]]:
     return backbone.eval(), card
 
 
-def load_matcher(name_or_path: str | Path) -> tuple[FPN3D, dict[str, Any]]:
+def load_matcher(name_or_path: str | os.PathLike[str]) -> tuple[FPN3D, dict[str, Any]]:
     """A matcher and its card, from a shipped name, a run folder or a file; in evaluation mode.
 
     Raises:
