@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described
 
 import alice3d
-from alice3d.api import embed
+from alice3d.api.matching import embed
 from alice3d.data.store import Store
 from alice3d.geometry import Grid
 from alice3d.io.read import read_label, read_scan

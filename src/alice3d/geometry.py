@@ -61,6 +61,23 @@ def check_affine(affine: NDArray[Any], where: str) -> Affine:
     return matrix
 
 
+def checked_points(points_mm: Any) -> NDArray[np.float64]:
+    """Points as (n, 3) float64.
+
+    Raises:
+        UserError: another shape, or not finite.
+    """
+    try:
+        points = np.atleast_2d(np.asarray(points_mm, np.float64))
+    except (TypeError, ValueError):
+        raise UserError("points_mm: numbers are needed, (n, 3) RAS mm") from None
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise UserError(f"points_mm: has shape {np.shape(points_mm)}, (n, 3) RAS mm are needed")
+    if not np.isfinite(points).all():
+        raise UserError("points_mm: holds NaN or infinity; finite RAS mm are needed")
+    return points
+
+
 @dataclass(frozen=True)
 class Grid:
     """A box of voxels in space: `shape` (x, y, z) and the affine from voxel index to RAS mm."""

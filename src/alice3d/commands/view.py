@@ -97,7 +97,7 @@ def _shown(config: ViewConfig, matcher: Matcher, name: str) -> ShownScan:
         return ShownScan(case.id, store.image(case.id)[:, :, :], case.grid, matcher.embed_case(store, case))
     import numpy as np
 
-    from alice3d.api import embed
+    from alice3d.api.matching import embed
     from alice3d.data.preprocessing.preprocess import prepare_array
     from alice3d.geometry import spacing_of
     from alice3d.io.read import case_id, read_scan

@@ -115,10 +115,8 @@ def train_matcher(
     save_weights(config.out, "matcher", network.state_dict(), card)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
     outputs.finish(config.out, done)
-    console.say(
-        f"Matcher written to {config.out}, its curves to curves.html. "
-        f"Next: alice pair {config.store} {config.out} PAIRS"
-    )
+    curves = ", its curves to curves.html" if (config.out / "curves.html").exists() else ""
+    console.say(f"Matcher written to {config.out}{curves}. Next: alice pair {config.store} {config.out} PAIRS")
     return done
 
 

@@ -156,9 +156,10 @@ def pretrain(config: PretrainConfig, *, around: Around = no_page) -> dict[str, A
     save_weights(config.out, "encoder", job.method.encoder().state_dict(), card)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
     outputs.finish(config.out, done)
+    curves = ", its curves to curves.html" if (config.out / "curves.html").exists() else ""
     pace = str(result.speed).replace("samples", "pairs")
     console.say(
-        f"Encoder written to {config.out}, its curves to curves.html ({pace}). "
+        f"Encoder written to {config.out}{curves} ({pace}). "
         f"Next: alice finetune {config.store} MODEL --encoder {config.out} --labels 5"
     )
     return done

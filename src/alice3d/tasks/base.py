@@ -65,7 +65,7 @@ class Task(ABC):
 
     A task is a folder of `tasks/` whose module `task` defines one class of this kind, or `package.module` of the user's
     own. A model is any object with the attributes `card`, the JSON card of its weights, `rule`, an `IntensityRule`, and
-    `spacing_mm`.
+    `spacing_mm`; with a method `predict(scan, *, points_mm, device)` it also works with `alice3d.predict`.
 
     Attributes:
         Config: settings that `alice finetune --task-options.FIELD` takes for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         UserError: model and store do not match, no case to score, or a case of a test split was used in training.
     """
-    weights, task = _of_model(config.model)
+    weights, task = task_of_model(config.model)
     model = task.load(weights)
     store = Store.open(config.store)
     if model.rule.modality != store.spec.modality:
@@ -62,7 +63,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         raise UserError(f"{store.path}: holds {held} scans; the model reads {read}")
     chosen = task.select_cases(model, store, config, weights)
     guard_scores(model.card, chosen.cases, config.split, allow_seen=config.allow_seen)
-    out = config.out if config.out is not None else weights.parent / f"evaluation-{config.split}"
+    out = scores_folder(config, weights)
     settings = config.settings(model=files.file_sha256(weights), store=store.checksum, **chosen.inputs)
     state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)
     if state == "done":
@@ -77,13 +78,18 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return result
 
 
+def scores_folder(config: EvaluateConfig, weights: Path) -> Path:
+    """Where `evaluate` writes."""
+    return config.out if config.out is not None else weights.parent / f"evaluation-{config.split}"
+
+
 def predict(config: PredictConfig) -> dict[str, Any]:
     """Apply a model to scans; a faulty scan is reported and the others are processed.
 
     Raises:
         UserError: an option does not match the model, or no scan can be read.
     """
-    weights, task = _of_model(config.model)
+    weights, task = task_of_model(config.model)
     model = task.load(weights)
     found = find_scans(config.scans)
     chosen = task.select_scans(model, found, config)
@@ -123,7 +129,11 @@ def _first(refused: dict[str, str]) -> str:
     return f"{name}: {reason}"
 
 
-def _of_model(folder: Path) -> tuple[Path, Task]:
-    """The weights of a model, and their task."""
+def task_of_model(folder: str | os.PathLike[str]) -> tuple[Path, Task]:
+    """The weights of a model, and their task.
+
+    Raises:
+        UserError: no model there, or its card is damaged or names no known task.
+    """
     weights = find_weights(folder, "model")
     return weights, find_task(str(read_card(weights, "model").get("task", "segmentation")))

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from alice3d.data.preprocessing.intensity import IntensityRule
-from alice3d.data.preprocessing.preprocess import Prepared
+from alice3d.data.preprocessing.preprocess import Prepared, prepare_array
 from alice3d.data.store import Case
 from alice3d.data.store.read_grid import Images, read_grid
+from alice3d.data.tables.classes import outside
+from alice3d.device import resolve_device
+from alice3d.errors import UserError
+from alice3d.geometry import checked_points
+from alice3d.io.in_memory import ScanLike, as_volume, name_of
+from alice3d.io.volume import ScanError, Volume
 from alice3d.nn.heads.classification import ClassificationNet
 from alice3d.tasks.classification.samples import FieldOfView
 from alice3d.weights.files import backbone_of, fill_module, read_model_card, read_state
 
-if TYPE_CHECKING:
-    pass
-
 BATCH = 8
 """Views per forward pass."""
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """What a classifier says of a scan, or of points in it.
+
+    Attributes:
+        classes: (k,) names.
+        chances: (n, k), each row sums to 1: a row a point, one for a whole scan.
+        predicted: (n,) the class with the highest chance.
+    """
+
+    classes: tuple[str, ...]
+    chances: NDArray[np.float64]
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        return tuple(self.classes[int(k)] for k in self.chances.argmax(axis=1))
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,54 @@ class Classifier:
             centres_mm = np.mean(scan.body_box_mm, axis=0)[None]
         return self.scores(_Held(scan.image), case, centres_mm, device=device)
 
+    def of_volume(
+        self,
+        volume: Volume,
+        points_mm: Any = None,
+        *,
+        name: str = "scan",
+        device: torch.device | str = "cpu",
+    ) -> ClassScores:
+        """Classify a scan that was read, or points in it.
+
+        Args:
+            volume: in the scanner's units (HU for CT), any orientation and spacing.
+            points_mm: (n, 3) RAS mm; None for the whole scan.
+            name: of the scan, for messages.
+            device: where the net runs.
+
+        Raises:
+            ScanError: of another modality, too large, or a point lies outside its body.
+        """
+        prepared = prepare_array(volume, spacing_mm=self.spacing_mm, modality=self.rule.modality, name=name)
+        for point in () if points_mm is None else points_mm:
+            reason = outside(tuple(point), prepared.grid)
+            if reason:
+                raise ScanError(name, reason)
+        centres = None if points_mm is None else np.asarray(points_mm, np.float64)
+        return ClassScores(self.classes, self.scores_of_scan(prepared, centres, device=device))
+
+    def predict(self, scan: ScanLike, *, points_mm: Any = None, device: str = "auto") -> ClassScores:
+        """Classify a scan of any kind (a file, (array, affine), a nibabel or a SimpleITK image), or points in it.
+
+        >>> model.predict("scan.nii.gz").predicted  # doctest: +SKIP
+
+        Args:
+            scan: see `io.in_memory`; voxels in the scanner's units (HU for CT).
+            points_mm: (n, 3) RAS mm, for a classifier of points alone.
+            device: cpu, cuda, cuda:N, mps or auto.
+
+        Raises:
+            UserError: the scan cannot be read or is of another modality, points are lacking or needless, are no
+                (n, 3) numbers, or lie outside its body.
+        """
+        if self.pointed and points_mm is None:
+            raise UserError("points_mm: (n, 3) RAS mm are needed; the model classifies points")
+        if not self.pointed and points_mm is not None:
+            raise UserError("points_mm: the model classifies whole scans")
+        points = None if points_mm is None else checked_points(points_mm)
+        return self.of_volume(as_volume(scan), points, name=name_of(scan), device=str(resolve_device(device)))
+
 
 class _Held:
     """One scan in memory, read like a store's."""
@@ -95,7 +164,7 @@ class _Held:
         return self.held
 
 
-def load_classifier(path: str | Path) -> Classifier:
+def load_classifier(path: str | os.PathLike[str]) -> Classifier:
     """The classifier of a `finetune` folder or of a model.safetensors file, in evaluation mode.
 
     Raises:

@@ -6,14 +6,11 @@ import csv
 import io
 from pathlib import Path
 
-import numpy as np
-
 from alice3d import console
 from alice3d.config import nearest
-from alice3d.data.preprocessing.preprocess import prepare_array
 from alice3d.data.sources.scan_list import refuse
 from alice3d.data.sources.sources import Source
-from alice3d.data.tables.classes import Row, outside, read_class_table
+from alice3d.data.tables.classes import Row, read_class_table
 from alice3d.data.tables.csv_rows import POINT
 from alice3d.errors import UserError
 from alice3d.io.read import read_scan
@@ -58,21 +55,15 @@ def predict_scores(
     with console.progress("Predicting", len(wanted)) as bar:
         for name, source in wanted.items():
             bar.advance(note=name)
+            given = [row.point_mm for row in points[name] if row.point_mm is not None] if points else []
             try:
                 volume = read_scan(source.path, files=source.files)
-                prepared = prepare_array(volume, spacing_mm=model.spacing_mm, modality=model.rule.modality)
+                scores = model.of_volume(volume, given if points else None, device=device)
             except ScanError as error:
                 refuse(name, error.reason, refused)
                 continue
-            given = [row.point_mm for row in points[name] if row.point_mm is not None] if points else []
-            faults = [reason for point in given if (reason := outside(point, prepared.grid))]
-            if faults:
-                refuse(name, faults[0], refused)
-                continue
-            chances = model.scores_of_scan(prepared, np.array(given) if points else None, device=device)
-            for row, chance in enumerate(chances):
+            for row, (told, chance) in enumerate(zip(scores.predicted, scores.chances, strict=True)):
                 where = [f"{value:.6g}" for value in given[row]] if given else []
-                told = model.classes[int(chance.argmax())]
                 table.writerow([name, *where, told, *(f"{value:.6g}" for value in chance)])
                 written += 1
     return text.getvalue(), written

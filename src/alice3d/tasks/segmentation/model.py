@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,44 @@ from scipy import ndimage
 from torch import nn
 
 from alice3d.data.preprocessing.intensity import IntensityRule
-from alice3d.geometry import Grid, resample, smooth_for
+from alice3d.data.preprocessing.preprocess import prepare_array
+from alice3d.device import resolve_device
+from alice3d.errors import UserError
+from alice3d.geometry import Affine, Grid, resample, smooth_for
+from alice3d.io.in_memory import ScanLike, as_volume, name_of
+from alice3d.io.volume import Volume
+from alice3d.io.write import write_label
 from alice3d.nn.heads.segmentation import build_segmenter
 from alice3d.nn.tiling import predict_probabilities, reading_window
 from alice3d.weights.files import backbone_of, fill_module, read_model_card, read_state
 
-if TYPE_CHECKING:
-    pass
-
 # Shape suffixes: c channels, k classes (0 is background), xyz voxels.
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """What a segmenter says of a scan.
+
+    Attributes:
+        array: (i, j, k) int16 label values in the scan's own grid, 0 is background.
+        affine: (4, 4) of the scan, voxel index to RAS mm.
+        names: value to name.
+    """
+
+    array: NDArray[np.int16]
+    affine: Affine
+    names: dict[int, str]
+
+    def save(self, path: str | Path) -> None:
+        """Write NIfTI, as `alice predict` does; `path` ends in .nii or .nii.gz.
+
+        Raises:
+            UserError: another ending.
+            WorkFailed: the disk is full or cannot be written.
+        """
+        if not str(path).endswith((".nii", ".nii.gz")):
+            raise UserError(f"{path}: label maps are written as NIfTI; give a name that ends in .nii or .nii.gz")
+        write_label(Path(path), self.array, self.affine)
 
 
 @dataclass(frozen=True)
@@ -73,8 +103,42 @@ class SegmentationModel:
         keep_largest_piece(classes, self.single_piece)
         return np.asarray(self.values, np.int16)[classes]
 
+    def of_volume(self, volume: Volume, *, name: str = "scan", device: str = "cpu") -> LabelMap:
+        """Label a scan that was read.
 
-def load_model(path: str | Path) -> SegmentationModel:
+        Args:
+            volume: in the scanner's units (HU for CT), any orientation and spacing.
+            name: of the scan, for messages.
+            device: where the net runs.
+
+        Raises:
+            ScanError: of another modality, or too large.
+        """
+        prepared = prepare_array(volume, spacing_mm=self.spacing_mm, modality=self.rule.modality, name=name)
+        x, y, z = volume.array.shape
+        image = self.rule(prepared.image, prepared.stats)
+        labels = self.label_map(image, prepared.grid, Grid((x, y, z), volume.affine), device=device)
+        return LabelMap(labels, volume.affine, self.names)
+
+    def predict(self, scan: ScanLike, *, points_mm: None = None, device: str = "auto") -> LabelMap:
+        """Label a scan of any kind: a file, (array, affine), a nibabel or a SimpleITK image.
+
+        >>> model.predict("scan.nii.gz").save("labels.nii.gz")  # doctest: +SKIP
+
+        Args:
+            scan: see `io.in_memory`; voxels in the scanner's units (HU for CT).
+            points_mm: for classifiers of points alone.
+            device: cpu, cuda, cuda:N, mps or auto.
+
+        Raises:
+            UserError: the scan cannot be read, or is of another modality.
+        """
+        if points_mm is not None:
+            raise UserError("points_mm: the model segments whole scans")
+        return self.of_volume(as_volume(scan), name=name_of(scan), device=str(resolve_device(device)))
+
+
+def load_model(path: str | os.PathLike[str]) -> SegmentationModel:
     """The segmenter of a `finetune` folder or of a model.safetensors file, in evaluation mode.
 
     Raises:

@@ -1,10 +1,10 @@
-"""Matching as Python calls on files or arrays: points, the map between two scans, and their alignment."""
+"""Matching as Python calls on scans of any kind: points, the map between two scans, and their alignment."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,27 +15,30 @@ from alice3d.data.pairs.table import MIN_ACCEPTED
 from alice3d.data.preprocessing.preprocess import prepare_array
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.errors import UserError
-from alice3d.geometry import Affine, Grid, apply_affine
-from alice3d.io.read import read_label, read_scan
-from alice3d.io.volume import Volume, check_shape, check_space, check_voxels
+from alice3d.geometry import Affine, Grid, apply_affine, checked_points
+from alice3d.io.in_memory import ScanLike, as_label, as_volume, name_of
+from alice3d.io.volume import Volume, check_space
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.landmarks import SAME_ANATOMY
 from alice3d.matching.matcher import Matcher, Mode
 from alice3d.matching.propagation import VOTE, Atlas, Propagated, carry_labels
 from alice3d.matching.results import Matches, PairFit
 
-Scan = str | Path | Volume | EmbeddedScan | tuple[NDArray[Any], NDArray[Any]]
-"""A file, (array (i, j, k), affine (4, 4) to RAS mm), a read volume, or a scan that is embedded already."""
+Scan = ScanLike | EmbeddedScan
+"""A scan of any kind, see `io.in_memory`, or one that is embedded already."""
+Weights = Matcher | str | os.PathLike[str]
+"""A matcher that is loaded, or a shipped name, a folder or a file."""
 ALIGN_MM = 8.0
 """Distance from the alignment at which a matched point counts a quarter: organs and joints move by about as much."""
 
 
-def embed(matcher: Matcher | str | Path, scan: Scan) -> EmbeddedScan:
+def embed(matcher: Weights, scan: Scan) -> EmbeddedScan:
     """Embed a scan once, to match it many times.
 
     Args:
         matcher: loaded, or a shipped name, a folder or a file.
-        scan: a file; or (array, affine): voxels (i, j, k) in the scanner's units (HU for CT) and (4, 4) to RAS mm.
+        scan: a file; (array, affine): numpy or torch voxels (i, j, k) in the scanner's units (HU for CT) and (4, 4) to
+            RAS mm; a nibabel or a SimpleITK image.
 
     Raises:
         UserError: unreadable, not a volume, of another modality, or the embedding of another matcher.
@@ -45,16 +48,12 @@ def embed(matcher: Matcher | str | Path, scan: Scan) -> EmbeddedScan:
         if scan.matcher not in ("", made.checksum):
             raise UserError("embedding: made by another matcher (its checksum differs); embed it again by this one")
         return scan
-    if isinstance(scan, (str, Path)):
-        return made.embed_file(scan)
-    volume = scan if isinstance(scan, Volume) else _volume(*scan)
-    prepared = prepare_array(volume, spacing_mm=made.spacing_mm, modality=made.rule.modality, name="array")
-    return made.embed(ScanInput.of_prepared(prepared, made.rule))
+    rule = made.rule
+    prepared = prepare_array(as_volume(scan), spacing_mm=made.spacing_mm, modality=rule.modality, name=name_of(scan))
+    return made.embed(ScanInput.of_prepared(prepared, rule))
 
 
-def match(
-    matcher: Matcher | str | Path, query: Scan, key: Scan, points_mm: Any, *, mode: Mode | None = None
-) -> Matches:
+def match(matcher: Weights, query: Scan, key: Scan, points_mm: Any, *, mode: Mode | None = None) -> Matches:
     """Find points of one scan in another.
 
     >>> matcher = alice3d.Matcher.load("runs/matcher")                                 # doctest: +SKIP
@@ -83,7 +82,7 @@ def match(
     return replace(found, accepted=found.accepted & inside & believed)
 
 
-def correspondence(matcher: Matcher | str | Path, query: Scan, key: Scan) -> Correspondence:
+def correspondence(matcher: Weights, query: Scan, key: Scan) -> Correspondence:
     """The smooth map from one scan to another: `map` carries any points, `certainty` says how far it can be trusted.
 
     Raises:
@@ -94,9 +93,7 @@ def correspondence(matcher: Matcher | str | Path, query: Scan, key: Scan) -> Cor
     return made
 
 
-def align(
-    matcher: Matcher | str | Path, query: Scan, key: Scan, *, kind: Literal["rigid", "affine"] = "rigid"
-) -> Affine:
+def align(matcher: Weights, query: Scan, key: Scan, *, kind: Literal["rigid", "affine"] = "rigid") -> Affine:
     """The (4, 4) that carries RAS mm of the query to RAS mm of the key.
 
     Args:
@@ -116,8 +113,8 @@ def align(
 
 
 def propagate(
-    matcher: Matcher | str | Path,
-    atlases: Sequence[tuple[Scan, str | Path | tuple[NDArray[Any], NDArray[Any]]]],
+    matcher: Weights,
+    atlases: Sequence[tuple[Scan, ScanLike]],
     target: Scan,
     *,
     vote: float = VOTE,
@@ -129,7 +126,7 @@ def propagate(
 
     Args:
         matcher: loaded, or a shipped name, a folder or a file.
-        atlases: (scan, label) each; a label is a file, or (array, affine) with values from 0.
+        atlases: (scan, label) each; a label holds whole numbers from 0, of any kind that a scan may have.
         target: the scan to label, as `embed` takes it.
         vote: share of the votes that a voxel of a structure needs.
 
@@ -142,14 +139,11 @@ def propagate(
     made = _loaded(matcher)
     known = []
     for scan, label in atlases:
-        told = read_label(label) if isinstance(label, (str, Path)) else Volume(np.asarray(label[0]), label[1])
+        told = as_label(label)
         known.append(Atlas(embed(made, scan), told.array, _grid(told)).cropped())
     if isinstance(target, EmbeddedScan):
         return carry_labels(made, known, embed(made, target), target.grid, vote=vote)
-    if isinstance(target, Volume):
-        volume = target
-    else:
-        volume = read_scan(target) if isinstance(target, (str, Path)) else _volume(*target)
+    volume = as_volume(target)
     return carry_labels(made, known, embed(made, volume), _grid(volume), vote=vote)
 
 
@@ -173,23 +167,6 @@ def rigid_through(query_mm: NDArray[Any], key_mm: NDArray[Any]) -> Affine:
     return affine
 
 
-def checked_points(points_mm: Any) -> NDArray[np.float64]:
-    """Points as (n, 3) float64.
-
-    Raises:
-        UserError: another shape, or not finite.
-    """
-    try:
-        points = np.atleast_2d(np.asarray(points_mm, np.float64))
-    except (TypeError, ValueError):
-        raise UserError("points_mm: numbers are needed, (n, 3) RAS mm") from None
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise UserError(f"points_mm: has shape {np.shape(points_mm)}, (n, 3) RAS mm are needed")
-    if not np.isfinite(points).all():
-        raise UserError("points_mm: holds NaN or infinity; finite RAS mm are needed")
-    return points
-
-
 def inside_or_lps(scan: EmbeddedScan, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which points (n, 3) lie in the scan's body.
 
@@ -205,11 +182,11 @@ def inside_or_lps(scan: EmbeddedScan, points_mm: NDArray[np.float64]) -> NDArray
     return inside
 
 
-def _loaded(matcher: Matcher | str | Path) -> Matcher:
+def _loaded(matcher: Weights) -> Matcher:
     return matcher if isinstance(matcher, Matcher) else Matcher.load(matcher)
 
 
-def _fitted(matcher: Matcher | str | Path, query: Scan, key: Scan) -> PairFit:
+def _fitted(matcher: Weights, query: Scan, key: Scan) -> PairFit:
     """A fit that holds a map."""
     made = _loaded(matcher)
     fit = made.fit(embed(made, query), embed(made, key))
@@ -219,15 +196,3 @@ def _fitted(matcher: Matcher | str | Path, query: Scan, key: Scan) -> PairFit:
             "the scans hardly show the same anatomy, or the matcher is not made for them"
         )
     return fit
-
-
-def _volume(array: NDArray[Any], affine: NDArray[Any]) -> Volume:
-    """An array and its affine, checked as a file's are."""
-    voxels = np.asarray(array)
-    if voxels.dtype.kind not in "iuf":
-        raise UserError(f"array: has type {voxels.dtype}, numbers are needed")
-    check_shape(voxels.shape, "array")
-    check_voxels(voxels, "array")
-    if voxels.dtype.kind == "f" or voxels.dtype.itemsize > 4:
-        voxels = voxels.astype(np.float32)
-    return Volume(voxels, check_space(np.asarray(affine), "array"))
