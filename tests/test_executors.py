@@ -112,10 +112,10 @@ def test_a_dask_cluster_makes_the_same_store(scans: Scans, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("foo", "'foo' is no address of a scheduler; write tcp://HOST:PORT"),
-        ("tcp://:1", "is no address"),
-        ("ftp://x:1", "is no address"),
-        ("tcp://x:port", "is no address"),
+        ("foo", "'foo' is not an address of a scheduler; write tcp://HOST:PORT"),
+        ("tcp://:1", "is not an address"),
+        ("ftp://x:1", "is not an address"),
+        ("tcp://x:port", "is not an address"),
         ("tls://x:1", "needs certificates"),
     ],
 )

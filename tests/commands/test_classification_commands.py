@@ -159,7 +159,7 @@ def test_resumed_equals_uninterrupted(tiny_store, points, tmp_path, monkeypatch)
 
 def test_scored_cases_that_training_saw(model, tiny_store, points, tmp_path, capsys):
     evaluate.run(EvaluateConfig(model=model, store=tiny_store, split="train", out=tmp_path / "a"))
-    assert "these scores say nothing about new scans" in capsys.readouterr().err
+    assert "these scores do not apply to new scans" in capsys.readouterr().err
     card = json.loads((model / "model.json").read_text())
     case = Store.open(tiny_store).cases("test")[0]
     copy = tmp_path / "copy"
@@ -169,7 +169,7 @@ def test_scored_cases_that_training_saw(model, tiny_store, points, tmp_path, cap
     (copy / "model.json").write_text(json.dumps({**card, "encoder": seen}))
     with pytest.raises(UserError, match=r"1 scans of the test split were seen in pre-training.*--allow-seen"):
         evaluate.run(EvaluateConfig(model=copy, store=tiny_store, classes=points))
-    with pytest.raises(UserError, match="--classes: which CSV holds the classes"):
+    with pytest.raises(UserError, match="--classes: give the CSV of the classes"):
         evaluate.run(EvaluateConfig(model=copy, store=tiny_store))
 
 
@@ -200,9 +200,9 @@ def test_calls_that_do_not_fit_the_model(model, tiny_store, tiny_scans, scans, p
         finetune.run(config.model_copy(update={"task": "segmentation", "classes": points}))
     with pytest.raises(UserError, match="no row is of a case of split 'pretrain'"):
         finetune.run(config.model_copy(update={"classes": scans, "split": "pretrain"}))
-    with pytest.raises(UserError, match="9 labelled cases are asked for, the training split has 2"):
+    with pytest.raises(UserError, match="9 labelled cases are requested, the training split has 2"):
         finetune.run(config.model_copy(update={"classes": points, "labels": 9}))
-    with pytest.raises(UserError, match=r"the model classifies points .*; the table does not hold them"):
+    with pytest.raises(UserError, match=r"the model classifies points .*; the table has none"):
         evaluate.run(EvaluateConfig(model=model, store=tiny_store, classes=scans))
     with pytest.raises(UserError, match="--points: a CSV with the columns"):
         predict.run(PredictConfig(model=model, scans=[tiny_scans.images], out=tmp_path / "x"))

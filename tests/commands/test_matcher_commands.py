@@ -185,7 +185,7 @@ def test_faulty_calls_are_named(capsys, tiny_store, tiny_matcher, tiny_scans, tm
         (("evaluate-matcher", tmp_path, tiny_store, "--landmarks", tiny_scans.landmarks), "no matcher.safetensors"),
         (("evaluate-matcher", tiny_matcher, tmp_path, "--landmarks", tiny_scans.landmarks), "no store there"),
         (("evaluate-matcher", tiny_matcher, tiny_store, "--landmarks", marks, "--split", "tset"), "no split 'tset'"),
-        (("pair", tiny_store, tiny_matcher, tmp_path / "out", "--split", "val"), "two patients at least"),
+        (("pair", tiny_store, tiny_matcher, tmp_path / "out", "--split", "val"), "at least two patients"),
         (("match", tiny_matcher, "nobody", "nobody", "--store", tiny_store, "--point", "1,2,3"), "no case 'nobody'"),
         (("match", tiny_matcher, marks, marks, "--point", "1,2,3"), "marks.csv"),
     ]
@@ -271,4 +271,4 @@ def test_shipped_matchers_are_not_written_to(capsys, tiny_store, tiny_scans, tin
     monkeypatch.setattr(files, "SHIPPED", tiny_matcher.parent)
     code, _, err = call(capsys, "calibrate-matcher", tiny_matcher.name, tiny_store, "--landmarks", tiny_scans.landmarks)
     assert code == 2
-    assert "shipped matchers stay as they are" in err
+    assert "shipped matchers cannot be changed" in err

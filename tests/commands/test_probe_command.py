@@ -55,7 +55,7 @@ def test_only_what_is_asked_is_measured(capsys, tiny_store, tiny_matcher):
         (("--split", "tests"), "no split 'tests'"),
         (("--split", "pretrain"), "has no labels"),
         (("--split", "train"), "choose another"),
-        (("--labels", "7"), "7 labelled cases are asked for"),
+        (("--labels", "7"), "7 labelled cases are requested"),
     ],
 )
 def test_refusals_are_one_line(capsys, tiny_store, tiny_matcher, words, said):

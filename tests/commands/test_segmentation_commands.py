@@ -64,7 +64,7 @@ def test_learns_from_scratch(tiny_store, tmp_path):
 
 
 def test_too_few_labels_write_nothing(tiny_store, tmp_path):
-    with pytest.raises(UserError, match="3 labelled cases are asked for, the training split has 2"):
+    with pytest.raises(UserError, match="3 labelled cases are requested, the training split has 2"):
         finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", labels=3))
     assert not (tmp_path / "model").exists()
 
@@ -75,7 +75,7 @@ def test_crop_must_fit_the_backbone(tiny_store, tmp_path):
 
 
 def test_a_batch_that_has_no_equal_parts_writes_nothing(tiny_store, tmp_path):
-    with pytest.raises(UserError, match="--batch: 4 samples cannot be shared equally by 1 process in 3 parts"):
+    with pytest.raises(UserError, match="--batch: 4 samples cannot be split equally over 1 process in 3 parts"):
         finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", labels=1, batch=4, accumulate=3))
     assert not (tmp_path / "model").exists()
 
@@ -119,7 +119,7 @@ def test_a_store_of_another_modality_leaves_no_folder(model, tiny_store, tmp_pat
 
 def test_scored_cases_that_were_trained_on(model, tiny_store, tmp_path, capsys):
     evaluate.run(EvaluateConfig(model=model, store=tiny_store, split="train", out=tmp_path / "a"))
-    assert "these scores say nothing about new scans" in capsys.readouterr().err
+    assert "these scores do not apply to new scans" in capsys.readouterr().err
     card = json.loads((model / "model.json").read_text())
     test_case = Store.open(tiny_store).cases("test")[0]
     seen = {"id": "other name", "checksum": "at another spacing", "content": test_case.content}
@@ -147,7 +147,7 @@ def test_training_on_scans_that_the_encoder_saw_is_told(tiny_store, tmp_path, ca
     card = json.loads((encoder / "encoder.json").read_text())
     (encoder / "encoder.json").write_text(json.dumps({**card, "init": {"cases": seen}}))
     finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", encoder=str(encoder), head="linear", **QUICK))
-    assert f"before, without their labels ({case.id})" in capsys.readouterr().out
+    assert f"scans without labels ({case.id})" in capsys.readouterr().out
     assert json.loads((tmp_path / "model" / "model.json").read_text())["encoder"]["init"]["cases"] == seen
 
 

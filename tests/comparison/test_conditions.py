@@ -52,7 +52,7 @@ def test_scratch_is_fine_tuned_on_the_crops_of_the_arms_that_it_is_held_against(
 
 def test_arms_that_would_be_fine_tuned_on_other_crops_are_refused(cells):
     given = {"arms": {"a": {}, "b": {"crop": 32}}, "measures": "finetune", "pretrain": {**VIT, "crop": 48}}
-    with pytest.raises(UserError, match=r"other sizes \(a 48, b 32\); give --finetune.crop"):
+    with pytest.raises(UserError, match=r"different crop sizes \(a 48, b 32\); give --finetune.crop"):
         check(cells(**given))
     check(cells(**given, finetune={"crop": 48}))
     check(cells(**given, finetune_arms="a"))
@@ -74,7 +74,7 @@ def test_what_is_given_for_all_arms_wins_over_a_recipe_and_the_rest_of_it_is_nam
     assert "- `alice-paper`: backbone vit, not resunet" in text
     assert "batch 3, not 2" in text
     assert "windows -125:225, not -200:300,-1000:1000" in text
-    assert "same first weights" not in text
+    assert "same initial weights" not in text
     assert "same crops" not in text
 
 
@@ -100,7 +100,7 @@ def test_only_what_is_true_is_said_of_arms(cells, other_matcher, given, weights,
     given = json.loads(json.dumps(given).replace("MATCHER", str(other_matcher)))
     made = cells(**given)
     text = "\n".join(described(made.conditions, next(iter(made.arms))))
-    assert ("Every arm has the same first weights" in text) == weights
+    assert ("Every arm has the same initial weights" in text) == weights
     assert ("the same crops" in text) == crops
     for name, said in differs.items():
         assert f"`{name}`" in text

@@ -17,7 +17,7 @@ def test_shares_cover_the_batch_in_order(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
         shares.append(parallel.my_share(numbers, 3))
     assert shares == [[[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7], [10, 11]]]
-    with pytest.raises(UserError, match=r"--batch: 10 samples cannot be shared equally by 2 processes in 3 parts"):
+    with pytest.raises(UserError, match=r"--batch: 10 samples cannot be split equally over 2 processes in 3 parts"):
         parallel.my_share(numbers[:10], 3)
 
 

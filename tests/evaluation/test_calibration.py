@@ -65,7 +65,7 @@ def test_held_out_scores():
     assert found["gone_refused"] > 0.9
     assert found["good_kept"] == pytest.approx(0.9, abs=0.05)
     one = made().chosen(made().key == "c0")
-    with pytest.raises(UserError, match="one key scan alone"):
+    with pytest.raises(UserError, match="needs more than one key scan"):
         held_out(one, INPUTS, keep=0.9)
 
 
@@ -75,9 +75,9 @@ def test_too_few_good_or_bad_matches_are_refused():
         fit_model(rows.chosen((rows.error_mm < 20) | (rows.gone_mm > 0)), INPUTS, keep=0.9)
     with pytest.raises(UserError, match="more than 10 mm off"):
         fit_model(rows.chosen(rows.error_mm > 10), INPUTS, keep=0.9)
-    with pytest.raises(UserError, match="the cut scans show 30 of 30"):
+    with pytest.raises(UserError, match="30 of 30 points lie inside the cropped scans"):
         fit_model(rows.chosen(rows.gone_mm <= 0).chosen(np.arange((rows.gone_mm <= 0).sum()) < 30), INPUTS, keep=0.9)
-    with pytest.raises(UserError, match="no match between whole scans"):
+    with pytest.raises(UserError, match="no match between uncropped scans"):
         fit_model(rows.chosen(~rows.whole), INPUTS, keep=0.9)
 
 

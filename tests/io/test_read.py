@@ -48,15 +48,19 @@ def colours(path: Path) -> None:
 
 FAULTS: dict[str, tuple[str, Damage, str]] = {
     "empty file": ("a.nii.gz", lambda path: path.write_bytes(b""), "empty file"),
-    "no NIfTI": ("a.nii", lambda path: path.write_bytes(b"hello " * 200), "wrong magic"),
+    "no NIfTI": ("a.nii", lambda path: path.write_bytes(b"hello " * 200), "not a NIfTI file: no NIfTI header"),
     "only a few bytes": ("a.nii", lambda path: path.write_bytes(b"\x5c\x01"), "too short"),
-    "wrong magic": ("a.nii", lambda path: patch(path, "magic", b"xyz\0"), "wrong magic"),
-    "pair's magic in one file": ("a.nii", lambda path: patch(path, "magic", b"ni1\0"), "wrong magic"),
+    "wrong magic": ("a.nii", lambda path: patch(path, "magic", b"xyz\0"), "not a NIfTI file"),
+    "pair's magic in one file": (
+        "a.nii",
+        lambda path: patch(path, "magic", b"ni1\0"),
+        "not a NIfTI file: magic string 'ni1' in a single file",
+    ),
     "truncated gzip": ("a.nii.gz", cut(0.6), "gzip|too short"),
     "truncated in its last byte": ("a.nii.gz", lambda path: path.write_bytes(path.read_bytes()[:-1]), "gzip"),
     "truncated after the header": ("a.nii.gz", cut(0.02), "gzip|too short"),
     "damaged gzip": ("a.nii.gz", lambda path: path.write_bytes(path.read_bytes()[:200] + b"\0" * 4000), "gzip"),
-    "truncated plain file": ("a.nii", cut(0.7), "too short: .* promises"),
+    "truncated plain file": ("a.nii", cut(0.7), "too short: .* states"),
     "short inside gzip": (
         "a.nii.gz",
         lambda path: path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-100])),
@@ -103,7 +107,7 @@ FAULTS: dict[str, tuple[str, Damage, str]] = {
     "NaN voxels": ("a.nii.gz", voxels(np.nan), "NaN or infinite voxels: 1 of"),
     "infinite voxels": ("a.nii.gz", voxels(np.inf), "NaN or infinite voxels: 1 of"),
     "constant": ("a.nii.gz", voxels(7), "constant voxels: all are 7"),
-    "half a pair": ("a.hdr", lambda path: path.with_suffix(".img").unlink(), "half of a pair"),
+    "half a pair": ("a.hdr", lambda path: path.with_suffix(".img").unlink(), "header without its data file"),
     "missing": ("a.nii", lambda path: path.unlink(), "no such file"),
     "a folder": ("a.nii", lambda path: (path.unlink(), path.mkdir()), "no scan in this folder"),
 }
@@ -182,7 +186,7 @@ def test_gzip_is_told_by_content_and_not_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.dcm", "a"])
 def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
-    with pytest.raises(ScanError, match="no file: a pipe"):
+    with pytest.raises(ScanError, match="not a file: a pipe"):
         read_header(tmp_path / name)
     assert list(walk(tmp_path)) == []
 
@@ -208,7 +212,7 @@ def test_case_ids() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda a: a.astype(np.float32) + 0.5, "not whole numbers: 0.5"),
+        (lambda a: a.astype(np.float32) + 0.5, "not integers: 0.5"),
         (lambda a: a.astype(np.int16) - 1, "out of range: -1"),
         (lambda a: a.astype(np.int32) * 40000, "out of range"),
         (lambda a: np.where(a, np.nan, 0.0).astype(np.float32), "NaN"),

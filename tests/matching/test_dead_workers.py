@@ -70,6 +70,6 @@ def test_pairing_stops_in_one_line_and_keeps_what_is_done(tiny_matcher: Path, ti
         points=60,
     )
     (tmp_path / "parts").mkdir()
-    with pytest.raises(WorkFailed, match=f"^{names[1]} and {names[2]}: the worker process died at it, twice"):
+    with pytest.raises(WorkFailed, match=f"^{names[1]} and {names[2]}: the worker process died twice on it"):
         match_pairs(work, pairs, jobs=2, embedded=lambda: None, matched=lambda: None)
     assert (tmp_path / "parts" / "000000.npz").exists()

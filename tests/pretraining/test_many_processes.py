@@ -63,7 +63,7 @@ def test_sharded_weights_learn_alike_and_one_process_goes_on(
     said = finish(processes, tmp_path)
     kept = load_checkpoint(out / "checkpoints")
     assert kept is not None
-    assert all(f"told to stop at step {kept['step']};" in each for each in said), said
+    assert all(f"received SIGTERM at step {kept['step']};" in each for each in said), said
     assert together(1, pretrain, tiny_store, out, SETTINGS, folder=tmp_path) == [""]
     torch.testing.assert_close(losses(out), alone, rtol=1e-3, atol=1e-4)
 

@@ -57,7 +57,7 @@ SAM = {"method": "sam", "options": {"fine_width": 4, "coarse_width": 4}}
         ({"mask_ratio": 0.01}, "take a larger --mask-ratio or --crop"),
         ({"mask_ratio": 0, **MAE}, "hides none"),
         ({"crop": 8}, r"--mask-ratio: 0.75 of a crop's patches \(1\) hides none.*take a larger --crop"),
-        ({"accumulate": 2, "batch": 3}, r"--batch: 3 samples cannot be shared equally by 1 process in 2 parts"),
+        ({"accumulate": 2, "batch": 3}, r"--batch: 3 samples cannot be split equally over 1 process in 2 parts"),
         ({"options": {**SMALL["options"], "koleo_weight": 0.1}, "batch": 1}, "need 2 pairs at a time"),
         ({"options": {**SMALL["options"], "koleo_weight": 0.1}, "accumulate": 2}, "need 2 pairs at a time"),
     ],
@@ -74,7 +74,7 @@ def test_torchrun_refuses_an_uneven_batch_before_the_folder_is_claimed(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UserError, match="--batch: 4 samples cannot be shared equally by 3 processes"):
+    with pytest.raises(UserError, match="--batch: 4 samples cannot be split equally over 3 processes"):
         pretrain(tiny_store, tmp_path / "run", {"batch": 4})
     assert not (tmp_path / "run").exists()
 

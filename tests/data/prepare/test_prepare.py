@@ -65,7 +65,7 @@ def test_auto_spacing_is_the_median_and_modality_is_told_by_values(scans: Scans,
     store = Store.open(tmp_path / "m")
     assert store.spec.modality == "mr"
     assert store.image("a").dtype == np.float32
-    assert "no body stands out" in store.case("a").notes
+    assert "no body found" in store.case("a").notes
 
 
 def test_bad_scans_are_rows_with_reasons_and_the_rest_is_done(scans: Scans, tmp_path: Path) -> None:

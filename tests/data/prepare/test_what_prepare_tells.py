@@ -94,11 +94,11 @@ def test_scans_of_another_modality_than_their_store_are_noted(
     prepare(scans, tmp_path / "mr", replace(OPTIONS, modality="mr"))
     notes = {case.id: case.notes for case in Store.open(tmp_path / "mr").cases()}
     assert notes == {
-        "hu": "its numbers look like Hounsfield units, the store is MR",
+        "hu": "its values look like Hounsfield units, the store is MR",
         "mr": "",
         "dicom": "its DICOM header says CT, the store is MR",
     }
-    assert "note: its numbers look like Hounsfield units, the store is MR (1)\n" in capsys.readouterr().out
+    assert "note: its values look like Hounsfield units, the store is MR (1)\n" in capsys.readouterr().out
     write_series(tmp_path / "in_ct" / "dicom", head_like(seed=2), lps, modality="MR")
     prepare(tmp_path / "in_ct", tmp_path / "ct", OPTIONS)
     assert Store.open(tmp_path / "ct").cases()[0].notes == "its DICOM header says MR, the store is CT"

@@ -124,9 +124,9 @@ def test_paths_that_leave_the_folder_are_refused(tmp_path: Path, path: str) -> N
         (b"", "no column named image"),
         (b"a,b\n1,2\n", "no column named image; it holds a, b"),
         (b"image\n", "lists no scans"),
-        (b"image,id\n,x\n", "line 2 names no image"),
-        (b"image\n\xff\xfe\n", "no valid CSV"),
-        (b'image\n"open\n', "no valid CSV"),
+        (b"image,id\n,x\n", "line 2 has no image"),
+        (b"image\n\xff\xfe\n", "not a valid CSV file"),
+        (b'image\n"open\n', "not a valid CSV file"),
     ],
 )
 def test_bad_csv(tmp_path: Path, content: bytes, words: str) -> None:

@@ -55,7 +55,7 @@ def test_a_root_that_cannot_be_read_is_a_wrong_call(
     lock(locked)
     more = ["--labels", str(tmp_path / "labels")] if where == "labels" else []
     assert main(["prepare", str(scans), str(tmp_path / "s"), *more]) == 2
-    assert capsys.readouterr().err == f"alice: {locked}: cannot be read; mend its permissions\n"
+    assert capsys.readouterr().err == f"alice: {locked}: cannot be read; correct its permissions\n"
 
 
 def test_a_root_that_cannot_be_looked_into_is_a_wrong_call(

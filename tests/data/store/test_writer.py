@@ -147,10 +147,10 @@ def test_a_damaged_index_is_mended(
     damaged = sound.replace(before, after)
     assert damaged != sound
     (store / INDEX).write_bytes(damaged)
-    with pytest.raises(UserError, match="alice prepare mends it"):
+    with pytest.raises(UserError, match="run the same alice prepare command"):
         Store.open(store)
     assert prepare(folder, store, OPTIONS)["added"] == added
-    assert "set aside as damaged-index.csv" in capsys.readouterr().err
+    assert "kept as damaged-index.csv" in capsys.readouterr().err
     assert (store / "damaged-index.csv").read_bytes() == damaged
     assert (store / INDEX).read_bytes() == sound
     assert Store.open(store).checksum == checksum
@@ -175,7 +175,7 @@ def test_scans_of_the_same_names_from_another_folder_are_told_of(
     assert prepare(two, store / "s", OPTIONS)["refused"] == 0
     err = capsys.readouterr().err
     assert "2 cases of the same name are prepared again" in err
-    assert "1 scans that were refused before are not among the given ones" in err
+    assert "1 refused scans are not among the given ones" in err
     assert prepare(two, store / "s", OPTIONS)["added"] == 0
     assert capsys.readouterr().err == ""
 

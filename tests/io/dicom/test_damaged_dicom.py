@@ -49,7 +49,7 @@ DAMAGE: dict[str, tuple[Any, Callable[[bytes], bytes], str]] = {
     "a name among directions": (
         derived,
         lambda b: value_of(b, b"\x20\x00\x37\x00DS", rb"DOE^JANE\0\0\0\1\0"),
-        "no place in space: ImageOrientationPatient",
+        "no position: ImageOrientationPatient",
     ),
     "no frames": (frames(0), bytes, "bad header: NumberOfFrames is 0"),
     "negative frames": (frames(-2), bytes, "bad header: NumberOfFrames is -2"),
@@ -115,7 +115,7 @@ def test_a_slice_that_cannot_be_opened_refuses_its_series(
     monkeypatch.setattr("pydicom.filereader.open", lambda path, mode: opened(Path(path), mode), raising=False)
     found = {source.id: source.fault for source in plain_sources(tmp_path / "scans").sources}
     reason = "cannot be read: Permission denied"
-    told = f"damaged slice: {locked.name} ({reason}); mend it, or take it out of the folder"
+    told = f"damaged slice: {locked.name} ({reason}); repair it, or remove it from the folder"
     assert found == {"ct": told, "other": "", locked.name: reason}
     with pytest.raises(ScanError, match=r"no scan in this folder: damaged slice"):
         read_header(tmp_path / "scans" / "ct")

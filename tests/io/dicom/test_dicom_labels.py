@@ -194,7 +194,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "no structures": ("rtstruct", lacks("StructureSetROISequence"), "label holds no structures"),
     "odd numbers": ("rtstruct", cut, "label damaged DICOM file: ValueError"),
     "off the grid": ("seg", shifted, "label on another grid: its pixels do not lie on the voxels"),
-    "no places": ("seg", lacks("PerFrameFunctionalGroupsSequence"), "label no place in space"),
+    "no places": ("seg", lacks("PerFrameFunctionalGroupsSequence"), "label no position"),
     "pixels cut": ("seg", sets(PixelData=b"\0" * 10), "label truncated or damaged pixels"),
 }
 

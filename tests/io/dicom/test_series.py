@@ -91,7 +91,7 @@ def moved(slices: dict[int, float]) -> dict[str, Any]:
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "missing slice": ({"skip": (9,)}, "missing slices: 5 mm after slice 9 where others lie 2.5 mm apart"),
+    "missing slice": ({"skip": (9,)}, "missing slices: 5 mm after slice 9 where the spacing is 2.5 mm"),
     "two missing": ({"skip": (5, 6)}, "missing slices: 7.5 mm"),
     "unequal gaps": (moved({k: 0.4 * k for k in range(12, 20)}), "missing slices|unequal slice gaps"),
     "one slice moved": (moved({7: 0.9}), "unequal slice gaps: 1.6 to 3.4 mm"),
@@ -105,8 +105,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "mixed spacing": (tag("PixelSpacing", [1, 1], only=2), "different pixel spacing"),
     "mixed orientation": (tag("ImageOrientationPatient", [0, 1, 0, 0, 0, 1], only=2), "different orientations"),
     "crooked axes": (tag("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "no two perpendicular"),
-    "colours": (tag("PhotometricInterpretation", "RGB"), "RGB; one number"),
-    "inverted": (tag("PhotometricInterpretation", "MONOCHROME1"), "MONOCHROME1; one number"),
+    "colours": (tag("PhotometricInterpretation", "RGB"), "RGB; one value"),
+    "inverted": (tag("PhotometricInterpretation", "MONOCHROME1"), "MONOCHROME1; one value"),
     "other size": (tag("Rows", 13, only=1), "different sizes"),
     "pixels cut": (tag("PixelData", b"\0" * 100, only=6), "truncated or damaged pixels"),
     "one slice": ({"skip": tuple(range(1, 20))}, "too thin"),
