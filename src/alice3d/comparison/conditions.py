@@ -11,8 +11,8 @@ from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
 from alice3d.data.store.read_grid import intensity_rule
 from alice3d.errors import UserError
-from alice3d.evaluation.features import USUAL_CROP
 from alice3d.pretraining.settings import PretrainConfig, SelfSupervisedSettings
+from alice3d.weights.card import crop_of
 
 T = TypeVar("T")
 NOT_CONDITIONS = SelfSupervisedSettings.uncounted | {"out", "overwrite", "device", "threads", "seed", "licence"}
@@ -75,7 +75,7 @@ def of_card(card: Mapping[str, Any], start: str) -> Conditions:
         options=dict(card["backbone"].get("options") or {}),
         rule=IntensityRule(**card["intensity"]),
         spacing_mm=(x, y, z),
-        crop=int(card.get("crop", USUAL_CROP)),
+        crop=crop_of(card),
         start=start,
         training={name: card[name] for name in ("steps", "batch", "partner") if start == "its own" and name in card},
     )

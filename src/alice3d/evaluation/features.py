@@ -25,6 +25,7 @@ from alice3d.nn.heads.segmentation import features_at
 from alice3d.nn.tiling import read_pyramids, reading_window
 from alice3d.tasks.segmentation.linear import draw_by_stratum, strata_of
 from alice3d.tasks.segmentation.samples import classes_of
+from alice3d.weights.card import crop_of
 from alice3d.weights.files import load_encoder
 
 # Shape suffixes: m cells of the lattice, p points, v voxels, n any of them, f features, xyz voxels.
@@ -192,10 +193,6 @@ def clear_of(values: Any) -> float | None:
     return float(values) if np.isfinite(values) else None
 
 
-USUAL_CROP = 48
-"""Default where a card has no value."""
-
-
 @dataclass(frozen=True)
 class Reading:
     """How an encoder reads scans.
@@ -221,7 +218,7 @@ def read_encoder(name_or_path: str, device: torch.device) -> tuple[Backbone, Rea
     """
     backbone, card = load_encoder(name_or_path)
     x, y, z = (float(mm) for mm in card["spacing_mm"])
-    reading = Reading(IntensityRule(**card["intensity"]), (x, y, z), int(card.get("crop", USUAL_CROP)), device)
+    reading = Reading(IntensityRule(**card["intensity"]), (x, y, z), crop_of(card), device)
     return backbone.eval(), reading, card
 
 

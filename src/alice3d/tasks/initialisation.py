@@ -14,9 +14,11 @@ from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.tasks.settings import FinetuneSettings
 from alice3d.weights import provenance
+from alice3d.weights.card import crop_of
 from alice3d.weights.files import find_weights, load_encoder
 
 DEFAULT_CROP = 32
+"""Of fine-tuning, where neither a setting nor the weights ask for another."""
 KEPT_OF_ENCODER = ("method", "init", "partner", "steps", "batch", "loss", "seed", "crop", "licence", "source_commit")
 """Keys of the encoder's card that a model's card repeats."""
 
@@ -74,7 +76,7 @@ def crop_side(
         if usual is None:
             usual = DEFAULT_CROP
         if encoder is not None and not backbone.position_free:
-            usual = int(encoder.get("crop", DEFAULT_CROP))
+            usual = crop_of(encoder)
         return -(-usual // stride) * stride
     if config.crop % stride:
         raise UserError(f"--crop: {config.crop} voxels is not a multiple of the backbone's stride {stride}")

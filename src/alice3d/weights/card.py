@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -12,6 +13,9 @@ from alice3d.nn.heads.classification import Pool
 
 SHOWN = 40
 """Maximum length of a wrong value in a message."""
+USUAL_CROP = 48
+"""Voxels a side of the crops that weights learnt from where their card does not say: what pre-training takes unless it
+is told otherwise."""
 Count = Annotated[int, Field(ge=1)]
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Spacing = tuple[Millimetres, Millimetres, Millimetres]
@@ -57,7 +61,7 @@ class Card(Part):
     spacing_mm: Spacing
     intensity: IntensityRule
     cases: list[SeenCase]
-    crop: Count = 1
+    crop: Count = USUAL_CROP
     method: dict[str, Any] = {}
     init: Annotated[Source | None, BeforeValidator(lambda value: None if isinstance(value, str) else value)] = None
     """Cards of early versions hold only a name."""
@@ -114,6 +118,11 @@ class ClassifierCard(Card):
 
 
 TASKS: dict[str, type[Card]] = {"segmentation": SegmenterCard, "classification": ClassifierCard}
+
+
+def crop_of(card: Mapping[str, Any]) -> int:
+    """Voxels a side of the crops that the weights of a card learnt from."""
+    return int(card.get("crop", USUAL_CROP))
 
 
 def check_card(card: dict[str, Any], kind: str, where: str) -> None:
