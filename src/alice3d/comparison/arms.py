@@ -10,12 +10,15 @@ import yaml
 from alice3d.comparison.settings import CompareConfig
 from alice3d.config import nearest, recipe, recipes
 from alice3d.errors import UserError
+from alice3d.methods.base import method_names
 from alice3d.pretraining.settings import PretrainConfig
 
 FIXED = ("store", "out", "seed", "pairs", "init", "threads", "device", "overwrite")
 """Settings of `alice pretrain` that the comparison sets."""
 OF_SCRATCH = ("backbone", "backbone_options", "windows", "crop")
 """Settings of `alice pretrain` that define random weights and how scans are read for them."""
+UNTRAINED = ("scratch", "init")
+"""Methods that train nothing."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,24 @@ class Arm:
         return self.pretrain is None and self.encoder is None
 
 
+def refuse_ambiguous(name: str) -> None:
+    """Refuse a name of `--methods` that is a method's, and a recipe's for another; one for the same hides nothing.
+
+    Raises:
+        UserError: it is; both meanings are named.
+    """
+    file = recipe(name) if name in (*method_names(), *UNTRAINED) and name in recipes() else None
+    if file is None:
+        return
+    default = PretrainConfig.model_fields["method"].default
+    other = yaml.safe_load(file.read_text(encoding="utf-8")).get("method", default)
+    if other != name:
+        raise UserError(
+            f"--methods: {name!r} is a method, and a recipe for method {other!r}; say which under `arms` in a YAML: "
+            f"`method: {name}` or `recipe: {name}`"
+        )
+
+
 def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm:
     """An arm from its YAML entry.
 
@@ -51,7 +72,7 @@ def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm
     settings = {str(key).replace("-", "_"): value for key, value in described.items()}
     encoder, named = settings.pop("encoder", None), settings.pop("recipe", None)
     method = settings.get("method")
-    if encoder is not None or method in ("scratch", "init"):
+    if encoder is not None or method in UNTRAINED:
         own = {key: value for key, value in settings.items() if key != "method"}
         may = set(OF_SCRATCH) if method == "scratch" else set()
         if set(own) - may or named is not None or (encoder is not None and method is not None):
@@ -65,7 +86,7 @@ def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm
         return Arm(name, None, config.init if method == "init" else encoder, own)
     common = dict(config.pretrain)
     known = recipes()
-    if named is None and method in known and method not in ("alice", "mae"):  # `--methods alice-paper`
+    if named is None and method in known and method not in method_names():  # `--methods alice-paper`
         named = settings.pop("method")
     if named is not None:
         file = recipe(named)

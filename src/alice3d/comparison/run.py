@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alice3d import console, files, outputs
-from alice3d.comparison.arms import Arm, make_arm
+from alice3d.comparison.arms import Arm, make_arm, refuse_ambiguous
 from alice3d.comparison.cells import Cells
 from alice3d.comparison.checks import check
 from alice3d.comparison.conditions import described, differences
@@ -82,6 +82,7 @@ def arms_of(config: CompareConfig) -> dict[str, Arm]:
     for name in config.methods:
         if name in entries:
             raise UserError(f"--methods: {name!r} is also the name of an arm")
+        refuse_ambiguous(name)
         entries[name] = {"method": name}
     if not entries:
         raise UserError("nothing to compare: give --methods, or arms in a YAML with --config")
