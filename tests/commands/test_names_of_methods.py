@@ -53,7 +53,8 @@ def test_a_method_comes_before_its_own_recipe(recipes):
 
 
 def test_a_shipped_recipe_that_is_named_like_a_method_is_for_it():
-    alike = {path.stem: path for path in Path(config.RECIPES).glob("*.yaml") if path.stem in (*method_names(), *UNTRAINED)}
+    names = (*method_names(), *UNTRAINED)
+    alike = {path.stem: path for path in Path(config.RECIPES).glob("*.yaml") if path.stem in names}
     assert set(alike) == {"alice", "mae"}
     for name, path in alike.items():
         assert yaml.safe_load(path.read_text(encoding="utf-8")).get("method", "alice") == name
