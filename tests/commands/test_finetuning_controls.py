@@ -113,7 +113,7 @@ def test_head_both_is_solved_again_where_every_checkpoint_is_damaged(tiny_store,
     marker = tmp_path / "model" / "status.json"
     marker.write_text(json.dumps({**json.loads(marker.read_text()), "state": "started"}))
     finetune.run(config)
-    assert "step-2.pt is damaged; starting afresh" in capsys.readouterr().err
+    assert "step-2.pt is damaged; starting from the first step" in capsys.readouterr().err
     again = load_file(tmp_path / "model" / "model.safetensors")
     assert all((first[key] == again[key]).all() for key in first)
 
