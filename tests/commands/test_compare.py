@@ -169,7 +169,7 @@ def test_the_ablation_recipe_runs_at_tiny_size(capsys, tiny_store, tiny_scans, t
         ({"methods": ["alice"], "labels": [0]}, "labels.0: Input should be greater than or equal to 1"),
         ({"methods": ["scratch"], "seeds": [-1]}, "seeds.0: Input should be greater than or equal to 0"),
         ({"methods": ["alice"], "finetune": {"stepz": 2}}, "finetune: no setting 'stepz'"),
-        ({"methods": ["alice"], "finetune": {"labels": 2}}, "finetune: labels follows from the comparison"),
+        ({"methods": ["alice"], "finetune": {"labels": 2}}, "finetune: labels is set by the comparison"),
     ],
 )
 def test_refusals_are_one_line_and_leave_nothing(capsys, tiny_store, tmp_path, changed, said):

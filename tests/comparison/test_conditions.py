@@ -124,7 +124,7 @@ def test_scratch_reads_as_the_warm_start_does(cells, other_matcher):
 def test_scratch_follows_the_arms_and_is_refused_where_they_disagree(cells):
     assert cells(arms={"v": VIT, "s": {"method": "scratch"}}).conditions["s"].backbone == "vit"
     both = {"r": {}, "v": VIT}
-    with pytest.raises(UserError, match="arm s: r and v differ in backbone, so no scratch is equal to both"):
+    with pytest.raises(UserError, match="arm s: r and v differ in backbone, so no scratch arm matches both"):
         cells(arms={**both, "s": {"method": "scratch"}}).conditions  # noqa: B018
     windows = {"a": {}, "b": {"windows": "-125:225"}}
     with pytest.raises(UserError, match="a and b differ in windows"):
@@ -147,7 +147,7 @@ def test_the_page_and_the_console_name_the_arms_that_differ(capsys, tiny_store, 
     words = ("compare", tiny_store, tmp_path / "out", "--config", path, "--measures", "knn", "--split", "test")
     code, out, err = call(capsys, *words, "--labels", "2", "--seeds", "0", "--threads", "1")
     assert code == 0, err
-    assert "Arms under other conditions than one, as compare.md says: two (windows, spacing_mm, crop)" in out
+    assert "Arms whose conditions differ from one (see compare.md): two (windows, spacing_mm, crop)" in out
     page = (tmp_path / "out" / "compare.md").read_text()
     assert "First weights differ: its own (`one`); its own (`two`)." in page
     assert "- `two`: windows -125:225,0:80, not -200:300,-1000:1000; spacing_mm 9 x 9 x 9, not 8 x 8 x 8" in page

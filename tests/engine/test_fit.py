@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.Capt
     kept = load_checkpoint(tmp_path)
     assert kept is not None
     assert kept["step"] == 2
-    assert "step-3.pt is damaged; going on from an earlier checkpoint" in capsys.readouterr().err
+    assert "step-3.pt is damaged; resuming from an earlier checkpoint" in capsys.readouterr().err
 
 
 def test_damage_within_a_checkpoint_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +142,7 @@ def test_damage_within_a_checkpoint_is_seen(tmp_path: Path, capsys: pytest.Captu
         assert torch.load(tmp_path / "step-3.pt", weights_only=True)["step"] == 3
         assert load_checkpoint(tmp_path) is None
         assert not has_checkpoint(tmp_path)
-        assert capsys.readouterr().err == "warning: step-3.pt is damaged; starting afresh\n"
+        assert capsys.readouterr().err == "warning: step-3.pt is damaged; starting from the first step\n"
     (tmp_path / "step-3.pt").write_bytes(whole)
     assert has_checkpoint(tmp_path)
 

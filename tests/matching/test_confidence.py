@@ -50,7 +50,7 @@ def test_a_card_keeps_the_model_and_faulty_ones_are_refused():
     whole = MODEL.to_card()
     faults = [
         ({**whole, "far_10mm": [1.0]}, "far_10mm does not fit 2 inputs"),
-        ({**whole, "inputs": ["similarity", "mood"]}, "no signal 'mood'"),
+        ({**whole, "inputs": ["similarity", "mood"]}, "no feature 'mood'"),
         ({**whole, "centre": ["a", 1]}, "no number"),
         ({**whole, "scale": [float("nan"), 1]}, "scale does not fit"),
         ({}, "needs centre"),

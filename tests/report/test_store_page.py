@@ -52,7 +52,7 @@ def test_page_tells_what_is_odd(store: Path, capsys: pytest.CaptureFixture[str])
     assert "<b>" not in page
     assert "empty file" in page
     assert str(store.parent) not in page
-    assert "The same scan: c4, twin" in capsys.readouterr().out
+    assert "Duplicate scans: c4, twin" in capsys.readouterr().out
 
 
 def test_few_pictures_of_many_cases(store: Path) -> None:

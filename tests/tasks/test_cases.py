@@ -55,7 +55,7 @@ def test_seeds_differ_and_repeat():
 
 
 def test_too_many_labels():
-    with pytest.raises(UserError, match="13 labelled cases are asked for, the training split has 12"):
+    with pytest.raises(UserError, match="13 labelled cases are requested, the training split has 12"):
         draw_cases(CASES, 13, 0)
 
 

@@ -42,7 +42,7 @@ def test_label_names_in_words_drop_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
     assert read_label_names(",".join(f"{value}={name}" for value, name in many.items())) == many
     assert read_label_names("liver = 1, spleen = 2") == {1: "liver", 2: "spleen"}
     for text, words in (
-        ("1=liver,spleen", "'spleen' is no value and name; write 1=liver,2=spleen"),
+        ("1=liver,spleen", "'spleen' is not a value with a name; write 1=liver,2=spleen"),
         ("1=,2=b", "'1=' is no value and name"),
         ("1=a,", "'' is no value and name"),
         ("1=a,1=b", "'1' stands twice"),
