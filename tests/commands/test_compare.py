@@ -54,7 +54,7 @@ def test_a_stopped_comparison_goes_on_cell_by_cell(capsys, tiny_store, tiny_scan
     )
     words = ("compare", tiny_store, tmp_path / "out", "--config", config, "--landmarks", tiny_scans.landmarks)
     trained = []
-    real = cells.run_pretrain
+    real = cells.pretrain
 
     def stops_before_mae(made):
         if made.method == "mae" and not trained.count("mae"):
@@ -63,7 +63,7 @@ def test_a_stopped_comparison_goes_on_cell_by_cell(capsys, tiny_store, tiny_scan
         trained.append(made.method)
         return real(made)
 
-    monkeypatch.setattr(cells, "run_pretrain", stops_before_mae)
+    monkeypatch.setattr(cells, "pretrain", stops_before_mae)
     assert call(capsys, *words, "--threads", "1")[0] == 130
     kept = tmp_path / "out" / "cells" / "alice" / "seed-0"
     before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.json")}

@@ -16,14 +16,14 @@ from alice3d.commands.match import _check_point
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Store
 from alice3d.errors import UserError
-from alice3d.matching import sanity_checks
+from alice3d.matching import pairing
 from alice3d.matching.sanity_checks import GuardResult
 
 
 @pytest.fixture
 def passing(monkeypatch):
     """The network is untrained: the guards are tested elsewhere."""
-    monkeypatch.setattr(sanity_checks, "run_guards", lambda *_: GuardResult(1.0, 0.9, 8.0))
+    monkeypatch.setattr(pairing, "run_guards", lambda *_: GuardResult(1.0, 0.9, 8.0))
 
 
 def inside(store: Path, number: int = 0) -> tuple[str, str, str]:
@@ -90,7 +90,7 @@ def test_two_processes_write_the_same_table(capsys, passing, tiny_store, tiny_ma
 
 
 def test_pair_stops_where_a_guard_fails(capsys, tiny_store, tiny_matcher, tmp_path, monkeypatch):
-    monkeypatch.setattr(sanity_checks, "run_guards", lambda *_: GuardResult(40.0, 0.9, 8.0))
+    monkeypatch.setattr(pairing, "run_guards", lambda *_: GuardResult(40.0, 0.9, 8.0))
     code, _, err = call(capsys, "pair", tiny_store, tiny_matcher, tmp_path / "pairs", "--scan-pairs", 2)
     assert code == 1
     assert "self check" in err
