@@ -176,7 +176,10 @@ def test_scored_cases_that_training_saw(model, tiny_store, points, tmp_path, cap
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: [row for row in rows if row[4] == "liver"], "all rows are of class 'liver'; at least two classes"),
+        (
+            lambda rows: [row for row in rows if row[4] == "liver"],
+            "all rows are of class 'liver'; at least two classes",
+        ),
         (lambda rows: [("gone", *rows[0][1:]), *rows], r"line 2: .*no case 'gone'"),
         (lambda rows: [(rows[0][0], 9999, 0, 0, "liver"), *rows], r"line 2: point 9999, 0, 0 lies outside the body"),
         (lambda rows: [(*rows[0][:4], "kidney"), *rows[1:]], "none of the 2 training cases has class kidney"),

@@ -56,12 +56,12 @@ def test_a_stopped_comparison_goes_on_cell_by_cell(capsys, tiny_store, tiny_scan
     trained = []
     real = cells.pretrain
 
-    def stops_before_mae(made):
+    def stops_before_mae(made, **more):
         if made.method == "mae" and not trained.count("mae"):
             trained.append("mae")
             raise KeyboardInterrupt
         trained.append(made.method)
-        return real(made)
+        return real(made, **more)
 
     monkeypatch.setattr(cells, "pretrain", stops_before_mae)
     assert call(capsys, *words, "--threads", "1")[0] == 130

@@ -185,7 +185,7 @@ def test_faulty_calls_are_named(capsys, folder, example, tiny_store, tiny_matche
     faults = [
         ((*landmarks, "--landmarks", tmp_path / "none.csv"), "not a readable CSV file"),
         ((*landmarks, "--landmarks", lps), "of the points lie outside"),
-        ((*landmarks, "--landmarks", example, "--split", "test"), "is no store"),
+        ((*landmarks, "--landmarks", example, "--split", "test"), "is not a store"),
         ((*landmarks, "--landmarks", example, "--examples", tmp_path / "none"), "no such file or folder"),
         (("landmarks", tiny_matcher, tmp_path / "none", out, "--landmarks", example), "no such file or folder"),
         ((*propagate, "--atlases", scans[0]), "--labels is needed"),

@@ -70,7 +70,7 @@ def test_too_few_labels_write_nothing(tiny_store, tmp_path):
 
 
 def test_crop_must_fit_the_backbone(tiny_store, tmp_path):
-    with pytest.raises(UserError, match="no multiple of the backbone's stride 8"):
+    with pytest.raises(UserError, match="not a multiple of the backbone's stride 8"):
         finetune.run(FinetuneConfig(store=tiny_store, out=tmp_path / "model", crop=20))
 
 
