@@ -55,6 +55,16 @@ def test_every_type_of_number(tmp_path: Path, name: str, dtype: str) -> None:
     np.testing.assert_array_equal(read_scan(write_itk(tmp_path / name, image, affine_of())).array, image)
 
 
+@pytest.mark.parametrize("key", ["dim[0]", "0008|0060", "ITK_FileNotes"])
+def test_metaimage_keeps_what_the_first_format_said(tmp_path: Path, key: str) -> None:
+    path = write_itk(tmp_path / "a.mha", head_like(), affine_of())
+    image = itk.ReadImage(str(path))
+    image.SetMetaData(key, "of another format")
+    itk.WriteImage(image, str(tmp_path / "b.mha"))
+    assert key.encode() in (tmp_path / "b.mha").read_bytes()[:2000]
+    np.testing.assert_array_equal(read_scan(tmp_path / "b.mha").array, head_like())
+
+
 def nrrd(path: Path, *, data: bytes | None = None, **fields: str) -> Path:
     """Write an NRRD by hand; a field of value "" is left out."""
     image = head_like((6, 7, 5))

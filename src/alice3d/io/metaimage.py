@@ -72,7 +72,8 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
             if not line:
                 break
             key, equals, value = line.decode("latin-1").partition("=")
-            if not equals or not re.fullmatch(r"\w+", key.strip()):
+            # ITK also writes what the scan's first format said, with keys such as `dim[0]` and `0008|0060`.
+            if not equals or not re.fullmatch(r"[ -~]+", key.strip()):
                 break
             fields[key.strip()] = value.strip()
             if key.strip() == "ElementDataFile":
