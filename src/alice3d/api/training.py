@@ -175,14 +175,14 @@ def checked(kind: type[C], call: str, given: dict[str, Any], settings: dict[str,
     Args:
         kind: settings of the command.
         call: for messages.
-        given: the arguments that the call names.
+        given: the arguments that the call names; None stands for one that was left out.
         settings: the others.
 
     Raises:
         UserError: unknown, with the nearest that is known, or a value that is not possible.
     """
     known = kind.model_fields
-    values = {**given, **settings}
+    values = {key: value for key, value in given.items() if value is not None} | settings
     words = {key: _word(value, known[key].annotation) if key in known else value for key, value in values.items()}
     return kind.checked(words, call)
 

@@ -122,7 +122,7 @@ def _of_simpleitk(image: Any) -> tuple[NDArray[Any], Affine, tuple[str, ...]]:
     size, notes = check_shape(tuple(int(n) for n in image.GetSize()), IN_MEMORY)
     numbers = int(image.GetNumberOfComponentsPerPixel())
     if numbers != 1:
-        raise ScanError(IN_MEMORY, f"unsupported voxel type: {numbers} numbers a voxel; one is needed")
+        raise ScanError(IN_MEMORY, f"unsupported voxel type: {numbers} values per voxel; one is needed")
     sides = len(image.GetSize())
     direction = np.asarray(image.GetDirection(), np.float64).reshape(sides, sides)[:3, :3]
     affine = np.eye(4)
