@@ -92,11 +92,11 @@ def reference():
 SCHEMAS = [f"schemas/{name}.json" for name in (*COMMANDS, "splits")]
 
 
-@pytest.mark.parametrize("name", ["commands.md", "methods.md", "files-you-write.md", *SCHEMAS])
+@pytest.mark.parametrize("name", ["commands.md", "methods.md", "files-you-write.md", "python.md", *SCHEMAS])
 def test_reference_is_what_the_program_says(reference, name):
     kept = (ROOT / "docs/reference" / name).read_text(encoding="utf-8")
     assert kept == reference["PAGES"][name](), f"{name} is out of date: run python docs/reference/generate.py"
-    assert set(reference["PAGES"]) == {"commands.md", "methods.md", "files-you-write.md", *SCHEMAS}
+    assert set(reference["PAGES"]) == {"commands.md", "methods.md", "files-you-write.md", "python.md", *SCHEMAS}
     assert {path.name for path in (ROOT / "docs/reference/schemas").iterdir()} == {Path(one).name for one in SCHEMAS}
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +14,16 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+import alice3d
+from alice3d.api import HOMES
+from alice3d.api.results import (
+    Evaluation,
+    Finetuning,
+    MadePairs,
+    MatcherTraining,
+    PreparedStore,
+    Pretraining,
+)
 from alice3d.cli_arguments import describe
 from alice3d.commands import COMMANDS, find_command
 from alice3d.comparison.arms import FIXED, OF_SCRATCH
@@ -23,7 +37,11 @@ from alice3d.data.tables.csv_rows import POINT
 from alice3d.data.tables.label_names import NAME_FILES
 from alice3d.methods.base import find_method, method_names
 from alice3d.nn.backbones.registry import BACKBONES
+from alice3d.tasks.classification.model import ClassScores
+from alice3d.tasks.segmentation.model import LabelMap
 
+RESULTS = (PreparedStore, MatcherTraining, MadePairs, Pretraining, Finetuning, Evaluation)
+"""What the calls that fill a folder return."""
 OF_ARM = ("recipe", "encoder")
 SPLITS_EXAMPLE = '{"train": ["case_001", "case_002"], "test": ["case_003"]}\n'
 CASES = ("case_001", "case_002")
@@ -181,7 +199,54 @@ def files_page() -> str:
     return "\n".join(parts)
 
 
+def first_line(thing: Any) -> str:
+    """What a docstring says first."""
+    return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+
+
+def signature(name: str, call: Any) -> str:
+    """A call with its arguments and their defaults; their types stand in the docstring."""
+    made = inspect.signature(call)
+    plain = [one.replace(annotation=inspect.Parameter.empty) for one in made.parameters.values() if one.name != "self"]
+    return f"`{name}{made.replace(parameters=plain, return_annotation=inspect.Signature.empty)}`"
+
+
+def members(kind: type) -> list[str]:
+    """Rows of the fields, properties and methods of a class that users see; dunder methods are none."""
+    fields = [item.name for item in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    documented = "\n".join(inspect.getdoc(one) or "" for one in kind.__mro__[:-1])
+    told = dict(re.findall(r"^ +(\w+): (.*)$", documented, re.MULTILINE))
+    rows = [f"| `{name}` | {told.get(name, '').replace('|', chr(92) + '|')} |" for name in fields]
+    for name, item in inspect.getmembers(kind):
+        if isinstance(item, property) and not name.startswith("_"):
+            rows.append(f"| `{name}` | {first_line(item)} |")
+        elif inspect.isfunction(item) and not name.startswith("_"):
+            rows.append(f"| {signature(name, item)} | {first_line(item)} |")
+    return rows
+
+
+def python_page() -> str:
+    """The functions of `alice3d`, and what they return."""
+    parts = [
+        "# Python\n\nMade from docstrings by `docs/reference/generate.py`; `help(alice3d.pretrain)` prints all of one. "
+        "`settings` are the options of the [command](commands.md) of the same name, with `_`. Wrong input raises "
+        "`alice3d.errors.UserError`, work that failed `alice3d.errors.WorkFailed`.\n"
+    ]
+    rows = ["| Call | Does |", "|---|---|"]
+    for module, names in HOMES.items():
+        for name in names:
+            call = getattr(importlib.import_module(module), name)
+            if name in alice3d.__all__ and not isinstance(call, type):
+                rows.append(f"| {signature(name, call)} | {first_line(call)} |")
+    parts.append("\n".join(rows) + "\n")
+    for kind in (*RESULTS, LabelMap, ClassScores):
+        table = ["| Member | Is |", "|---|---|", *members(kind)]
+        parts.append(f"## {kind.__name__}\n\n{first_line(kind)}\n\n" + "\n".join(table) + "\n")
+    return "\n".join(parts)
+
+
 PAGES = {"commands.md": commands_page, "methods.md": methods_page, "files-you-write.md": files_page}
+PAGES |= {"python.md": python_page}
 PAGES |= {f"schemas/{name}.json": partial(command_schema, name) for name in COMMANDS}
 PAGES |= {"schemas/splits.json": splits_schema}
 

@@ -1,4 +1,4 @@
-"""What can be named in a call: objectives, networks, tasks, shipped weights."""
+"""Lists of the objectives, backbones, tasks and weights that calls accept by name."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from alice3d.weights.files import shipped_names
 
 
 def list_methods() -> list[str]:
-    """Objectives that come with the package, for `pretrain(..., method=NAME)`; `sam` is what `train_matcher` trains.
+    """Objectives of the package, for `pretrain(..., method=NAME)`; `sam` is the one of `train_matcher`.
 
     >>> list_methods()
     ['alice', 'mae', 'sam']
 
-    One of your own is named as package.module.
+    Your own is named as package.module.
     """
     return sorted(method_names())
 
 
 def list_backbones() -> list[str]:
-    """Networks, for `backbone=NAME`.
+    """Backbones, for `backbone=NAME`.
 
     >>> list_backbones()
     ['resunet', 'swin', 'vit']
@@ -29,18 +29,18 @@ def list_backbones() -> list[str]:
 
 
 def list_tasks() -> list[str]:
-    """Labelled tasks that come with the package, for `finetune(..., task=NAME)`.
+    """Labelled tasks of the package, for `finetune(..., task=NAME)`.
 
     >>> list_tasks()
     ['classification', 'segmentation']
 
-    One of your own is named as package.module.
+    Your own is named as package.module.
     """
     return sorted(task_names())
 
 
 def list_shipped() -> dict[str, str]:
-    """Weights that come with the package: the name that stands for a folder of weights, to `encoder` or `matcher`.
+    """Weights shipped with the package: name, accepted wherever weights are expected, to `encoder` or `matcher`.
 
     >>> list_shipped()
     {'headneck-ct': 'matcher', 'headneck-ct-alice': 'encoder'}

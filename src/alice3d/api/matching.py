@@ -68,7 +68,7 @@ def match(matcher: Weights, query: Scan, key: Scan, points_mm: Any, *, mode: Mod
 
     Returns:
         a row a point. Points outside the query's body are not accepted, and none is where the scans hardly show the
-        same anatomy (`agreement` below `consensus.SAME_ANATOMY`).
+        same anatomy (`agreement` below `matching.landmarks.SAME_ANATOMY`).
 
     Raises:
         UserError: points that are no numbers, or that look like LPS; and as `embed`.

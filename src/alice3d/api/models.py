@@ -1,4 +1,4 @@
-"""Models as Python objects: load one, apply it to a scan."""
+"""Fine-tuned models in Python: load one, predict one scan."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Model(Protocol):
     """A trained model of any task: `SegmentationModel`, `Classifier`, or one of your own task.
 
     Attributes:
-        card: the JSON beside the weights: task, spacing, intensity rule, what it has seen.
-        rule: how voxels become channels.
+        card: the JSON beside the weights: task, spacing, intensity rule, training scans.
+        rule: the intensity rule, from voxel values to channels.
         spacing_mm: (3,) along R, A, S, at which it reads scans.
     """
 
@@ -36,7 +36,7 @@ class Model(Protocol):
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
-    """The model of a folder that `finetune` filled, or of a model.safetensors file, in evaluation mode.
+    """Load a model from a folder of `finetune` or a safetensors file, in evaluation mode.
 
     >>> model = alice3d.load_model("model")  # doctest: +SKIP
     >>> model.card["task"]                   # doctest: +SKIP
@@ -54,7 +54,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 def predict(
     model: Model | str | os.PathLike[str], scan: ScanLike, *, points_mm: Any = None, device: str = "auto"
 ) -> Any:
-    """Apply a model to one scan: a label map, or class probabilities.
+    """Predict one scan: a label map, or class probabilities.
 
     >>> made = alice3d.predict("model", "scan.nii.gz")                       # doctest: +SKIP
     >>> made.array.shape == nib.load("scan.nii.gz").shape, made.names        # doctest: +SKIP
@@ -68,11 +68,11 @@ def predict(
 
     Returns:
         Of a segmenter a `LabelMap`: `array` (i, j, k) in the scan's own grid, `affine`, `names`, `save(path)`.
-        Of a classifier `ClassScores`: `classes` (k,), `chances` (n, k), `predicted` (n,); n is 1 for a whole scan.
-        It is what `alice predict` writes.
+        Of a classifier `ClassScores`: `classes` (k,), `probabilities` (n, k), `predicted` (n,); whole scans: n = 1.
+        Both are the same as `alice predict` writes.
 
     Raises:
-        UserError: the scan cannot be read or is of another modality, or `points_mm` do not suit the model.
+        UserError: the scan cannot be read or is of another modality, or `points_mm` does not match the model.
     """
     made = load_model(model) if isinstance(model, (str, os.PathLike)) else model
     return made.predict(scan, points_mm=points_mm, device=device)

@@ -1,4 +1,4 @@
-"""What a call in Python returns: the folder that it filled, what `--json` would print, and what lies in the folder."""
+"""Results of Python calls: the output folder, the keys of `--json`, and loaders for the contents of the folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alice3d.weights.files import find_weights, load_encoder, read_card
 
 @dataclass(frozen=True)
 class Outcome:
-    """A filled folder; it can be given wherever a path is asked for.
+    """An output folder; can be passed wherever a path is expected.
 
     Attributes:
         out: the folder.
@@ -31,70 +31,70 @@ class Outcome:
 
 
 class PreparedStore(Outcome):
-    """Of `prepare`; `reasons` in the summary counts why scans were refused."""
+    """Result of `prepare`; `summary["reasons"]` counts the reasons of refused scans."""
 
     @property
     def taken(self) -> int:
-        """Scans in the store."""
+        """Number of accepted scans in the store."""
         return int(self.summary["taken"])
 
     @property
     def refused(self) -> int:
-        """Scans that were left out; index.csv in the store says why."""
+        """Number of refused scans; index.csv in the store gives the reasons."""
         return int(self.summary["refused"])
 
     def open(self) -> Store:
-        """The store."""
+        """The store, for reading cases and arrays."""
         return Store.open(self.out)
 
 
 class MadePairs(Outcome):
-    """Of `pair`."""
+    """Result of `pair`."""
 
     @property
     def pairs(self) -> int:
-        """Matched points, rows of the table."""
+        """Number of matched points, rows of the table."""
         return int(self.summary["pairs"])
 
     @property
     def accepted(self) -> int:
-        """Of those, the ones that are believed."""
+        """Number of accepted rows."""
         return int(self.summary["accepted"])
 
     def open(self) -> PairsTable:
-        """The table."""
+        """The pairs table."""
         return PairsTable.open(self.out)
 
 
 class Training(Outcome):
-    """Of every training."""
+    """Result of a training."""
 
     @property
     def steps(self) -> int:
-        """Optimiser steps done."""
+        """Number of optimiser steps."""
         return int(self.summary["steps"])
 
     @property
     def loss(self) -> float:
-        """In the end."""
+        """Loss at the end."""
         return float(self.summary["loss"])
 
     @property
     def seconds(self) -> float:
-        """Spent in training."""
+        """Training time in seconds."""
         return float(self.summary["seconds"])
 
 
 class MatcherTraining(Training):
-    """Of `train_matcher`."""
+    """Result of `train_matcher`."""
 
     def matcher(self, *, device: str = "cpu") -> Matcher:
-        """The matcher, for `match`, `embed` and so on."""
+        """The trained matcher, for `match`, `embed` and the other matching calls."""
         return Matcher.load(self.out, device=device)
 
 
 class Pretraining(Training):
-    """Of `pretrain`."""
+    """Result of `pretrain`."""
 
     def encoder(self) -> Backbone:
         """The encoder, a `torch.nn.Module` on the CPU in evaluation mode."""
@@ -102,22 +102,22 @@ class Pretraining(Training):
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the encoder is and what it has seen."""
+        """The JSON card of the encoder: architecture, settings, training scans."""
         return read_card(find_weights(self.out, "encoder"), "encoder")
 
 
 class Finetuning(Training):
-    """Of `finetune`."""
+    """Result of `finetune`."""
 
     def model(self) -> Model:
-        """The model, for `predict`."""
+        """The trained model, for `predict`."""
         return load_model(self.out)
 
 
 class Evaluation(Outcome):
-    """Of `evaluate`; `metrics.csv` in the folder has a row for each case at least."""
+    """Result of `evaluate`; `metrics.csv` in the folder has at least one row per case."""
 
     @property
     def scores(self) -> dict[str, Any]:
-        """Means with intervals, such as `scores["dice"]["mean"]`, and those of each structure or class."""
+        """Means with 95 % intervals, such as `scores["dice"]["mean"]`, overall and per structure or class."""
         return self.summary

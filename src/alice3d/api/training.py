@@ -1,7 +1,7 @@
-"""The road as Python calls: prepare, train a matcher, pair, pre-train, fine-tune, evaluate.
+"""The pipeline as Python calls: prepare, train a matcher, pair, pre-train, fine-tune, evaluate.
 
-Each takes the settings of the command of its name by the same names, refuses others, and fills the same folder with the
-same bytes; curves and pictures are drawn by the commands alone.
+Each call takes the settings of its command under the same names, refuses unknown ones, and writes the same results;
+only the commands draw curves and figures.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def prepare(scans: PathLike, store: PathLike, **settings: Any) -> PreparedStore:
 
     Args:
         scans: folder, file, CSV or dataset.json.
-        store: folder; the same call again goes on, or adds what is new.
+        store: folder; the same call again resumes, or adds new scans.
         settings: of `alice prepare`; `spacing` may be a number or three (mm along R, A, S), `label_names` a dict.
 
     Raises:
@@ -51,15 +51,15 @@ def prepare(scans: PathLike, store: PathLike, **settings: Any) -> PreparedStore:
 
 
 def train_matcher(store: PathLike, out: PathLike, *, pairs: PathLike | None = None, **settings: Any) -> MatcherTraining:
-    """Learn to find the same anatomy in another scan.
+    """Train a matcher, which finds anatomically corresponding points in another scan.
 
     >>> run = alice3d.train_matcher("store", "matcher", steps=2000)                          # doctest: +SKIP
     >>> alice3d.match(run.matcher(), "a.nii.gz", "b.nii.gz", [[12, -40, 105]]).point_mm      # doctest: +SKIP
 
     Args:
         store: that `prepare` filled.
-        out: folder of the matcher; the same call again goes on where it stopped.
-        pairs: table of `pair`; crops then come from matched places of two patients.
+        out: folder of the matcher; the same call again resumes.
+        pairs: table of `pair`; crops are then taken at corresponding points of two patients.
         settings: of `alice train-matcher`.
 
     Raises:
@@ -74,7 +74,7 @@ def train_matcher(store: PathLike, out: PathLike, *, pairs: PathLike | None = No
 
 
 def pair(store: PathLike, matcher: PathLike, out: PathLike, **settings: Any) -> MadePairs:
-    """Match points between patients into a table that training draws matched crops from.
+    """Match points between patients and write a pairs table, from which training samples matched crops.
 
     >>> table = alice3d.pair("store", "headneck-ct", "pairs", jobs=4).open()  # doctest: +SKIP
     >>> query, key = table.scan_pairs()[0]                                    # doctest: +SKIP
@@ -82,7 +82,7 @@ def pair(store: PathLike, matcher: PathLike, out: PathLike, **settings: Any) -> 
     Args:
         store: that `prepare` filled.
         matcher: a folder or file of `train_matcher`, or a shipped name.
-        out: folder of the table; the same call again goes on where it stopped.
+        out: folder of the table; the same call again resumes.
         settings: of `alice pair`; with `jobs` above 1 call it under `if __name__ == "__main__":`.
 
     Raises:
@@ -96,14 +96,14 @@ def pair(store: PathLike, matcher: PathLike, out: PathLike, **settings: Any) -> 
 def pretrain(
     store: PathLike, out: PathLike, *, method: str = "alice", pairs: PathLike | None = None, **settings: Any
 ) -> Pretraining:
-    """Learn an encoder without labels.
+    """Pre-train an encoder without labels.
 
     >>> run = alice3d.pretrain("store", "encoder", pairs="pairs", options={"dense_weight": 0.5})  # doctest: +SKIP
     >>> encoder = run.encoder()  # a torch.nn.Module                                              # doctest: +SKIP
 
     Args:
         store: that `prepare` filled.
-        out: folder of the encoder; the same call again goes on where it stopped.
+        out: folder of the encoder; the same call again resumes.
         method: see `list_methods`, or package.module of your own.
         pairs: table of `pair`.
         settings: of `alice pretrain`; those of the objective as a dict `options`.
@@ -127,16 +127,16 @@ def finetune(
     labels: int | None = None,
     **settings: Any,
 ) -> Finetuning:
-    """Learn a segmenter or a classifier from few labelled scans.
+    """Fine-tune a segmenter or a classifier on few labelled scans.
 
     >>> run = alice3d.finetune("store", "model", encoder="headneck-ct-alice", labels=5)  # doctest: +SKIP
     >>> run.model().predict("scan.nii.gz").save("labels.nii.gz")                         # doctest: +SKIP
 
     Args:
         store: that `prepare` filled, with labels.
-        out: folder of the model; the same call again goes on where it stopped.
-        encoder: a folder or file of `pretrain` or `train_matcher`, or a shipped name; None learns from scratch.
-        labels: number of labelled cases, a seeded draw of the split; None takes all.
+        out: folder of the model; the same call again resumes.
+        encoder: a folder or file of `pretrain` or `train_matcher`, or a shipped name; None trains from scratch.
+        labels: number of labelled cases, a seeded random subset of the split; None: all.
         settings: of `alice finetune`.
 
     Raises:
@@ -161,7 +161,7 @@ def evaluate(model: PathLike, store: PathLike, *, split: str = "test", **setting
         settings: of `alice evaluate`.
 
     Raises:
-        UserError: model and store do not fit, no case to score, or training saw one of them.
+        UserError: model and store do not match, no case to score, or a case of a test split was used in training.
     """
     given = {"model": model, "store": store, "split": split}
     config = checked(EvaluateConfig, "evaluate", given, settings)

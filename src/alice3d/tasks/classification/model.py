@@ -30,20 +30,20 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What a classifier says of a scan, or of points in it.
+    """Prediction of a classifier for one scan, or for points in it.
 
     Attributes:
         classes: (k,) names.
-        chances: (n, k), each row sums to 1: a row a point, one for a whole scan.
-        predicted: (n,) the class with the highest chance.
+        probabilities: (n, k), each row sums to 1: one row per point, one for a whole scan.
     """
 
     classes: tuple[str, ...]
-    chances: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
 
     @property
     def predicted(self) -> tuple[str, ...]:
-        return tuple(self.classes[int(k)] for k in self.chances.argmax(axis=1))
+        """(n,) the class with the highest probability."""
+        return tuple(self.classes[int(k)] for k in self.probabilities.argmax(axis=1))
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Classifier:
         name: str = "scan",
         device: torch.device | str = "cpu",
     ) -> ClassScores:
-        """Classify a scan that was read, or points in it.
+        """Classify a scan in memory, or points in it.
 
         Args:
             volume: in the scanner's units (HU for CT), any orientation and spacing.

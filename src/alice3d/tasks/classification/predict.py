@@ -62,7 +62,7 @@ def predict_scores(
             except ScanError as error:
                 refuse(name, error.reason, refused)
                 continue
-            for row, (told, chance) in enumerate(zip(scores.predicted, scores.chances, strict=True)):
+            for row, (told, chance) in enumerate(zip(scores.predicted, scores.probabilities, strict=True)):
                 where = [f"{value:.6g}" for value in given[row]] if given else []
                 table.writerow([name, *where, told, *(f"{value:.6g}" for value in chance)])
                 written += 1

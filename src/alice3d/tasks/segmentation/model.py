@@ -31,7 +31,7 @@ from alice3d.weights.files import backbone_of, fill_module, read_model_card, rea
 
 @dataclass(frozen=True)
 class LabelMap:
-    """What a segmenter says of a scan.
+    """Prediction of a segmenter for one scan.
 
     Attributes:
         array: (i, j, k) int16 label values in the scan's own grid, 0 is background.
@@ -104,7 +104,7 @@ class SegmentationModel:
         return np.asarray(self.values, np.int16)[classes]
 
     def of_volume(self, volume: Volume, *, name: str = "scan", device: str = "cpu") -> LabelMap:
-        """Label a scan that was read.
+        """Segment a scan in memory.
 
         Args:
             volume: in the scanner's units (HU for CT), any orientation and spacing.
@@ -121,7 +121,7 @@ class SegmentationModel:
         return LabelMap(labels, volume.affine, self.names)
 
     def predict(self, scan: ScanLike, *, points_mm: None = None, device: str = "auto") -> LabelMap:
-        """Label a scan of any kind: a file, (array, affine), a nibabel or a SimpleITK image.
+        """Segment a scan of any kind: a file, (array, affine), a nibabel or a SimpleITK image.
 
         >>> model.predict("scan.nii.gz").save("labels.nii.gz")  # doctest: +SKIP
 
