@@ -57,6 +57,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     from alice3d.evaluation.probe import probe_encoder
     from alice3d.evaluation.retrieval import describe_errors
     from alice3d.files import write_text
+    from alice3d.tasks.cases import unlearnt
     from alice3d.weights.provenance import NOT_FOR_TESTING, guard
 
     store = Store.open(config.store)
@@ -65,6 +66,10 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     strict = config.split not in NOT_FOR_TESTING
     judged = list({case.id: case for case in (*cases, *marked)}.values())
     guard(card, judged, what=f"{config.split} split", strict=strict, force=config.allow_seen)
+
+    left_out = [store.label_names[value] for value in unlearnt(train, cases)]
+    if left_out:
+        console.say(f"Left out, since no training case shows it: {', '.join(left_out)}")
 
     def measured(chosen: Any) -> Any:
         return probe_encoder(
@@ -83,7 +88,8 @@ def run(config: ProbeConfig) -> dict[str, Any]:
 
     probed = measured(backbone)
     result: dict[str, Any] = probed.summary(config.seed)
-    result |= {"split": config.split, "labels": len(train) if train else None, "baselines": {}}
+    result |= {"split": config.split, "labels": len(train) if train else None}
+    result |= {"left_out": left_out, "baselines": {}}
     if probed.landmark is not None:
         box = describe_errors(probed.landmark, probed.landmark.box_mm, seed=config.seed)
         result["baselines"]["box"] = {

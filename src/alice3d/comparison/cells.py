@@ -23,7 +23,7 @@ from alice3d.evaluation.probe import Probed, probe_encoder
 from alice3d.pretraining.pretrain import pretrain
 from alice3d.pretraining.settings import PretrainConfig
 from alice3d.report.run_page import drawn_at_the_end
-from alice3d.tasks.cases import draw_cases, labelled_cases
+from alice3d.tasks.cases import draw_cases, labelled_cases, unlearnt
 from alice3d.tasks.settings import LinearSettings
 from alice3d.weights.files import read_card_of
 
@@ -87,6 +87,10 @@ class Cells:
     def drawn(self, labels: int, seed: int) -> list[Case]:
         """The labelled cases of a seed, sampled as in `alice finetune`."""
         return draw_cases(self.labelled("train_split"), labels, seed)
+
+    def unlearnt(self, labels: int, seed: int) -> list[int]:
+        """Label values that scored cases show and none of the drawn ones does: left out of every arm's score."""
+        return unlearnt(self.drawn(labels, seed), self.labelled("split"))
 
     @cached_property
     def landmarks(self) -> Landmarks | None:
@@ -154,6 +158,8 @@ class Cells:
             assert config.landmarks is not None
             return {**shared, "landmarks": files.file_sha256(config.landmarks)}
         shared |= {"labels": labels, "train_split": config.train_split}
+        missing = self.unlearnt(labels, seed)
+        shared |= {"unlearnt": missing} if missing else {}  # scores of an earlier version count them as missed
         return {**shared, **({"linear": config.linear} if name == "linear" else {"neighbours": config.neighbours})}
 
     def _measure(self, arm: Arm, encoder: str | None, seed: int, labels: int, measures: list[str]) -> Probed:

@@ -111,6 +111,6 @@ def finetuned(cells: Cells, arm: Arm, seed: int) -> list[Unit]:
                 threads=config.threads,
             )
         )
-        dice = dice_by_case(scored / "metrics.csv")
+        dice = dice_by_case(scored / "metrics.csv", cells.unlearnt(labels, seed))
         units += [Unit(arm.name, labels, seed, "dice", case, "", value) for case, value in dice.items()]
     return units

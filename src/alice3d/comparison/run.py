@@ -8,7 +8,7 @@ from typing import Any
 from alice3d import console, files, outputs
 from alice3d.comparison.arms import Arm, make_arm, refuse_ambiguous
 from alice3d.comparison.cells import Cells
-from alice3d.comparison.checks import check
+from alice3d.comparison.checks import LEARNING, check
 from alice3d.comparison.conditions import described, differences
 from alice3d.comparison.finetuning import finetuned
 from alice3d.comparison.settings import MEASURES, CompareConfig
@@ -47,7 +47,10 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     if differing:
         said = (f"{name} ({', '.join(key for key, *_ in its)})" for name, its in differing.items())
         console.say(f"Arms whose conditions differ from {reference} (see compare.md): {', '.join(said)}")
-    conditions = described(cells.conditions, reference)
+    left_out = _left_out(cells)
+    for line in left_out:
+        console.say(line)
+    conditions = [*described(cells.conditions, reference), *(["", *left_out] if left_out else [])]
     quick = [name for name in config.measures if name != "finetune"]
     units: list[Unit] = []
     for seed in config.seeds:
@@ -96,6 +99,21 @@ def arms_of(config: CompareConfig) -> dict[str, Arm]:
             if name not in entries:
                 raise UserError(f"--{field.replace('_', '-')}: no arm {name!r}; {nearest(name, entries)}")
     return {name: make_arm(name, settings or {}, config) for name, settings in entries.items()}
+
+
+def _left_out(cells: Cells) -> list[str]:
+    """A line on the structures that no drawn case shows, by draw; [] where there are none."""
+    if not set(LEARNING) & set(cells.config.measures):
+        return []
+    found: dict[str, list[str]] = {}
+    for labels in cells.config.labels:
+        for seed in cells.config.seeds:
+            values = cells.unlearnt(labels, seed)
+            if values:
+                names = ", ".join(cells.store.label_names[value] for value in values)
+                found.setdefault(names, []).append(f"{labels} labels, seed {seed}")
+    said = [f"{names} ({'; '.join(draws)})" for names, draws in found.items()]
+    return [f"Left out of every arm's scores, since no drawn case shows it: {'; '.join(said)}."] if said else []
 
 
 def _write_table(config: CompareConfig, units: list[Unit]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,12 @@ class Unit:
     value: float
 
 
-def dice_by_case(metrics: Path) -> dict[str, float]:
-    """Mean Dice over the structures of each case, from the `metrics.csv` of `alice evaluate`."""
+def dice_by_case(metrics: Path, left_out: Collection[int] = ()) -> dict[str, float]:
+    """Mean Dice over the structures of each case, from the `metrics.csv` of `alice evaluate`; without label values."""
     found: dict[str, list[float]] = {}
     for row in csv.DictReader(metrics.read_text(encoding="utf-8").splitlines()):
-        found.setdefault(row["case"], []).append(float(row["dice"]))
+        if int(row["value"]) not in left_out:
+            found.setdefault(row["case"], []).append(float(row["dice"]))
     return {case: sum(values) / len(values) for case, values in found.items()}
 
 

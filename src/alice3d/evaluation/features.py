@@ -84,7 +84,7 @@ def probe_scan(
 
     Args:
         points_mm: its landmarks.
-        values: label value of each class.
+        values: label value of each class; voxels of any other structure are not sampled.
         voxels: voxels to sample of each structure and of distant background, and as many of background near
             structures as of all structures together, where errors are most likely; 0 = none.
         seed: of the sampling, together with the case's id.
@@ -92,7 +92,8 @@ def probe_scan(
     scan = ScanInput.of_case(store, case, rule, spacing_mm)
     index, classes = np.zeros((0, 3), np.int64), np.zeros(0, np.int64)
     if voxels and case.labelled:
-        classes_xyz = classes_of(read_label_grid(store, case, scan.grid), values)
+        labels_xyz = read_label_grid(store, case, scan.grid)
+        classes_xyz = classes_of(labels_xyz, values)
         rng = np.random.default_rng([seed, *case.id.encode()])
         strata_xyz = strata_of(classes_xyz, len(values))
         near_xyz = strata_xyz == len(values)
@@ -100,6 +101,7 @@ def probe_scan(
         near = np.argwhere(near_xyz)
         more = rng.permutation(len(near))[: voxels * (len(values) - 1)]
         index = np.concatenate([one, near[more]])
+        index = index[np.isin(labels_xyz[tuple(index.T)], [0, *values])]
         classes = classes_xyz[tuple(index.T)]
     return ProbeScan(case.id, scan.image, scan.body, scan.grid, scan.body_box_mm, points_mm or {}, index, classes)
 

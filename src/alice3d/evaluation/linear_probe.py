@@ -31,6 +31,8 @@ def linear_scores(
 ) -> list[StructureScore]:
     """Dice of a linear head: the scores of `alice finetune --head linear` and `alice evaluate`, without their files.
 
+    A structure that no case of `train` shows cannot be learnt and is left out.
+
     Args:
         train: labelled training cases of the head.
         cases: labelled cases that are scored, on the store's grid.
@@ -65,6 +67,7 @@ def linear_scores(
             image, grid = read_case(store, case, reading.rule, reading.spacing_mm)
             predicted = model.label_map(image, grid, case.grid, device=str(reading.device))
             reference = store.label(case.id)[:, :, :]
-            scores += score_case(case.id, reference, predicted, case.spacing_mm, store.label_names, tolerance_mm=2.0)
+            of_case = score_case(case.id, reference, predicted, case.spacing_mm, store.label_names, tolerance_mm=2.0)
+            scores += [score for score in of_case if score.value in values]
             bar.advance(note=case.id)
     return scores

@@ -61,6 +61,12 @@ def draw_cases(
     return [*first, *(case for case in shuffled if case not in first)][:count]
 
 
+def unlearnt(train: Iterable[Case], scored: Iterable[Case]) -> list[int]:
+    """Label values that scored cases show and no training case does, sorted: nothing can learn those structures."""
+    shown = {value for case in scored for value in case.structures}
+    return sorted(shown - {value for case in train for value in case.structures})
+
+
 SHOWN = 5
 
 
