@@ -149,7 +149,7 @@ def test_the_page_and_the_console_name_the_arms_that_differ(capsys, tiny_store, 
     assert code == 0, err
     assert "Arms whose conditions differ from one (see compare.md): two (windows, spacing_mm, crop)" in out
     page = (tmp_path / "out" / "compare.md").read_text()
-    assert "First weights differ: its own (`one`); its own (`two`)." in page
+    assert "Initial weights differ: its own (`one`); its own (`two`)." in page
     assert "- `two`: windows -125:225,0:80, not -200:300,-1000:1000; spacing_mm 9 x 9 x 9, not 8 x 8 x 8" in page
 
 

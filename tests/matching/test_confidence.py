@@ -51,7 +51,7 @@ def test_a_card_keeps_the_model_and_faulty_ones_are_refused():
     faults = [
         ({**whole, "far_10mm": [1.0]}, "far_10mm does not fit 2 inputs"),
         ({**whole, "inputs": ["similarity", "mood"]}, "no feature 'mood'"),
-        ({**whole, "centre": ["a", 1]}, "no number"),
+        ({**whole, "centre": ["a", 1]}, "not a number"),
         ({**whole, "scale": [float("nan"), 1]}, "scale does not fit"),
         ({}, "needs centre"),
     ]

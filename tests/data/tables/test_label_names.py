@@ -43,9 +43,9 @@ def test_label_names_in_words_drop_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
     assert read_label_names("liver = 1, spleen = 2") == {1: "liver", 2: "spleen"}
     for text, words in (
         ("1=liver,spleen", "'spleen' is not a value with a name; write 1=liver,2=spleen"),
-        ("1=,2=b", "'1=' is no value and name"),
-        ("1=a,", "'' is no value and name"),
-        ("1=a,1=b", "'1' stands twice"),
+        ("1=,2=b", "'1=' is not a value with a name"),
+        ("1=a,", "'' is not a value with a name"),
+        ("1=a,1=b", "'1' is given twice"),
         ("1=a,01=b", "1 is named twice"),
         ("1=a,2=a", "two label values have the same name"),
     ):
