@@ -18,7 +18,7 @@ for matcher in matcher1 matcher2; do
   done
 done
 
-# Alice, on the pairs of the second matcher and from its trunk.
+# Alice, on the pairs of the second matcher and from its backbone.
 alice pair store matcher2 pairs2
 alice pretrain store alice --init matcher2 --pairs pairs2 --steps 600 --learning-rate 5e-4 --crop 48 --licence MIT
 
@@ -35,7 +35,7 @@ for model in linear-5 linear-20 alice-5 scratch-5 alice-20 scratch-20; do
   done
 done
 
-# What the matcher foretells of its own errors, learned on the landmarks of `train`; then test, once.
+# Calibration of the matcher's error estimates on the landmarks of `train`; then test, once.
 alice calibrate-matcher matcher2 store --landmarks "$data/landmarks.csv" --split train --max-pairs 120
 alice evaluate-matcher matcher2 store --landmarks "$data/landmarks.csv" --split test --out matcher-test.json
 alice evaluate-matcher matcher2 store --landmarks "$data/landmarks.csv" --split test --mode direct --no-baselines \

@@ -1,4 +1,4 @@
-"""Which device computes, with how many threads and in which precision."""
+"""Device, number of threads and precision of computations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where arrays lie in space: affines, axis-aligned grids in RAS millimetres, and resampling between them."""
+"""Geometry of arrays in space: affines, axis-aligned grids in RAS millimetres, and resampling between them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a user's scans to what a network reads."""
+"""From a user's scans to the inputs of a network."""

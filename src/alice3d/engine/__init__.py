@@ -1,1 +1,1 @@
-"""The only training loop, its optimiser, checkpoints and log. It knows no task."""
+"""The only training loop, its optimiser, checkpoints and log. Independent of methods and tasks."""

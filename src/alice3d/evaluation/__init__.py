@@ -1,1 +1,1 @@
-"""What an encoder or a matcher knows: frozen features, landmarks, calibration."""
+"""Evaluation of encoders and matchers: frozen features, landmarks, calibration."""

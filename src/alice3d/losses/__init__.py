@@ -1,1 +1,1 @@
-"""Objectives, each tested against a slow oracle."""
+"""Loss functions, each tested against a slow reference implementation."""

@@ -1,1 +1,1 @@
-"""Scores and their uncertainty; numpy in, numbers out."""
+"""Scores and their confidence intervals, in numpy."""

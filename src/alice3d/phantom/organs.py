@@ -22,7 +22,7 @@ from alice3d.phantom.canvas import (
 
 def paint_torso(canvas: Canvas) -> Array:
     """Paint every structure on `canvas` and return the texture (x, y, z) in HU."""
-    abdomen = _trunk(canvas)
+    abdomen = _torso(canvas)
     _bowel(canvas, abdomen)
     dome = _lungs(canvas)
     _upper_abdomen(canvas, dome)
@@ -34,7 +34,7 @@ def paint_torso(canvas: Canvas) -> Array:
     return _texture(canvas)
 
 
-def _trunk(canvas: Canvas) -> Mask:
+def _torso(canvas: Canvas) -> Mask:
     """Skin, fat, the muscle wall and, inside it, mesentery; returns the abdominal cavity."""
     z = canvas.z
     width = along(z, (248, 96), (225, 128), (180, 152), (90, 166), (-40, 158), (-110, 162), (-180, 178), (-248, 176))

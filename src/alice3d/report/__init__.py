@@ -1,1 +1,1 @@
-"""Pages and pictures that a person looks at."""
+"""HTML pages and pictures of results."""

@@ -1,1 +1,1 @@
-"""Labelled tasks, one folder each: samples, objective, model, scores; what they share stands beside them."""
+"""Labelled tasks, one folder each: samples, objective, model, scores; shared code is next to them."""

@@ -1,1 +1,1 @@
-"""Weights on disk, their cards, and which scans and code they come from."""
+"""Weights on disk, their cards, and their provenance: training scans and code."""

@@ -1,4 +1,4 @@
-"""Matched points between patients: the table, the maps its rows define, and what they are worth."""
+"""Matched points between patients: the table, the maps that its rows define, and their quality."""
 
 from alice3d.data.pairs.table import PairRows, PairsTable
 

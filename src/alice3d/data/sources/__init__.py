@@ -1,1 +1,1 @@
-"""Which scans, labels and splits a user means: files, folders, data set layouts, a store's cases."""
+"""Finding the scans, labels and splits of a user's input: files, folders, data set layouts, a store's cases."""

@@ -1,1 +1,1 @@
-"""What stands on an encoder: segmentation, classification, embedding, prototypes."""
+"""Heads on an encoder: segmentation, classification, embedding, prototypes."""

@@ -1,1 +1,1 @@
-"""Scans in a browser."""
+"""Viewer of two scans in the browser."""

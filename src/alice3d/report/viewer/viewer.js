@@ -93,7 +93,7 @@ function show(scan) {
 async function ask(number, point) {
   if (state.busy) { state.waiting = [number, point]; return; }
   state.busy = true;
-  byId("answer").textContent = "Looking …";
+  byId("answer").textContent = "Matching …";
   let answer;
   try {
     const reply = await fetch(`match?scan=${number}&x=${point[0]}&y=${point[1]}&z=${point[2]}`);
@@ -113,17 +113,17 @@ function tell(number, answer) {
   document.body.dataset.answered = String(state.asked);
   box.className = "";
   if (answer.error) { box.textContent = answer.error; return; }
-  if (!answer.inside) { box.textContent = "This point lies in air or outside the body: there is nothing to match."; return; }
+  if (!answer.inside) { box.textContent = "This point lies in air or outside the body and cannot be matched."; return; }
   other.point = answer.point_ras_mm;
   other.doubtful = !answer.accepted;
   show(other);
   box.className = answer.accepted ? "accepted" : "doubtful";
   let sure = answer.certainty === null ? "" : `, certainty of the map ${answer.certainty.toFixed(2)}`;
   if (answer.expected_error_mm !== null) sure += `, expected error ${answer.expected_error_mm.toFixed(0)} mm`;
-  let told = `${answer.accepted ? "Found" : "Doubtful, do not rely on it"}: ${text(answer.point_ras_mm)} mm in ${other.title}.\n`;
-  told += `Similarity ${answer.similarity.toFixed(2)}, there and back ${answer.cycle_mm.toFixed(1)} mm off${sure}.`;
-  if (answer.same_anatomy === false) told += " The two scans hardly show the same anatomy.";
-  box.textContent = told;
+  let message = `${answer.accepted ? "Match" : "Match not accepted, do not rely on it"}: ${text(answer.point_ras_mm)} mm in ${other.title}.\n`;
+  message += `Similarity ${answer.similarity.toFixed(2)}, cycle error ${answer.cycle_mm.toFixed(1)} mm${sure}.`;
+  if (answer.same_anatomy === false) message += " The two scans hardly show the same anatomy.";
+  box.textContent = message;
 }
 
 function moveTo(scan, point) {
@@ -182,7 +182,7 @@ function build(scan, scale) {
     canvas.id = `${plane.name}-${scan.number}`;
     canvas.tabIndex = 0;
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `${plane.name} plane of ${scan.title}; arrows move the cross-hair, page up and down the plane`);
+    canvas.setAttribute("aria-label", `${plane.name} plane of ${scan.title}; arrows move the crosshair, page up and down the plane`);
     figure.append(canvas, document.createElement("figcaption"));
     row.append(figure);
     scan.canvases[plane.name] = canvas;
