@@ -48,7 +48,7 @@ Within `data`: `preprocessing` and `pairs` come first, then `store`, `tables` an
   There is no list of names to extend.
 - **`device.py` is at the bottom of the import order**: networks, matching and training all choose their device and
   precision there.
-- **`api.py` holds the Python calls of matching**; the public names of the package are imported by `alice3d/__init__.py`
+- **`api/` holds the calls from Python**; the public names of the package are imported by `alice3d/__init__.py`
   on first use, so that `import alice3d` is fast.
 """
 

@@ -98,7 +98,7 @@ class Coordinates(Backbone):
         return [self.layer(volume), torch.nn.functional.avg_pool3d(volume, 2)]
 
 
-def test_features_are_read_where_asked_whole_and_by_pieces(tiny_store):
+def test_features_are_read_whole_and_by_tiles(tiny_store):
     store = Store.open(tiny_store)
     case = store.cases("train")[0]
     values = (0, *case.structures)

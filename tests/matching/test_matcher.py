@@ -49,7 +49,7 @@ def test_no_points_give_no_matches(matcher, query_input, key_input):
         assert matcher.match(query, key, np.zeros((0, 3)), mode=mode).point_mm.shape == (0, 3)
 
 
-def test_large_scans_are_searched_in_pieces_with_the_same_result(matcher, query_input, key_input, points, monkeypatch):
+def test_large_scans_are_searched_in_blocks_with_the_same_result(matcher, query_input, key_input, points, monkeypatch):
     query, key = matcher.embed(query_input), matcher.embed(key_input)
     whole = search_all(query.at(points), key)
     monkeypatch.setattr(embedding, "KEPT_BYTES", 0)

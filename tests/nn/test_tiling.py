@@ -10,7 +10,7 @@ from torch import nn
 
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import SegmentationNet
-from alice3d.nn.tiling import gaussian_window, pieces_of, predict_probabilities, window_starts
+from alice3d.nn.tiling import gaussian_window, tiles_of, predict_probabilities, window_starts
 
 
 class Pointwise(nn.Module):
@@ -88,11 +88,11 @@ def test_windows_cover_everything(length, window):
 
 @pytest.mark.parametrize("window", [None, 8, 16])
 @pytest.mark.parametrize("shape", [(5, 8, 17), (16, 16, 16), (31, 9, 40)])
-def test_every_voxel_belongs_to_one_piece_that_holds_it(shape, window):
+def test_every_voxel_belongs_to_one_tile_that_holds_it(shape, window):
     count = np.zeros(shape, int)
-    for piece in pieces_of(shape, 4, window):
-        assert all(side % 4 == 0 for side in piece.side)
-        for a, b, low, side in zip(piece.own_low, piece.own_high, piece.low, piece.side, strict=True):
+    for tile in tiles_of(shape, 4, window):
+        assert all(side % 4 == 0 for side in tile.side)
+        for a, b, low, side in zip(tile.own_low, tile.own_high, tile.low, tile.side, strict=True):
             assert low <= a < b <= low + side
-        count[tuple(slice(a, b) for a, b in zip(piece.own_low, piece.own_high, strict=True))] += 1
+        count[tuple(slice(a, b) for a, b in zip(tile.own_low, tile.own_high, strict=True))] += 1
     assert (count == 1).all()

@@ -153,10 +153,10 @@ def freeze(backbone: Backbone, scan: ProbeScan, *, crop: int, device: torch.devi
     index_n3 = np.concatenate(parts).astype(np.float64)
     features = torch.empty(len(index_n3), sum(backbone.channels))
     window, whole_voxels = reading_window(backbone, crop)
-    for piece, pyramid in read_pyramids(backbone, scan.image, window, whole_voxels, device):
-        own = ((index_n3 >= piece.own_low) & (index_n3 < piece.own_high)).all(axis=1)
-        local = torch.from_numpy(index_n3[own] - piece.low).float().to(device)
-        features[torch.from_numpy(own)] = features_at(pyramid, piece.side, local).cpu()
+    for tile, pyramid in read_pyramids(backbone, scan.image, window, whole_voxels, device):
+        own = ((index_n3 >= tile.own_low) & (index_n3 < tile.own_high)).all(axis=1)
+        local = torch.from_numpy(index_n3[own] - tile.low).float().to(device)
+        features[torch.from_numpy(own)] = features_at(pyramid, tile.side, local).cpu()
     at_cells, at_points, at_voxels = torch.split(features, [len(part) for part in parts])
     kept = replace(scan, image=np.zeros((0, 0, 0, 0), np.float32))
     return FrozenScan(kept, lattice_m3, step, at_cells.half(), at_points.clone(), at_voxels.clone())

@@ -14,7 +14,7 @@ from alice3d.nn.heads.segmentation import LinearSegmentationNet
 from alice3d.nn.tiling import reading_window
 from alice3d.tasks.segmentation.linear import LinearFit
 from alice3d.tasks.segmentation.model import SegmentationModel
-from alice3d.tasks.segmentation.objective import single_pieces
+from alice3d.tasks.segmentation.objective import connected_structures
 from alice3d.tasks.segmentation.samples import class_values
 from alice3d.tasks.settings import LinearSettings
 
@@ -57,9 +57,9 @@ def linear_scores(
         fitted.solve(bar)
     window, whole_voxels = reading_window(backbone, reading.crop)
     names = {value: store.label_names.get(value, f"label_{value}") for value in values[1:]}
-    pieces = [values.index(value) for value in single_pieces(store, train, values)]
+    components = [values.index(value) for value in connected_structures(store, train, values)]
     model = SegmentationModel(
-        net, {}, reading.rule, reading.spacing_mm, values, names, window, whole_voxels, tuple(pieces)
+        net, {}, reading.rule, reading.spacing_mm, values, names, window, whole_voxels, tuple(components)
     )
     scores: list[StructureScore] = []
     with console.progress("Linear Dice", len(cases)) as bar:

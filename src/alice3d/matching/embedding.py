@@ -174,16 +174,16 @@ def embed_image(
         stop = [min(a + tile, n) for a, n in zip(corner, sides, strict=True)]
         low = [max(a - halo, 0) for a in corner]
         high = [min(b + halo, n) for b, n in zip(stop, sides, strict=True)]
-        pieces = network(image[None, :, *(slice(a, b) for a, b in zip(low, high, strict=True))].to(device))
+        outputs = network(image[None, :, *(slice(a, b) for a, b in zip(low, high, strict=True))].to(device))
         if maps is None:
             maps = [
-                torch.empty(piece.shape[1], *(n // stride for n in sides))
-                for piece, stride in zip(pieces, (FINE, COARSE), strict=True)
+                torch.empty(output.shape[1], *(n // stride for n in sides))
+                for output, stride in zip(outputs, (FINE, COARSE), strict=True)
             ]
-        for whole, piece, stride in zip(maps, pieces, (FINE, COARSE), strict=True):
+        for whole, output, stride in zip(maps, outputs, (FINE, COARSE), strict=True):
             target = [slice(a // stride, b // stride) for a, b in zip(corner, stop, strict=True)]
             source = [slice((a - c) // stride, (b - c) // stride) for a, b, c in zip(corner, stop, low, strict=True)]
-            whole[:, *target] = piece[0][:, *source].float().cpu()
+            whole[:, *target] = output[0][:, *source].float().cpu()
     assert maps is not None
     return channels_last(maps[0]), channels_last(maps[1])
 

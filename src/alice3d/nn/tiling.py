@@ -100,8 +100,8 @@ def predict_probabilities(
     ]
     if len(boxes) == 1:
         scores = net(image[None].to(device)).float().softmax(dim=1)[0].cpu()
-        piece_kxyz: NDArray[np.float32] = scores[:, : shape[0], : shape[1], : shape[2]].numpy()
-        return piece_kxyz
+        window_kxyz: NDArray[np.float32] = scores[:, : shape[0], : shape[1], : shape[2]].numpy()
+        return window_kxyz
     weight = gaussian_window(tuple(sides))
     total: Tensor | None = None
     weights = torch.zeros(padded)
@@ -111,8 +111,8 @@ def predict_probabilities(
         probabilities = net(volumes).float().softmax(dim=1).cpu()
         if total is None:
             total = torch.zeros(probabilities.shape[1], *padded)
-        for box, piece in zip(chosen, probabilities, strict=True):
-            total[:, *box] += piece * weight
+        for box, tile in zip(chosen, probabilities, strict=True):
+            total[:, *box] += tile * weight
             weights[box] += weight
     assert total is not None
     result: NDArray[np.float32] = (total / weights)[:, : shape[0], : shape[1], : shape[2]].numpy()
@@ -120,7 +120,7 @@ def predict_probabilities(
 
 
 @dataclass(frozen=True)
-class Piece:
+class Tile:
     """A tile: a box of a scan whose pyramid is computed at once, and the part of it whose result is used.
 
     Attributes:
@@ -145,7 +145,7 @@ class Piece:
         return tuple(slice(a - at, b - at) for a, b, at in zip(self.own_low, self.own_high, self.low, strict=True))
 
 
-def pieces_of(shape: tuple[int, ...], stride: int, window: int | None) -> list[Piece]:
+def tiles_of(shape: tuple[int, ...], stride: int, window: int | None) -> list[Tile]:
     """Tiles of a scan: one, or half-overlapping windows of which the central part is used.
 
     Args:
@@ -160,12 +160,12 @@ def pieces_of(shape: tuple[int, ...], stride: int, window: int | None) -> list[P
         starts = [*range(0, last, max(side // 2, 1)), last]
         borders = [0, *((a + b + side) // 2 for a, b in itertools.pairwise(starts)), length]
         axes.append([(start, side, *own) for start, own in zip(starts, itertools.pairwise(borders), strict=True)])
-    return [Piece(*zip(*axis_parts, strict=True)) for axis_parts in itertools.product(*axes)]
+    return [Tile(*zip(*axis_parts, strict=True)) for axis_parts in itertools.product(*axes)]
 
 
 def read_pyramids(
     backbone: Backbone, image_cxyz: NDArray[np.float32], window: int, whole_voxels: int, device: torch.device
-) -> Iterator[tuple[Piece, list[Tensor]]]:
+) -> Iterator[tuple[Tile, list[Tensor]]]:
     """A backbone's maps of a scan, tile by tile; padded as in prediction, with each channel's smallest value.
 
     Args:
@@ -175,8 +175,8 @@ def read_pyramids(
     image = torch.from_numpy(image_cxyz)
     lowest = image.amin(dim=(1, 2, 3), keepdim=True)
     whole = image[0].numel() <= whole_voxels
-    for piece in pieces_of(tuple(image.shape[1:]), backbone.stride, None if whole else window):
-        box = image[:, *(slice(a, a + n) for a, n in zip(piece.low, piece.side, strict=True))]
-        ends = [(0, n - have) for n, have in zip(piece.side, box.shape[1:], strict=True)]
+    for tile in tiles_of(tuple(image.shape[1:]), backbone.stride, None if whole else window):
+        box = image[:, *(slice(a, a + n) for a, n in zip(tile.low, tile.side, strict=True))]
+        ends = [(0, n - have) for n, have in zip(tile.side, box.shape[1:], strict=True)]
         padded = F.pad(box - lowest, [value for pair in reversed(ends) for value in pair]) + lowest
-        yield piece, backbone.pyramid(padded[None].to(device))
+        yield tile, backbone.pyramid(padded[None].to(device))

@@ -101,7 +101,7 @@ class SegmenterCard(Card):
     single_piece: list[int] = []
 
     @model_validator(mode="after")
-    def _known_pieces(self) -> Self:
+    def _known_values(self) -> Self:
         if not set(self.single_piece) <= set(self.labels):
             raise ValueError("single_piece names a value that is not among the labels")
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from alice3d.geometry import Grid, diagonal_affine
-from alice3d.tasks.segmentation.model import classes_on_grid, keep_largest_piece
+from alice3d.tasks.segmentation.model import classes_on_grid, keep_largest_component
 
 
 def _blobs() -> np.ndarray:
@@ -48,10 +48,10 @@ def test_a_scan_without_structures_is_background():
     assert not classes_on_grid(p, grid, Grid((9, 9, 9), np.diag([0.5, 0.5, 0.5, 1]))).any()
 
 
-def test_only_the_largest_piece_of_the_named_classes_stays():
+def test_only_the_largest_component_of_the_named_classes_stays():
     classes = np.zeros((10, 4, 4), np.int16)
     classes[0:2], classes[4:5], classes[6:7], classes[8:10] = 1, 1, 2, 2
-    keep_largest_piece(classes, [1])
+    keep_largest_component(classes, [1])
     assert (classes[4] == 0).all()
     assert (classes[0] == 1).all()
     assert (classes[6] == 2).all()

@@ -10,7 +10,7 @@ import torch
 
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import SegmentationNet
-from alice3d.tasks.segmentation.objective import SegmentationTask, single_pieces
+from alice3d.tasks.segmentation.objective import SegmentationTask, connected_structures
 from alice3d.tasks.settings import SegmentationSettings
 
 
@@ -32,10 +32,10 @@ class Shelf:
         return self.labels[id]
 
 
-def test_single_pieces():
+def test_connected_structures():
     labels = np.zeros((9, 5, 5), np.uint8)
     labels[0:2], labels[3, :2], labels[8] = 1, 2, 2
-    assert single_pieces(Shelf({"a": labels}), [Labelled("a", (1, 2))], (0, 1, 2)) == [1]
+    assert connected_structures(Shelf({"a": labels}), [Labelled("a", (1, 2))], (0, 1, 2)) == [1]
 
 
 def build(pretrained: bool, **changes) -> SegmentationTask:

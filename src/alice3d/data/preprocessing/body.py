@@ -20,7 +20,7 @@ CT_TISSUE_HU = -350.0
 """Above: tissue; clothes, foam and most couch tops lie below."""
 OPENING_MM = 6.0
 """Thinner objects (couch, tubes, masks) are removed by the opening."""
-SECOND_PIECE = 0.05
+SECOND_COMPONENT = 0.05
 """Connected components of at least this fraction of the largest belong to the body too: legs, arms beside the torso."""
 MIN_SHARE = 0.002
 """A mask smaller than this fraction of the scan is no body."""
@@ -151,13 +151,13 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if not mask.any():
         return mask
     box = _box(mask)
-    pieces, count = ndimage.label(mask[box])
+    components, count = ndimage.label(mask[box])
     if count == 1:
         return mask
-    sizes = np.bincount(pieces.ravel())
+    sizes = np.bincount(components.ravel())
     sizes[0] = 0
     kept = np.zeros_like(mask)
-    kept[box] = np.isin(pieces, np.flatnonzero(sizes >= SECOND_PIECE * sizes.max()), kind="table")
+    kept[box] = np.isin(components, np.flatnonzero(sizes >= SECOND_COMPONENT * sizes.max()), kind="table")
     return kept
 
 
@@ -166,11 +166,11 @@ def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[:, 1, 1] = in_plane[1, :, 1] = True
     box = _box(mask)  # outside it all is background, connected to what touches its side faces
-    pieces, count = ndimage.label(~mask[box], in_plane)
+    components, count = ndimage.label(~mask[box], in_plane)
     outside = np.zeros(count + 1, bool)
-    for face in (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]):
+    for face in (components[0], components[-1], components[:, 0], components[:, -1]):
         outside[face] = True
     outside[0] = False
     filled = np.zeros_like(mask)
-    filled[box] = ~outside.take(pieces)
+    filled[box] = ~outside.take(components)
     return filled

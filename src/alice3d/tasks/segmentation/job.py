@@ -22,7 +22,7 @@ from alice3d.tasks.base import Validate, already_claimed, claim, plain, watched
 from alice3d.tasks.cases import draw_cases, labelled_cases
 from alice3d.tasks.initialisation import crop_side, starting_backbone, tell_of_seen
 from alice3d.tasks.segmentation.linear import LinearFit
-from alice3d.tasks.segmentation.objective import SegmentationTask, single_pieces, start_from_frequencies
+from alice3d.tasks.segmentation.objective import SegmentationTask, connected_structures, start_from_frequencies
 from alice3d.tasks.segmentation.samples import CropSettings, SegmentationSamples, class_values
 from alice3d.tasks.settings import FinetuneSettings
 from alice3d.weights import provenance
@@ -82,7 +82,7 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
         "task": config.task,
         "head": config.head,
         "labels": {str(value): store.label_names[value] for value in values[1:]},
-        "single_piece": single_pieces(store, cases, values),
+        "single_piece": connected_structures(store, cases, values),
         "spacing_mm": list(spacing_mm),
         "intensity": rule.model_dump(mode="json"),
         "crop": crop,

@@ -20,7 +20,7 @@ from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import case_grid, read_grid, read_label_grid
 from alice3d.geometry import Grid, centred_grid
 from alice3d.nn.heads.segmentation import LinearSegmentationNet, features_at
-from alice3d.nn.tiling import Piece, read_pyramids, reading_window
+from alice3d.nn.tiling import Tile, read_pyramids, reading_window
 from alice3d.tasks.base import minimise
 from alice3d.tasks.segmentation.samples import classes_of, contoured_classes
 from alice3d.tasks.settings import LinearSettings
@@ -125,16 +125,16 @@ class LinearFit:
         kept = list(self._pyramids(image_cxyz)) if whole else None  # else too much memory: computed twice
         strata_xyz = strata_of(classes_xyz, len(self.values))
         if hard:
-            for piece, pyramid in kept or self._pyramids(image_cxyz):
-                chance_xyz = self.net.classify(pyramid, piece.side)[0].softmax(dim=0)[:, *piece.inner].cpu().numpy()
+            for tile, pyramid in kept or self._pyramids(image_cxyz):
+                chance_xyz = self.net.classify(pyramid, tile.side)[0].softmax(dim=0)[:, *tile.inner].cpu().numpy()
                 wrong = chance_xyz[1:][contoured[1:]].sum(axis=0) > HARD
-                strata_xyz[piece.own][wrong & (classes_xyz[piece.own] == 0)] = len(self.values) + 1
+                strata_xyz[tile.own][wrong & (classes_xyz[tile.own] == 0)] = len(self.values) + 1
         index_n3, weight = draw_by_stratum(strata_xyz, self.voxels, rng)
         features = torch.empty(len(index_n3), sum(self.net.backbone.channels))
-        for piece, pyramid in kept or self._pyramids(image_cxyz):
-            inside = ((index_n3 >= piece.own_low) & (index_n3 < piece.own_high)).all(axis=1)
-            local = torch.from_numpy(index_n3[inside] - piece.low).to(self.device)
-            features[torch.from_numpy(inside)] = features_at(pyramid, piece.side, local).cpu()
+        for tile, pyramid in kept or self._pyramids(image_cxyz):
+            inside = ((index_n3 >= tile.own_low) & (index_n3 < tile.own_high)).all(axis=1)
+            local = torch.from_numpy(index_n3[inside] - tile.low).to(self.device)
+            features[torch.from_numpy(inside)] = features_at(pyramid, tile.side, local).cpu()
         return Voxels(
             features=features,
             classes=torch.from_numpy(classes_xyz[tuple(index_n3.T)]),
@@ -152,7 +152,7 @@ class LinearFit:
         image_cxyz, classes_xyz = self._read(case, centred_grid(grid.centre_mm, grid.shape, matrix))
         return change_intensity(image_cxyz, 1.0, rng), classes_xyz
 
-    def _pyramids(self, image_cxyz: NDArray[np.float32]) -> Iterator[tuple[Piece, list[Tensor]]]:
+    def _pyramids(self, image_cxyz: NDArray[np.float32]) -> Iterator[tuple[Tile, list[Tensor]]]:
         return read_pyramids(self.net.backbone, image_cxyz, self.window, self.whole_voxels, self.device)
 
 

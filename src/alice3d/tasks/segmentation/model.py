@@ -100,7 +100,7 @@ class SegmentationModel:
         """
         probabilities = self.probabilities(image_cxyz, device=device)
         classes = classes_on_grid(probabilities, grid, target)
-        keep_largest_piece(classes, self.single_piece)
+        keep_largest_component(classes, self.single_piece)
         return np.asarray(self.values, np.int16)[classes]
 
     def of_volume(self, volume: Volume, *, name: str = "scan", device: str = "cpu") -> LabelMap:
@@ -208,11 +208,11 @@ def classes_on_grid(probabilities_kxyz: NDArray[np.float32], grid: Grid, target:
     return result
 
 
-def keep_largest_piece(classes_xyz: NDArray[np.int16], which: Iterable[int]) -> None:
+def keep_largest_component(classes_xyz: NDArray[np.int16], which: Iterable[int]) -> None:
     """Set to background, in place, all but the largest face-connected component of each class in `which`."""
     for k in which:
-        pieces, count = ndimage.label(classes_xyz == k)
+        components, count = ndimage.label(classes_xyz == k)
         if count > 1:
-            sizes = np.bincount(pieces.ravel())
+            sizes = np.bincount(components.ravel())
             sizes[0] = 0
-            classes_xyz[(pieces > 0) & (pieces != sizes.argmax())] = 0
+            classes_xyz[(components > 0) & (components != sizes.argmax())] = 0

@@ -18,14 +18,14 @@ SINGLE_SHARE = 0.98
 """A structure is connected if its largest component holds this fraction of its voxels in every training case."""
 
 
-def single_pieces(store: Store, cases: list[Case], values: tuple[int, ...]) -> list[int]:
+def connected_structures(store: Store, cases: list[Case], values: tuple[int, ...]) -> list[int]:
     """Label values of the structures that are one connected component in every case that has them."""
     single = set(values[1:])
     for case in cases:
         labels = store.label(case.id)[:, :, :]
         for value in single.intersection(case.structures):
-            pieces, count = ndimage.label(labels == value, np.ones((3, 3, 3)))
-            sizes = np.bincount(pieces.ravel())[1:]
+            components, count = ndimage.label(labels == value, np.ones((3, 3, 3)))
+            sizes = np.bincount(components.ravel())[1:]
             if count > 1 and sizes.max() < SINGLE_SHARE * sizes.sum():
                 single.discard(value)
     return sorted(single)
