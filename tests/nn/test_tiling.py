@@ -10,7 +10,7 @@ from torch import nn
 
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import SegmentationNet
-from alice3d.nn.tiling import gaussian_window, tiles_of, predict_probabilities, window_starts
+from alice3d.nn.tiling import gaussian_window, predict_probabilities, tiles_of, window_starts
 
 
 class Pointwise(nn.Module):

@@ -1,4 +1,4 @@
-"""What learns at which rate, and what is one piece."""
+"""Learning rates of the backbone, and which structures are connected."""
 
 from __future__ import annotations
 
