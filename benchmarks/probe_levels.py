@@ -12,26 +12,26 @@ from machine import described, keep
 from alice3d.data.store import Store
 from alice3d.data.tables.landmarks import read_landmarks
 from alice3d.evaluation import retrieval
-from alice3d.evaluation.features import Alike, probe_scan, read_encoder
+from alice3d.evaluation.features import FeatureSimilarity, probe_scan, read_encoder
 from alice3d.evaluation.probe import alike_of, find_landmarks, frozen_scans
 
 
-def whiten(alike: Alike, features: list[torch.Tensor], shrink: float) -> Alike:
+def whiten(similarity: FeatureSimilarity, features: list[torch.Tensor], shrink: float) -> FeatureSimilarity:
     """Turn each level so that its features are uncorrelated over bodies; `shrink` of the mean variance is added."""
-    joined = torch.cat([part.float()[::7] for part in features]) - alike.mean
+    joined = torch.cat([part.float()[::7] for part in features]) - similarity.mean
     turns = []
-    for level in torch.split(joined, alike.channels, dim=1):
+    for level in torch.split(joined, similarity.channels, dim=1):
         variance, axes = torch.linalg.eigh(torch.cov(level.T))
         turns.append(axes @ torch.diag((variance.clamp(min=0) + shrink * variance.mean()).rsqrt()) @ axes.T)
 
-    class Whitened(Alike):
+    class Whitened(FeatureSimilarity):
         def __call__(self, features: torch.Tensor) -> torch.Tensor:
             levels = torch.split(features.float() - self.mean, self.channels, dim=1)
             units = [torch.nn.functional.normalize(one @ turn, dim=1) for one, turn in zip(levels, turns, strict=True)]
             return torch.cat([w * one for w, one in zip(self.weights, units, strict=True)], dim=1)
 
-    made = Whitened(features, alike.channels, [1.0] * len(alike.channels))
-    made.weights = alike.weights
+    made = Whitened(features, similarity.channels, [1.0] * len(similarity.channels))
+    made.weights = similarity.weights
     return made
 
 
@@ -55,8 +55,8 @@ def main(encoder: str, store_path: str, csv: str, split: str = "val") -> None:
     features = [one.at_cells for one in frozen]
     rows: dict[str, dict[str, float]] = {}
 
-    def measure(name: str, alike: Alike) -> None:
-        found = find_landmarks(frozen, alike)
+    def measure(name: str, similarity: FeatureSimilarity) -> None:
+        found = find_landmarks(frozen, similarity)
         assert found is not None
         error = found.error_mm
         rows[name] = {
@@ -66,10 +66,10 @@ def main(encoder: str, store_path: str, csv: str, split: str = "val") -> None:
         }
         print(f"{name:44}", *rows[name].values(), flush=True)
 
-    def weighted(*squares: float) -> Alike:
-        alike = alike_of(backbone, frozen)
-        alike.weights = [(square / sum(squares)) ** 0.5 for square in squares]
-        return alike
+    def weighted(*squares: float) -> FeatureSimilarity:
+        similarity = alike_of(backbone, frozen)
+        similarity.weights = [(square / sum(squares)) ** 0.5 for square in squares]
+        return similarity
 
     measure("as the probe does: weights by stride", alike_of(backbone, frozen))
     for name, squares in (

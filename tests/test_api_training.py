@@ -21,7 +21,7 @@ from alice3d.cli import main
 from alice3d.data.settings import PrepareConfig
 from alice3d.errors import UserError
 from alice3d.matching import pairing
-from alice3d.matching.sanity_checks import GuardResult
+from alice3d.matching.sanity_checks import SanityResult
 from alice3d.matching.settings import PairConfig
 from alice3d.pretraining.settings import PretrainConfig, TrainMatcherConfig
 from alice3d.tasks.settings import EvaluateConfig, FinetuneConfig
@@ -67,7 +67,7 @@ def road(tiny_scans, tmp_path_factory, command):
     py, line = (tmp_path_factory.mktemp(name) for name in ("python", "command"))
     with pytest.MonkeyPatch.context() as patched:
         # the network is untrained: the guards are tested elsewhere
-        patched.setattr(pairing, "run_guards", lambda *_: GuardResult(1.0, 0.9, 8.0))
+        patched.setattr(pairing, "run_sanity_checks", lambda *_: SanityResult(1.0, 0.9, 8.0))
         given = {"labels": tiny_scans.labels, "splits": tiny_scans.splits, "label_names": tiny_scans.label_names}
         done = {
             "store": (

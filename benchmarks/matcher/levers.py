@@ -3,7 +3,7 @@
 python benchmarks/matcher/levers.py --matcher headneck-ct --store STORE --landmarks LANDMARKS.csv --out levers.json
 
 Ways are measured on all ordered pairs of one split and a seeded draw of another, of which neither is the test split.
-Signals are weighed on the second and judged on the first.
+MatchFeatures are weighed on the second and judged on the first.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def described_errors(error_mm: Points) -> dict[str, float]:
 
 
 def columns(signals: dict[str, Points], names: list[str]) -> NDArray[np.float64]:
-    """Signals side by side; distances on a logarithmic scale, where a few are huge."""
+    """MatchFeatures side by side; distances on a logarithmic scale, where a few are huge."""
     return np.column_stack(
         [np.log1p(np.clip(signals[n], 0, 60) / 4) if n in ("cycle_mm", "apart_mm") else signals[n] for n in names]
     )

@@ -17,13 +17,13 @@ from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Store
 from alice3d.errors import UserError
 from alice3d.matching import pairing
-from alice3d.matching.sanity_checks import GuardResult
+from alice3d.matching.sanity_checks import SanityResult
 
 
 @pytest.fixture
 def passing(monkeypatch):
     """The network is untrained: the guards are tested elsewhere."""
-    monkeypatch.setattr(pairing, "run_guards", lambda *_: GuardResult(1.0, 0.9, 8.0))
+    monkeypatch.setattr(pairing, "run_sanity_checks", lambda *_: SanityResult(1.0, 0.9, 8.0))
 
 
 def inside(store: Path, number: int = 0) -> tuple[str, str, str]:
@@ -90,7 +90,7 @@ def test_two_processes_write_the_same_table(capsys, passing, tiny_store, tiny_ma
 
 
 def test_pair_stops_where_a_guard_fails(capsys, tiny_store, tiny_matcher, tmp_path, monkeypatch):
-    monkeypatch.setattr(pairing, "run_guards", lambda *_: GuardResult(40.0, 0.9, 8.0))
+    monkeypatch.setattr(pairing, "run_sanity_checks", lambda *_: SanityResult(40.0, 0.9, 8.0))
     code, _, err = call(capsys, "pair", tiny_store, tiny_matcher, tmp_path / "pairs", "--scan-pairs", 2)
     assert code == 1
     assert "self check" in err
@@ -209,11 +209,11 @@ def calibrated(capsys, tiny_matcher, tiny_store, tiny_scans, tmp_path, monkeypat
         assert cuts
         rng = np.random.default_rng(0)
         error = rng.uniform(1, 40, 300)
-        signals = {name: rng.normal(size=300) for name in KINDS["robust"]}
-        signals["similarity"] = 1 - error / 40
+        features = {name: rng.normal(size=300) for name in KINDS["robust"]}
+        features["similarity"] = 1 - error / 40
         whole = np.arange(300) % 4 > 0
         gone = np.where(whole | (error < 10), -20.0, 5.0)
-        rows = Measured(signals, error, gone, whole, np.array([f"c{n % 10}" for n in range(300)]))
+        rows = Measured(features, error, gone, whole, np.array([f"c{n % 10}" for n in range(300)]))
         return dict.fromkeys(KINDS, rows)
 
     monkeypatch.setattr(calibrate_matcher, "_measure", measured)

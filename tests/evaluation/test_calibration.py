@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from alice3d.errors import UserError
 from alice3d.evaluation.calibration import RIDGE, Measured, fit_model, held_out, joined
 from alice3d.evaluation.landmarks import reliability
-from alice3d.matching.confidence import MOST_MM, features
+from alice3d.matching.confidence import MOST_MM, transformed
 
 INPUTS = ("similarity", "cycle_mm", "beyond_mm")
 
@@ -21,37 +21,37 @@ def made(count: int = 900, seed: int = 0) -> Measured:
     gone = np.where(~whole & (rng.random(count) < 0.5), rng.uniform(5, 60, count), -rng.uniform(0, 60, count))
     similarity = rng.uniform(0.3, 1, count)
     error = np.exp(rng.normal(3.6 - 2.2 * similarity, 0.4)) + np.maximum(gone, 0)
-    signals = {
+    features = {
         "similarity": similarity - 0.3 * (gone > 0),
         "cycle_mm": error * rng.uniform(0.2, 2, count),
         "beyond_mm": gone + rng.normal(0, 6, count),
     }
-    return Measured(signals, error, gone, whole, np.array([f"c{n % 12}" for n in range(count)]))
+    return Measured(features, error, gone, whole, np.array([f"c{n % 12}" for n in range(count)]))
 
 
 def test_the_fit_is_scikit_learns():
     rows = made()
     model = fit_model(rows, INPUTS, keep=0.9)
     oracle = LogisticRegression(C=1 / RIDGE, tol=1e-10, max_iter=1000)
-    columns = np.stack([features(name, rows.signals[name]) for name in INPUTS], axis=1)
+    columns = np.stack([transformed(name, rows.features[name]) for name in INPUTS], axis=1)
     standard = (columns - columns.mean(axis=0)) / columns.std(axis=0)
     shown = rows.gone_mm <= 0
     outside = oracle.fit(standard, ~shown).predict_proba(standard)[:, 1]
-    np.testing.assert_allclose(model.outside_probability(rows.signals), outside, atol=1e-4)
+    np.testing.assert_allclose(model.outside_probability(rows.features), outside, atol=1e-4)
     for limit in (10.0, 20.0):
         oracle.fit(standard[shown], rows.error_mm[shown] > limit)
         far = outside + (1 - outside) * oracle.predict_proba(standard)[:, 1]
-        np.testing.assert_allclose(model.probability(rows.signals, limit), far, atol=2e-4)
+        np.testing.assert_allclose(model.probability(rows.features, limit), far, atol=2e-4)
 
 
 def test_what_is_foretold_is_true_on_other_points():
     model, other = fit_model(made(), INPUTS, keep=0.9), made(seed=1)
-    far = model.probability(other.signals)
+    far = model.probability(other.features)
     for row in reliability(far, other.error_mm, 5):
         assert abs(row["foretold"] - row["true"]) < 0.1
     assert sum(row["points"] for row in reliability(far, other.error_mm, 7)) == len(far)
     whole = other.chosen(other.whole)
-    expected = model.expected_mm(whole.signals).mean()
+    expected = model.expected_mm(whole.features).mean()
     assert expected == pytest.approx(np.minimum(whole.error_mm, MOST_MM).mean(), rel=0.15)
     good = other.whole & (other.error_mm <= 10)
     kept = far <= model.most_far
@@ -85,4 +85,4 @@ def test_rows_are_joined_in_order():
     rows = made(60)
     parts = [rows.chosen(np.arange(60) < 20), rows.chosen(np.arange(60) >= 20)]
     np.testing.assert_array_equal(joined(parts).error_mm, rows.error_mm)
-    np.testing.assert_array_equal(joined(parts).signals["cycle_mm"], rows.signals["cycle_mm"])
+    np.testing.assert_array_equal(joined(parts).features["cycle_mm"], rows.features["cycle_mm"])

@@ -8,9 +8,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Store
-from alice3d.evaluation.features import Alike, FrozenScan, ProbeScan, Reading, freeze, lattice, probe_scan
+from alice3d.evaluation.features import FeatureSimilarity, FrozenScan, ProbeScan, Reading, freeze, lattice, probe_scan
 from alice3d.evaluation.probe import nearest_classes
-from alice3d.evaluation.retrieval import describe_errors, most_alike, retrieve
+from alice3d.evaluation.retrieval import describe_errors, most_similar, retrieve
 from alice3d.geometry import Grid, diagonal_affine
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.backbones.registry import build_backbone
@@ -48,8 +48,8 @@ def test_features_that_tell_places_find_landmarks_exactly():
         placed("q", (100, -30, 7), marks),
         placed("r", (5, 5, 5), {"a": marks["a"]}),
     ]
-    alike = Alike([one.at_cells for one in scans], [11**3], [1])
-    found = retrieve(scans, alike, [("p", "q"), ("q", "p"), ("p", "r")])
+    similarity = FeatureSimilarity([one.at_cells for one in scans], [11**3], [1])
+    found = retrieve(scans, similarity, [("p", "q"), ("q", "p"), ("p", "r")])
     assert sorted(zip(found.query, found.key, found.structure, strict=True)) == [
         ("p", "q", "a"),
         ("p", "q", "b"),
@@ -68,22 +68,22 @@ def test_the_peak_is_found_between_cells():
     cells = np.argwhere(np.ones((12, 12, 12), bool)) * 2
     true = np.array([[9.0, 11.0, 10.4]])
 
-    def code(places):  # nearer places are more alike
+    def code(places):  # nearer places are more similarity
         angle = torch.tensor(places, dtype=torch.float32)[:, :, None] * torch.tensor([0.05, 0.1])
         return torch.nn.functional.normalize(torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(1), dim=1)
 
-    found = most_alike(code(true), code(cells), cells, 2)
+    found = most_similar(code(true), code(cells), cells, 2)
     assert np.abs(found - true).max() < 0.5
 
 
 def test_similarity_is_the_weighted_mean_of_the_levels_cosines():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(50, 7, generator=generator) * 3 + 2
-    alike = Alike([features[:20], features[20:]], [3, 4], [1, 3])
+    similarity = FeatureSimilarity([features[:20], features[20:]], [3, 4], [1, 3])
     x = (features - features.mean(dim=0)) / features.std(dim=0, correction=0)
     cosines = [torch.nn.functional.normalize(part, dim=1) for part in (x[:, :3], x[:, 3:])]
     expected = 0.25 * cosines[0] @ cosines[0].T + 0.75 * cosines[1] @ cosines[1].T
-    torch.testing.assert_close(alike(features) @ alike(features).T, expected)
+    torch.testing.assert_close(similarity(features) @ similarity(features).T, expected)
 
 
 class Coordinates(Backbone):

@@ -11,7 +11,7 @@ from torch import nn
 from alice3d.errors import WorkFailed
 from alice3d.matching import Matcher
 from alice3d.matching.embedding import EmbeddedScan
-from alice3d.matching.sanity_checks import GuardResult, mirror_check, self_check
+from alice3d.matching.sanity_checks import SanityResult, mirror_check, self_check
 
 
 def test_guards_pass_a_matcher_that_knows_places(matcher, query_input):
@@ -44,7 +44,7 @@ def test_a_mirror_blind_matcher_is_caught(matcher, query_input):
     share = mirror_check(matcher, query_input)  # coordinates travel with the tissue: nothing looks right or left
     assert share < 0.1
     with pytest.raises(WorkFailed, match="cannot tell left from right"):
-        GuardResult(1.0, share, 4.0).require()
+        SanityResult(1.0, share, 4.0).require()
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -65,7 +65,7 @@ def test_a_reversed_axis_is_caught(matcher, query_input, monkeypatch, axis, both
     error = self_check(matcher, query_input)
     assert error > 4
     with pytest.raises(WorkFailed, match="self check"):
-        GuardResult(error, 1.0, 4.0).require()
+        SanityResult(error, 1.0, 4.0).require()
 
 
 def test_a_network_that_learned_nothing_is_caught(query_input):
@@ -76,8 +76,8 @@ def test_a_network_that_learned_nothing_is_caught(query_input):
 
     error = self_check(Matcher(Constant(), CARD, "constant"), query_input)
     with pytest.raises(WorkFailed, match="learned nothing"):
-        GuardResult(error, 1.0, 4.0).require()
+        SanityResult(error, 1.0, 4.0).require()
 
 
 def test_a_scan_without_sides_passes_the_mirror_check():
-    GuardResult(1.0, float("nan"), 4.0).require()
+    SanityResult(1.0, float("nan"), 4.0).require()

@@ -129,7 +129,7 @@ def _cut(
     count = len(errors.error_mm)
     return refusal(
         np.concatenate([errors.error_mm, cut.error_mm]),
-        np.concatenate([errors.accepted, scans.matcher.trust.judge(kind, cut.signals).accepted]),
+        np.concatenate([errors.accepted, scans.matcher.confidence.estimate(kind, cut.features).accepted]),
         np.concatenate([np.full(count, -np.inf), cut.gone_mm]),
         np.concatenate([np.ones(count, bool), cut.whole]),
     )

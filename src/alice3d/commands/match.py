@@ -62,7 +62,7 @@ def run(config: MatchConfig) -> dict[str, Any]:
         "accepted": bool(found.accepted[0]) and (found.agreement is None or found.agreement >= FEW_AGREE),
         "agreement": found.agreement,
     }
-    if matcher.trust.models:
+    if matcher.confidence.models:
         result["expected_error_mm"] = round(float(found.expected_mm[0]), 1)
         result["chance_above_10mm"] = round(float(found.far_10mm[0]), 3)
         result["chance_above_20mm"] = round(float(found.far_20mm[0]), 3)

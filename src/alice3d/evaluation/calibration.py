@@ -14,7 +14,17 @@ from alice3d.data.tables.landmarks import Landmarks
 from alice3d.errors import UserError
 from alice3d.evaluation.field_of_view import Cut, refusal
 from alice3d.evaluation.landmarks import auroc
-from alice3d.matching.confidence import FAR_MM, GROSS_MM, KINDS, MOST_MM, ErrorModel, Kind, Signals, beyond_mm, features
+from alice3d.matching.confidence import (
+    FAR_MM,
+    GROSS_MM,
+    KINDS,
+    MOST_MM,
+    ErrorModel,
+    Kind,
+    MatchFeatures,
+    beyond_mm,
+    transformed,
+)
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.memory_cache import EmbeddedCases
 
@@ -29,14 +39,14 @@ class Measured:
     """Matches of one kind with ground truth; all (n,).
 
     Attributes:
-        signals: see `matching.confidence`.
+        features: see `matching.confidence`.
         error_mm: distance of the match from the true position, also where it lies outside the key scan.
         gone_mm: distance of the true position outside the key scan; negative: inside.
         whole: True = the key scan was not cropped.
         key: case ids.
     """
 
-    signals: Signals
+    features: MatchFeatures
     error_mm: NDArray[np.float64]
     gone_mm: NDArray[np.float64]
     whole: NDArray[np.bool_]
@@ -44,16 +54,16 @@ class Measured:
 
     def chosen(self, rows: NDArray[np.bool_]) -> Measured:
         """The rows that are True."""
-        signals = {name: values[rows] for name, values in self.signals.items()}
-        return Measured(signals, self.error_mm[rows], self.gone_mm[rows], self.whole[rows], self.key[rows])
+        features = {name: values[rows] for name, values in self.features.items()}
+        return Measured(features, self.error_mm[rows], self.gone_mm[rows], self.whole[rows], self.key[rows])
 
 
 def joined(parts: Sequence[Measured]) -> Measured:
     """Concatenated rows of several."""
-    signals = {name: np.concatenate([part.signals[name] for part in parts]) for name in parts[0].signals}
+    features = {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features}
     names = ("error_mm", "gone_mm", "whole", "key")
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Measured(signals=signals, **columns)
+    return Measured(features=features, **columns)
 
 
 def measure(
@@ -116,9 +126,9 @@ def _matched(
     for kind in kinds:
         if kind != "direct" and field is None:
             continue
-        found, signals = scans.matcher.look(scans[query], key_scan, points, kind, field)
+        found, features = scans.matcher.look(scans[query], key_scan, points, kind, field)
         error = np.linalg.norm(found - true, axis=1)
-        rows[kind] = Measured(signals, error, gone, np.full(len(points), whole), np.full(len(points), key))
+        rows[kind] = Measured(features, error, gone, np.full(len(points), whole), np.full(len(points), key))
     return rows
 
 
@@ -183,7 +193,7 @@ def fit_model(rows: Measured, inputs: Sequence[str], *, keep: float) -> ErrorMod
 
 
 def _fit(rows: Measured, inputs: Sequence[str], keep: float) -> ErrorModel:
-    columns = np.stack([features(name, rows.signals[name]) for name in inputs], axis=-1)
+    columns = np.stack([transformed(name, rows.features[name]) for name in inputs], axis=-1)
     centre, scale = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-6)
     standard = (columns - centre) / scale
     shown = rows.gone_mm <= 0
@@ -199,7 +209,7 @@ def _fit(rows: Measured, inputs: Sequence[str], keep: float) -> ErrorModel:
         most_far=1.0,
     )
     good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.gone_mm <= 0)
-    most = float(np.quantile(model.probability(rows.signals)[good], keep)) if good.any() else 0.0
+    most = float(np.quantile(model.probability(rows.features)[good], keep)) if good.any() else 0.0
     return ErrorModel(**{**vars(model), "most_far": float(f"{most:.4g}")})
 
 
@@ -219,8 +229,8 @@ def held_out(rows: Measured, inputs: Sequence[str], *, keep: float, folds: int =
     for n in np.unique(place):
         if (place == n).all():
             raise UserError("landmarks: cross-validation needs more than one key scan; give more cases")
-        model, signals = _fit(rows.chosen(place != n), inputs, keep), rows.chosen(place == n).signals
-        far[place == n], gross[place == n] = model.probability(signals), model.probability(signals, GROSS_MM)
+        model, features = _fit(rows.chosen(place != n), inputs, keep), rows.chosen(place == n).features
+        far[place == n], gross[place == n] = model.probability(features), model.probability(features, GROSS_MM)
         accepted[place == n] = far[place == n] <= model.most_far
     whole, error = rows.whole, rows.error_mm
     return {

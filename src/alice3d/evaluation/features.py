@@ -162,7 +162,7 @@ def freeze(backbone: Backbone, scan: ProbeScan, *, crop: int, device: torch.devi
     return FrozenScan(kept, lattice_m3, step, at_cells.half(), at_points.clone(), at_voxels.clone())
 
 
-class Alike:
+class FeatureSimilarity:
     """Maps features to vectors whose inner product is the similarity of two positions.
 
     Each level of the pyramid is standardised over the scans' bodies and scaled to unit length; the similarity is

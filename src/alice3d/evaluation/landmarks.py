@@ -170,7 +170,7 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def trust_scores(errors: PointErrors) -> dict[str, Any]:
+def confidence_scores(errors: PointErrors) -> dict[str, Any]:
     """How well the features of a match predict its error: AUROC of each, and predicted against observed errors.
 
     `expected_mm` is the mean expected error, to compare with `mean_mm`; `mean_mm` clips errors at
@@ -211,7 +211,7 @@ def summarise(errors: PointErrors, *, skipped_cases: int) -> dict[str, Any]:
     """The keys of `alice evaluate-matcher --json`: means over points, and the same for each structure."""
     result = _scores(errors, np.ones(len(errors.error_mm), bool))
     result["skipped_cases"] = skipped_cases
-    result["trust"] = trust_scores(errors)
+    result["trust"] = confidence_scores(errors)
     result["by_structure"] = {
         str(name): _scores(errors, errors.structure == name) for name in np.unique(errors.structure)
     }

@@ -14,7 +14,7 @@ from torch import Tensor
 from alice3d import console
 from alice3d.data.store import Case, Store
 from alice3d.data.tables.landmarks import Landmarks
-from alice3d.evaluation.features import Alike, FrozenScan, ProbeScan, Reading, clear_of, freeze, probe_scan
+from alice3d.evaluation.features import FeatureSimilarity, FrozenScan, ProbeScan, Reading, clear_of, freeze, probe_scan
 from alice3d.evaluation.landmarks import ordered_pairs
 from alice3d.evaluation.linear_probe import linear_scores
 from alice3d.evaluation.retrieval import Retrieved, describe_errors, retrieve
@@ -42,7 +42,7 @@ def nearest_classes(
 
 
 def knn_accuracy(
-    scans: Sequence[FrozenScan], bank: Sequence[FrozenScan], alike: Alike, *, neighbours: int = 15
+    scans: Sequence[FrozenScan], bank: Sequence[FrozenScan], similarity: FeatureSimilarity, *, neighbours: int = 15
 ) -> dict[str, dict[int, float]]:
     """k-NN accuracy of sampled voxels, for each case and class.
 
@@ -56,10 +56,10 @@ def knn_accuracy(
         truth = one.scan.classes
         if not others or not len(truth):
             continue
-        known = alike(torch.cat([other.at_voxels for other in others]))
+        known = similarity(torch.cat([other.at_voxels for other in others]))
         classes = np.concatenate([other.scan.classes for other in others])
-        told = nearest_classes(alike(one.at_voxels), known, classes, neighbours)
-        accuracy[one.scan.case] = {int(k): float((told[truth == k] == k).mean()) for k in np.unique(truth)}
+        predicted = nearest_classes(similarity(one.at_voxels), known, classes, neighbours)
+        accuracy[one.scan.case] = {int(k): float((predicted[truth == k] == k).mean()) for k in np.unique(truth)}
     return accuracy
 
 
@@ -68,16 +68,18 @@ def frozen_scans(backbone: Backbone, scans: Sequence[ProbeScan], reading: Readin
     return [freeze(backbone, scan, crop=reading.crop, device=reading.device) for scan in scans]
 
 
-def alike_of(backbone: Backbone, scans: Sequence[FrozenScan]) -> Alike:
+def alike_of(backbone: Backbone, scans: Sequence[FrozenScan]) -> FeatureSimilarity:
     """Feature similarity, standardised over these scans."""
-    return Alike([one.at_cells for one in scans], backbone.channels, backbone.strides)
+    return FeatureSimilarity([one.at_cells for one in scans], backbone.channels, backbone.strides)
 
 
-def find_landmarks(scans: Sequence[FrozenScan], alike: Alike, *, limit: int = 2500, seed: int = 0) -> Retrieved | None:
+def find_landmarks(
+    scans: Sequence[FrozenScan], similarity: FeatureSimilarity, *, limit: int = 2500, seed: int = 0
+) -> Retrieved | None:
     """Landmarks of all ordered pairs of scans, or of a seeded random sample of `limit`; None where no two share any."""
     marks = Landmarks({one.scan.case: one.scan.points_mm for one in scans if one.scan.points_mm}, ())
     pairs = ordered_pairs(marks, limit=limit, seed=seed)
-    return retrieve(scans, alike, pairs) if pairs else None
+    return retrieve(scans, similarity, pairs) if pairs else None
 
 
 MEASURES = ("linear", "knn", "landmark")
@@ -191,9 +193,9 @@ def probe_encoder(
             bar.advance(note=name)
     knn, landmark = None, None
     if "knn" in measures:
-        alike = alike_of(backbone, [scans[case.id] for case in train])
+        similarity = alike_of(backbone, [scans[case.id] for case in train])
         bank = [scans[case.id] for case in train]
-        knn = knn_accuracy([scans[case.id] for case in cases], bank, alike, neighbours=neighbours)
+        knn = knn_accuracy([scans[case.id] for case in cases], bank, similarity, neighbours=neighbours)
     if points:
         chosen = [scans[name] for name in sorted(scans) if name in points]
         landmark = find_landmarks(chosen, alike_of(backbone, chosen), seed=seed)

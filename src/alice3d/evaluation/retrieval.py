@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alice3d.evaluation.features import Alike, FrozenScan, Points, clear_of
+from alice3d.evaluation.features import FeatureSimilarity, FrozenScan, Points, clear_of
 from alice3d.evaluation.landmarks import same_place_in_box
 from alice3d.metrics.intervals import pair_interval
 
@@ -44,13 +44,13 @@ class Retrieved:
     box_mm: Points
 
 
-def most_alike(
+def most_similar(
     vectors_nd: Float[Tensor, "n d"], key_md: Float[Tensor, "m d"], cells_m3: NDArray[np.int64], step: int
 ) -> NDArray[np.float64]:
     """The most similar cell of a scan for each row, refined by a soft-argmax around it; (n, 3) fractional voxels.
 
     Args:
-        vectors_nd, key_md: by one `Alike`.
+        vectors_nd, key_md: by one `FeatureSimilarity`.
         cells_m3: voxels of the key's lattice.
         step: voxels from one cell to the next.
     """
@@ -70,7 +70,7 @@ def most_alike(
 
 def retrieve(
     scans: Sequence[FrozenScan],
-    alike: Alike,
+    similarity: FeatureSimilarity,
     pairs: Iterable[tuple[str, str]],
     *,
     done: Callable[[], None] | None = None,
@@ -79,13 +79,13 @@ def retrieve(
 
     Args:
         scans: of all cases of the pairs.
-        alike: feature similarity.
+        similarity: feature similarity.
         pairs: of case ids.
         done: called after each key scan.
     """
     by_case = {one.scan.case: one for one in scans}
     names = {case: sorted(one.scan.points_mm) for case, one in by_case.items()}
-    vectors = {case: alike(one.at_points) for case, one in by_case.items()}
+    vectors = {case: similarity(one.at_points) for case, one in by_case.items()}
     asking: dict[str, list[str]] = {}
     for query, key in pairs:
         asking.setdefault(key, []).append(query)
@@ -95,7 +95,7 @@ def retrieve(
         key_box: Any = there.scan  # only its `body_box_mm` is read
         rows = [(query, n) for query in queries for n in range(len(names[query])) if names[query][n] in names[key]]
         wanted = torch.stack([vectors[query][n] for query, n in rows])
-        index = most_alike(wanted, alike(there.at_cells), there.cells, there.step)
+        index = most_similar(wanted, similarity(there.at_cells), there.cells, there.step)
         structure = [names[query][n] for query, n in rows]
         true = np.stack([there.scan.points_mm[name] for name in structure])
         box = []

@@ -17,7 +17,7 @@ from alice3d.errors import UserError
 from alice3d.geometry import Grid
 from alice3d.matching.embedding import EmbeddedScan
 
-SIGNALS = {
+MATCH_FEATURES = {
     "similarity": "mean cosine of the point's and the match's embeddings, -1 .. 1",
     "cycle_mm": "distance from the point after matching the match back",
     "edge_mm": "how far the point lies beyond the faces of its own scan; negative inside",
@@ -29,8 +29,8 @@ SIGNALS = {
 Kind = Literal["direct", "robust", "rows"]
 KINDS: dict[Kind, tuple[str, ...]] = {
     "direct": ("similarity", "cycle_mm", "edge_mm", "beyond_mm"),
-    "robust": tuple(SIGNALS),
-    "rows": tuple(SIGNALS),
+    "robust": tuple(MATCH_FEATURES),
+    "rows": tuple(MATCH_FEATURES),
 }
 """Kinds of match, and the features each has: each point by itself, near the map's prediction, a row of the pairs
 table."""
@@ -43,7 +43,7 @@ SPANS_MM = {"beyond_mm": (-24.0, 40.0), "edge_mm": (-80.0, 40.0)}
 context and are matched worse, over a longer range."""
 
 
-def features(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+def transformed(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     """A feature as the model's input: logarithm of lengths, clipped distances to a face, others unchanged."""
     given = np.asarray(values, np.float64)
     if name in ("cycle_mm", "apart_mm"):
@@ -89,9 +89,9 @@ class ErrorModel:
         names = {field.name for field in fields(cls)}
         if not isinstance(values, Mapping) or set(values) != names:
             raise UserError(f"{where}: needs {', '.join(sorted(names))}; run alice calibrate-matcher again")
-        unknown = [name for name in values["inputs"] if name not in SIGNALS]
+        unknown = [name for name in values["inputs"] if name not in MATCH_FEATURES]
         if unknown:
-            raise UserError(f"{where}: inputs: no feature {unknown[0]!r}; known are {', '.join(SIGNALS)}")
+            raise UserError(f"{where}: inputs: no feature {unknown[0]!r}; known are {', '.join(MATCH_FEATURES)}")
         try:
             numbers = {name: tuple(float(x) for x in values[name]) for name in names - {"inputs", "most_far"}}
             most = float(values["most_far"])
@@ -107,27 +107,27 @@ class ErrorModel:
         """Plain values for a card."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
-    def standard(self, signals: Signals) -> NDArray[np.float64]:
+    def standard(self, features: MatchFeatures) -> NDArray[np.float64]:
         """Standardised features (n, s)."""
-        columns = [features(name, signals[name]) for name in self.inputs]
+        columns = [transformed(name, features[name]) for name in self.inputs]
         return np.asarray((np.stack(columns, axis=-1) - np.array(self.centre)) / np.array(self.scale))
 
-    def _linear(self, signals: Signals, weights: tuple[float, ...]) -> NDArray[np.float64]:
-        return np.asarray(self.standard(signals) @ np.array(weights[1:]) + weights[0])
+    def _linear(self, features: MatchFeatures, weights: tuple[float, ...]) -> NDArray[np.float64]:
+        return np.asarray(self.standard(features) @ np.array(weights[1:]) + weights[0])
 
-    def outside_probability(self, signals: Signals) -> NDArray[np.float64]:
+    def outside_probability(self, features: MatchFeatures) -> NDArray[np.float64]:
         """Probability (n,) that the point's anatomy lies outside the key scan."""
-        return _chance(self._linear(signals, self.outside))
+        return _chance(self._linear(features, self.outside))
 
-    def probability(self, signals: Signals, above_mm: float = FAR_MM) -> NDArray[np.float64]:
+    def probability(self, features: MatchFeatures, above_mm: float = FAR_MM) -> NDArray[np.float64]:
         """Probability (n,) of an error above 10 or 20 mm; a match of a point outside the key scan counts as one."""
         weights = self.far_10mm if above_mm == FAR_MM else self.far_20mm
-        return 1 - (1 - self.outside_probability(signals)) * (1 - _chance(self._linear(signals, weights)))
+        return 1 - (1 - self.outside_probability(features)) * (1 - _chance(self._linear(features, weights)))
 
-    def expected_mm(self, signals: Signals) -> NDArray[np.float64]:
+    def expected_mm(self, features: MatchFeatures) -> NDArray[np.float64]:
         """Expected error (n,) in mm, at most `MOST_MM`, which is the error of points outside the key scan."""
-        outside = self.outside_probability(signals)
-        shown = np.exp(np.minimum(self._linear(signals, self.log_mm), np.log(MOST_MM)))
+        outside = self.outside_probability(features)
+        shown = np.exp(np.minimum(self._linear(features, self.log_mm), np.log(MOST_MM)))
         return np.asarray(outside * MOST_MM + (1 - outside) * shown)
 
 
@@ -151,18 +151,18 @@ class Acceptance:
     fit_mm: float = 15.0
     certainty: float = 0.45
 
-    def accepts(self, kind: Kind, signals: Signals) -> NDArray[np.bool_]:
+    def accepts(self, kind: Kind, features: MatchFeatures) -> NDArray[np.bool_]:
         """Which matches (n,) are accepted."""
-        accepted = (signals["similarity"] >= self.similarity) & (signals["cycle_mm"] <= self.cycle_mm)
+        accepted = (features["similarity"] >= self.similarity) & (features["cycle_mm"] <= self.cycle_mm)
         if kind == "rows":
-            accepted &= signals["apart_mm"] <= self.fit_mm
+            accepted &= features["apart_mm"] <= self.fit_mm
         if kind == "robust":
-            accepted &= signals["certainty"] >= self.certainty
+            accepted &= features["certainty"] >= self.certainty
         return np.asarray(accepted)
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ErrorEstimate:
     """Estimated errors of matches.
 
     Attributes:
@@ -178,7 +178,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Trust:
+class Confidence:
     """Confidence model of a matcher.
 
     Attributes:
@@ -212,22 +212,22 @@ class Trust:
         numbers = {kind: model.to_card() for kind, model in self.models.items()}
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
-    def judge(self, kind: Kind, signals: Signals) -> Judgement:
+    def estimate(self, kind: Kind, features: MatchFeatures) -> ErrorEstimate:
         """Estimate errors; without a map (no `certainty` among the features) only direct matches are accepted."""
-        rows = len(signals["similarity"])
+        rows = len(features["similarity"])
         nothing = np.full(rows, np.nan)
-        if kind != "direct" and "certainty" not in signals:
+        if kind != "direct" and "certainty" not in features:
             unsure = np.ones(rows) if self.models else nothing
-            return Judgement(np.zeros(rows, bool), unsure, unsure, MOST_MM * unsure)
+            return ErrorEstimate(np.zeros(rows, bool), unsure, unsure, MOST_MM * unsure)
         if not self.models:
-            return Judgement(self.acceptance.accepts(kind, signals), nothing, nothing, nothing)
+            return ErrorEstimate(self.acceptance.accepts(kind, features), nothing, nothing, nothing)
         model = self.models[kind]
-        far = model.probability(signals)
-        gross = np.minimum(model.probability(signals, GROSS_MM), far)  # two separate fits may cross at the ends
-        return Judgement(far <= model.most_far, far, gross, model.expected_mm(signals))
+        far = model.probability(features)
+        gross = np.minimum(model.probability(features, GROSS_MM), far)  # two separate fits may cross at the ends
+        return ErrorEstimate(far <= model.most_far, far, gross, model.expected_mm(features))
 
 
-Signals = dict[str, NDArray[np.float64]]
+MatchFeatures = dict[str, NDArray[np.float64]]
 """Name of a feature to its values (n,)."""
 
 
@@ -239,13 +239,13 @@ def beyond_mm(grid: Grid, points_mm: NDArray[Any]) -> NDArray[np.float64]:
     return farthest
 
 
-def place_signals(
+def position_features(
     query: EmbeddedScan,
     key: EmbeddedScan,
     points_mm: NDArray[Any],
     found_mm: NDArray[Any],
     field: Correspondence | None,
-) -> Signals:
+) -> MatchFeatures:
     """The features of position; all but `similarity`, `cycle_mm` and `apart_mm`.
 
     Args:

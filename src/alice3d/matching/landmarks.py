@@ -13,7 +13,7 @@ from alice3d.data.sources.scan_list import ScanList
 from alice3d.io.volume import ScanError
 from alice3d.matching.batch import embed_scan
 from alice3d.matching.embedding import EmbeddedScan
-from alice3d.matching.matcher import Matcher, prior_trust
+from alice3d.matching.matcher import Matcher, prior_weight
 
 AGREE_MM = 10.0
 """Matches from several examples within this distance of one another count as one position."""
@@ -86,7 +86,7 @@ def _settled(name: str, proposals: Sequence[tuple[Any, float, float, bool]]) -> 
     similarity, cycle = (np.array([row[n] for row in proposals]) for n in (1, 2))
     accepted = np.array([row[3] for row in proposals])
     # An accepted match outweighs any number of similar ones that are not accepted.
-    weight = prior_trust(similarity, cycle) * np.where(accepted, 1.0, 0.1)
+    weight = prior_weight(similarity, cycle) * np.where(accepted, 1.0, 0.1)
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
     cost = np.minimum(apart, 3 * AGREE_MM) @ weight - weight * AGREE_MM
     best = int(np.argmin(cost))

@@ -18,7 +18,7 @@ from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
-from alice3d.matching.confidence import Kind, Signals, Trust, place_signals
+from alice3d.matching.confidence import Confidence, Kind, MatchFeatures, position_features
 from alice3d.matching.disk_cache import EmbeddingCache
 from alice3d.matching.embedding import EmbeddedScan, body_cells, embed_image
 from alice3d.matching.results import Matches, PairFit
@@ -70,7 +70,7 @@ class Matcher:
         self.mode: Mode = settings.get("mode", "robust")
         if self.mode not in MODES:
             raise UserError(f"matcher card: matching.mode is {self.mode!r}, known are {', '.join(MODES)}")
-        self.trust = Trust.from_card(settings)
+        self.confidence = Confidence.from_card(settings)
 
     @classmethod
     def load(
@@ -152,24 +152,24 @@ class Matcher:
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
         kind = mode or self.mode
         fit = self.fit(query, key) if kind == "robust" else None
-        found, signals = self.look(query, key, points, kind, fit.correspondence if fit else None)
-        judged = self.trust.judge(kind, signals)
+        found, features = self.look(query, key, points, kind, fit.correspondence if fit else None)
+        estimate = self.confidence.estimate(kind, features)
         return Matches(
             point_mm=found,
-            similarity=signals["similarity"],
-            cycle_mm=signals["cycle_mm"],
-            certainty=signals.get("certainty", np.full(len(points), np.nan if fit is None else 0.0)),
-            accepted=judged.accepted & key.in_body(found),
-            far_10mm=judged.far_10mm,
-            far_20mm=judged.far_20mm,
-            expected_mm=judged.expected_mm,
-            signals=signals,
+            similarity=features["similarity"],
+            cycle_mm=features["cycle_mm"],
+            certainty=features.get("certainty", np.full(len(points), np.nan if fit is None else 0.0)),
+            accepted=estimate.accepted & key.in_body(found),
+            far_10mm=estimate.far_10mm,
+            far_20mm=estimate.far_20mm,
+            expected_mm=estimate.expected_mm,
+            features=features,
             agreement=fit.agreement if fit else None,
         )
 
     def look(
         self, query: EmbeddedScan, key: EmbeddedScan, points: NDArray[Any], kind: Kind, field: Correspondence | None
-    ) -> tuple[NDArray[np.float64], Signals]:
+    ) -> tuple[NDArray[np.float64], MatchFeatures]:
         """Positions of points (n, 3) RAS mm in the key for a kind of match, and features of the matches.
 
         Args:
@@ -186,9 +186,9 @@ class Matcher:
         elif field is not None and kind == "rows":
             apart = np.linalg.norm(direct - field.map(points), axis=1)
         similarity, cycle = self._check(query, points, vectors, key, found)
-        signals = {"similarity": similarity, "cycle_mm": cycle}
-        signals |= place_signals(query, key, points, found, None if kind == "direct" else field)
-        return found, signals | ({"apart_mm": apart} if "certainty" in signals else {})
+        features = {"similarity": similarity, "cycle_mm": cycle}
+        features |= position_features(query, key, points, found, None if kind == "direct" else field)
+        return found, features | ({"apart_mm": apart} if "certainty" in features else {})
 
     def _require_own(self, *scans: EmbeddedScan) -> None:
         """Refuse embeddings of another matcher: vectors of two networks cannot be compared."""
@@ -221,27 +221,27 @@ class Matcher:
             ends = (at, found)
             sides.append((ends[columns[0]], ends[columns[1]], *self._check(here, at, vectors, there, found)))
         at, found, similarity, cycle = (np.concatenate(parts) for parts in zip(*sides, strict=True))
-        signals: Signals = {"similarity": similarity, "cycle_mm": cycle, "apart_mm": np.full(len(at), np.inf)}
+        features: MatchFeatures = {"similarity": similarity, "cycle_mm": cycle, "apart_mm": np.full(len(at), np.inf)}
         if len(at) >= MIN_ROWS:
-            first, signals["apart_mm"] = fit_correspondence(at, found, prior_trust(similarity, cycle))
-            signals |= place_signals(query, key, at, found, first)
-        judged = self.trust.judge("rows", signals)
+            first, features["apart_mm"] = fit_correspondence(at, found, prior_weight(similarity, cycle))
+            features |= position_features(query, key, at, found, first)
+        estimate = self.confidence.estimate("rows", features)
         rows = PairRows(
             query_mm=at.astype(np.float32),
             key_mm=found.astype(np.float32),
             similarity=similarity.astype(np.float32),
             cycle_mm=cycle.astype(np.float32),
-            fit_mm=signals["apart_mm"].astype(np.float32),
-            far_10mm=judged.far_10mm.astype(np.float32),
-            accepted=judged.accepted,
+            fit_mm=features["apart_mm"].astype(np.float32),
+            far_10mm=estimate.far_10mm.astype(np.float32),
+            accepted=estimate.accepted,
         )
         keep = rows.accepted
         made = fit_correspondence(rows.query_mm[keep], rows.key_mm[keep])[0] if rows.usable else None
-        agree = self.trust.acceptance.accepts("rows", signals)
+        agree = self.confidence.acceptance.accepts("rows", features)
         return PairFit(rows, made, float(agree.mean()) if len(agree) else 0.0)
 
 
-def prior_trust(similarity: NDArray[np.float64], cycle_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+def prior_weight(similarity: NDArray[np.float64], cycle_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """Prior weight of a match before it is compared with its neighbours."""
     trust: NDArray[np.float64] = np.clip(similarity, 0.01, 1) ** 2 / (1 + (cycle_mm / 10.0) ** 2) ** 2
     return trust

@@ -23,7 +23,7 @@ from alice3d.executors import DIED, Workers
 from alice3d.matching.disk_cache import EmbeddingCache, Precision
 from alice3d.matching.matcher import Matcher
 from alice3d.matching.memory_cache import EmbeddedCases
-from alice3d.matching.sanity_checks import GuardResult, run_guards
+from alice3d.matching.sanity_checks import SanityResult, run_sanity_checks
 from alice3d.matching.settings import PairConfig
 
 
@@ -181,7 +181,7 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
         raise UserError(
             f"{config.store}: {len(cases)} scan in split {config.split!r}; at least two patients are needed"
         )
-    trust = {"trust": matcher.trust.checksum} if matcher.trust.models else {}
+    trust = {"trust": matcher.confidence.checksum} if matcher.confidence.models else {}
     settings = config.settings(store=store.checksum, matcher=matcher.checksum, **trust)
     state = outputs.check(config.out, "pairs table", settings, overwrite=config.overwrite)
     if state == "done":
@@ -231,11 +231,11 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
     return result
 
 
-def check_sanity(matcher: Matcher, store: Store, cases: list[Case]) -> GuardResult:
+def check_sanity(matcher: Matcher, store: Store, cases: list[Case]) -> SanityResult:
     """Run the sanity checks on three scans and stop where one fails."""
 
     chosen = [cases[n * (len(cases) - 1) // 2] for n in range(3)] if len(cases) > 2 else cases
-    guards = run_guards(matcher, store, chosen)
+    guards = run_sanity_checks(matcher, store, chosen)
     guards.require()
     console.say(
         f"Sanity checks passed: a scan matched with itself is {guards.self_mm:.1f} mm off; in its mirror image "
@@ -252,7 +252,7 @@ def _match_all(pairing: Pairing, pairs: Sequence[tuple[str, str]], jobs: int) ->
         match_pairs(pairing, pairs, jobs=jobs, embedded=first.advance, matched=second.advance)
 
 
-def _result(report: dict[str, Any], guards: GuardResult, scan_pairs: int) -> dict[str, Any]:
+def _result(report: dict[str, Any], guards: SanityResult, scan_pairs: int) -> dict[str, Any]:
     """The keys of `--json`."""
     return {
         "pairs": report["rows"],

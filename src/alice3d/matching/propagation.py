@@ -142,15 +142,15 @@ def carry_labels(
         voters = [one for one in mapped if value in one.atlas.boxes]
         if not voters:
             continue
-        trust, count = 0.0, 0
+        certain, count = 0.0, 0
         for box, part in _slabs(grid, np.concatenate([one.place(value) for one in voters])):
             share, sure = _votes(voters, value, part)
             won = (share >= vote) & (share > best[box])
             labels[box][won] = value
             best[box][won] = share[won]
-            trust, count = trust + float(sure[won].sum()), count + int(won.sum())
+            certain, count = certain + float(sure[won].sum()), count + int(won.sum())
         if count:
-            certainty[value] = (trust, count)
+            certainty[value] = (certain, count)
     return Propagated(labels, {value: a / n for value, (a, n) in certainty.items()}, tuple(agreement))
 
 
@@ -173,11 +173,11 @@ def _votes(voters: Sequence[_Mapped], value: int, part: Grid) -> tuple[NDArray[n
     """Fraction of the weight (x, y, z) that votes for a structure, and the voters' mean certainty."""
     votes, total, sure = (np.zeros(part.shape, np.float32) for _ in range(3))
     for one in voters:
-        trust = _on(part, one.map.lattice, one.map.trust)
-        weight = one.weight * np.maximum(trust, 1e-3)
+        certain = _on(part, one.map.lattice, one.map.lattice_certainty)
+        weight = one.weight * np.maximum(certain, 1e-3)
         votes += weight * _carried(one, value, part)
         total += weight
-        sure += trust / len(voters)
+        sure += certain / len(voters)
     return votes / total, sure
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from alice3d.data.pairs import PairRows
 from alice3d.data.pairs.correspondence import Correspondence
-from alice3d.matching.confidence import Signals
+from alice3d.matching.confidence import MatchFeatures
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Matches:
         far_10mm, far_20mm: (n,) probability that the match is more than 10 and more than 20 mm off, as
             `alice calibrate-matcher` fitted it; NaN where the card has no such model.
         expected_mm: (n,) expected error; NaN likewise.
-        signals: features of the matches (`matching.confidence.SIGNALS`).
+        features: features of the matches (`matching.confidence.MATCH_FEATURES`).
         agreement: inlier fraction: points all over the body that agree on the fitted map; None in direct mode. Near 0
             the two scans do not show the same anatomy.
     """
@@ -38,7 +38,7 @@ class Matches:
     far_10mm: NDArray[np.float64]
     far_20mm: NDArray[np.float64]
     expected_mm: NDArray[np.float64]
-    signals: Signals
+    features: MatchFeatures
     agreement: float | None = None
 
 

@@ -23,7 +23,7 @@ MIN_MIRROR = 0.5
 
 
 @dataclass(frozen=True)
-class GuardResult:
+class SanityResult:
     """Result of the sanity checks.
 
     Attributes:
@@ -95,9 +95,9 @@ def mirror_check(matcher: Matcher, scan: ScanInput) -> float:
     return float(kept.mean())
 
 
-def run_guards(matcher: Matcher, store: Store, cases: list[Case]) -> GuardResult:
+def run_sanity_checks(matcher: Matcher, store: Store, cases: list[Case]) -> SanityResult:
     """Both checks on some cases of a store: the median self error and the mean mirror fraction over them."""
     scans = [ScanInput.of_case(store, case, matcher.rule, matcher.spacing_mm) for case in cases]
     scans = [replace(scan, checksum="") for scan in scans]  # without a cache
     errors, shares = [self_check(matcher, scan) for scan in scans], [mirror_check(matcher, scan) for scan in scans]
-    return GuardResult(float(np.median(errors)), float(np.nanmean(shares)), max(matcher.spacing_mm))
+    return SanityResult(float(np.median(errors)), float(np.nanmean(shares)), max(matcher.spacing_mm))

@@ -36,7 +36,7 @@ def draw_reliability(trust: dict[str, Any]) -> bytes:
     """PNG: reliability diagram, observed frequency of errors above 10 mm against the predicted probability.
 
     Args:
-        trust: from `evaluation.landmarks.trust_scores`, of a calibrated matcher.
+        trust: from `evaluation.landmarks.confidence_scores`, of a calibrated matcher.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -42,13 +42,13 @@ class Correspondence:
         affine: (4, 4) query RAS mm to key RAS mm.
         lattice: grid in the query's space on which the field is kept.
         field_mm: (3, x, y, z) displacement in the key's space, added to the affine.
-        trust: (x, y, z) certainty 0 .. 1.
+        lattice_certainty: (x, y, z) certainty 0 .. 1.
     """
 
     affine: Affine
     lattice: Grid
     field_mm: NDArray[np.float32]
-    trust: NDArray[np.float32]
+    lattice_certainty: NDArray[np.float32]
 
     def map(self, points_mm: NDArray[Any]) -> Points:
         """Points (n, 3) of the query to where their anatomy lies in the key; both RAS mm."""
@@ -57,7 +57,7 @@ class Correspondence:
 
     def certainty(self, points_mm: NDArray[Any]) -> NDArray[np.float64]:
         """Certainty of the map at points (n, 3): 0 (no accepted point near, or they disagree) .. 1."""
-        return self._read(self.trust[None], np.asarray(points_mm, np.float64))[:, 0]
+        return self._read(self.lattice_certainty[None], np.asarray(points_mm, np.float64))[:, 0]
 
     def local_affine(self, points_mm: NDArray[Any]) -> NDArray[np.float64]:
         """Jacobian (n, 3, 3) of `map` at points (n, 3): column j is the key's move for 1 mm along query axis j."""
@@ -196,21 +196,21 @@ def fit_correspondence(
     prior = np.ones(len(query)) if weight is None else np.asarray(weight, np.float64)
     affine = robust_affine(query, key, prior)
     left = key - apply_affine(affine, query)
-    trust = prior * robust_weight(np.linalg.norm(left, axis=1), 1.5 * AFFINE_MM)
+    row_weight = prior * robust_weight(np.linalg.norm(left, axis=1), 1.5 * AFFINE_MM)
     kernel = _kernel(query, reach_mm)
     for _ in range(4):
-        sums = kernel @ np.column_stack([trust, trust[:, None] * left]).astype(np.float32)
+        sums = kernel @ np.column_stack([row_weight, row_weight[:, None] * left]).astype(np.float32)
         smooth = sums[:, 1:] / (sums[:, :1] + PRIOR)
         distance = np.linalg.norm(left - smooth, axis=1)
-        trust = prior * robust_weight(distance, FIELD_MM)
-    return _on_lattice(affine, query, left, trust, distance, reach_mm), distance
+        row_weight = prior * robust_weight(distance, FIELD_MM)
+    return _on_lattice(affine, query, left, row_weight, distance, reach_mm), distance
 
 
 def _on_lattice(
     affine: Affine,
     query: Points,
     left: Points,
-    trust: NDArray[np.float64],
+    row_weight: NDArray[np.float64],
     distance: NDArray[np.float64],
     reach_mm: float,
 ) -> Correspondence:
@@ -229,7 +229,8 @@ def _on_lattice(
     plane = (kernels[1][:, None] * kernels[2][None]).reshape(ny * nz, -1)  # (yz, n)
     # Scatter is clipped at 10⁴ mm²: gross errors keep a small weight and must not dominate.
     scatter = np.minimum(distance, 3 * FIELD_MM) ** 2
-    columns = np.stack([trust, trust * scatter, *(trust * left[:, a] for a in range(3))]).astype(np.float32)
+    residuals = (row_weight * left[:, a] for a in range(3))
+    columns = np.stack([row_weight, row_weight * scatter, *residuals]).astype(np.float32)
     sums = ((columns[:, None] * kernels[0][None]).reshape(5 * nx, -1) @ plane.T).reshape(5, nx, ny, nz)
     total = sums[0]
     spread2 = sums[1] / np.maximum(total, 1e-6)
