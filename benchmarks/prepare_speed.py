@@ -2,7 +2,7 @@
 
 python benchmarks/prepare_speed.py [--scans FOLDER]
 
-Every road is a process that stays and is asked by turns (see `prepare_roads.py` for what each does), so that starting
+Every pipeline is a persistent process, called in turns (see `prepare_pipelines.py`), so that starting
 is not counted and what else the machine does falls on all of them. Wall times tell what a user waits; processor times
 hardly depend on what else runs.
 """
@@ -24,14 +24,14 @@ import nibabel as nib
 import numpy as np
 from machine import described, keep
 
-ROADS = ("alice_1", "alice_2", "monai_bare", "monai_fair")
+PIPELINES = ("alice_1", "alice_2", "monai_bare", "monai_fair")
 SIZES: dict[str, tuple[Any, Any, float, int, int, int]] = {
     "small": ((80, 80, 64), (2.5, 2.5, 2.5), 4.0, 60, 60, 1),
     "realistic": ((256, 256, 100), (1.6, 1.6, 3.0), 2.0, 4, 8, 2),
 }
 """Shape, spacing in mm, spacing of the store, different scans, scans a run, what the number of rounds is divided by."""
 WARM = 4
-"""Scans that a road prepares before it is timed."""
+"""Scans that a pipeline prepares before it is timed."""
 NOISE_HU = 12.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -72,11 +72,11 @@ def folder_of(scans: list[Path], count: int, folder: Path) -> Path:
     return folder
 
 
-class Road:
-    """A process of `prepare_roads.py`."""
+class Pipeline:
+    """A process of `prepare_pipelines.py`."""
 
     def __init__(self, name: str, mm: float) -> None:
-        script = Path(__file__).with_name("prepare_roads.py")
+        script = Path(__file__).with_name("prepare_pipelines.py")
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", str(script), name, str(mm)],
             stdin=subprocess.PIPE,
@@ -93,7 +93,7 @@ class Road:
         print(json.dumps({"scans": str(scans), "out": str(out)}), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
-            raise SystemExit(f"a road stopped with {self.process.wait()}")
+            raise SystemExit(f"a pipeline stopped with {self.process.wait()}")
         shutil.rmtree(out)
         return dict(json.loads(answer))
 
@@ -105,20 +105,20 @@ class Road:
 
 
 def compare(scans: list[Path], count: int, mm: float, repeats: int, folder: Path) -> dict[str, Any]:
-    """Seconds a scan of every road, and their ratios within one round; the median of all rounds."""
+    """Seconds per scan of every pipeline, and their ratios within one round; the median of all rounds."""
     warm, many = folder_of(scans, WARM, folder / "warm"), folder_of(scans, count, folder / "many")
-    roads = {name: Road(name, mm) for name in ROADS}
+    pipelines = {name: Pipeline(name, mm) for name in PIPELINES}
     rounds: list[dict[str, dict[str, float]]] = []
-    for name, road in roads.items():
-        road.run(warm, folder / f"warm-{name}")
+    for name, pipeline in pipelines.items():
+        pipeline.run(warm, folder / f"warm-{name}")
     for number in range(repeats):
-        order = ROADS if number % 2 == 0 else ROADS[::-1]
-        rounds.append({name: roads[name].run(many, folder / f"{name}-{number}") for name in order})
+        order = PIPELINES if number % 2 == 0 else PIPELINES[::-1]
+        rounds.append({name: pipelines[name].run(many, folder / f"{name}-{number}") for name in order})
         print({name: {k: round(v / count, 4) for k, v in spent.items()} for name, spent in rounds[-1].items()})
-    for road in roads.values():
-        road.close()
+    for pipeline in pipelines.values():
+        pipeline.close()
     result: dict[str, Any] = {"scans_a_run": count, "store_mm": mm, "rounds": repeats}
-    for name in ROADS:
+    for name in PIPELINES:
         for kind in ("wall", "cpu"):
             spent = [one[name][kind] / count for one in rounds]
             result[f"{name}_{kind}_ms"] = {
@@ -154,7 +154,7 @@ def peaks(scans: list[Path], many: int, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--scans", type=Path, help="folder of CT scans to compare the roads on besides")
+    parser.add_argument("--scans", type=Path, help="folder of CT scans to compare the pipelines on besides")
     parser.add_argument("--mm", type=float, default=4.0, help="spacing of the store for --scans")
     parser.add_argument("--count", type=int, default=20, help="of --scans that are taken")
     parser.add_argument("--repeats", type=int, default=5)

@@ -112,8 +112,8 @@ def finish(processes: list[BaseProcess], folder: Path) -> list[str]:
         process.join(300)
         assert process.exitcode is not None, "processes wait for each other"
     files = [folder / f"error-{rank}.txt" for rank in range(len(processes))]
-    told = [errors.read_text() if errors.exists() else "" for errors in files]
-    return [one or (f"ended with {p.exitcode}" if p.exitcode else "") for one, p in zip(told, processes, strict=True)]
+    said = [errors.read_text() if errors.exists() else "" for errors in files]
+    return [one or (f"ended with {p.exitcode}" if p.exitcode else "") for one, p in zip(said, processes, strict=True)]
 
 
 def together(count: int, work: Callable[..., None], *arguments: Any, folder: Path) -> list[str]:

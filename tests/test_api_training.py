@@ -1,4 +1,4 @@
-"""The road in Python, from scans to a prediction, and that each call gives what its command gives."""
+"""The pipeline in Python, from scans to a prediction, and that each call gives what its command gives."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def command():
 
 
 @pytest.fixture(scope="module")
-def road(tiny_scans, tmp_path_factory, command):
+def pipeline(tiny_scans, tmp_path_factory, command):
     """Every step by Python in one folder and by command in another; what each gave, by name."""
     py, line = (tmp_path_factory.mktemp(name) for name in ("python", "command"))
     with pytest.MonkeyPatch.context() as patched:
@@ -105,8 +105,8 @@ def road(tiny_scans, tmp_path_factory, command):
     return py, line, done
 
 
-def test_each_call_fills_its_folder_as_its_command_does(road):
-    py, line, done = road
+def test_each_call_fills_its_folder_as_its_command_does(pipeline):
+    py, line, done = pipeline
     for name in ("matcher", "encoder", "model"):
         kind = f"{name}/{name}"
         assert (py / f"{kind}.safetensors").read_bytes() == (line / f"{kind}.safetensors").read_bytes()
@@ -119,8 +119,8 @@ def test_each_call_fills_its_folder_as_its_command_does(road):
             assert outcome.summary[key] == result[key], key
 
 
-def test_outcomes_hold_what_was_made(road):
-    py, _, done = road
+def test_outcomes_hold_what_was_made(pipeline):
+    py, _, done = pipeline
     store, matcher, pairs, encoder, model, scores = (outcome for outcome, _ in done.values())
     assert (store.taken, store.refused) == (9, 0)
     assert store.open().splits == ["pretrain", "test", "train", "val"]
@@ -138,8 +138,8 @@ def test_outcomes_hold_what_was_made(road):
     assert again == encoder  # done already
 
 
-def test_a_command_goes_on_where_python_stopped(road, command):
-    py, _, done = road
+def test_a_command_goes_on_where_python_stopped(pipeline, command):
+    py, _, done = pipeline
     more = {**LEARN, **NET, "options": {"dense_weight": 0.5}}
     found = command("pretrain", py / "store", py / "encoder", pairs=py / "pairs", **more)
     assert found == done["encoder"][0].summary
@@ -147,8 +147,8 @@ def test_a_command_goes_on_where_python_stopped(road, command):
     assert found == done["model"][0].summary
 
 
-def test_predict_gives_what_the_command_writes(road, tiny_scans, tmp_path, command):
-    py, _, _ = road
+def test_predict_gives_what_the_command_writes(pipeline, tiny_scans, tmp_path, command):
+    py, _, _ = pipeline
     scan = next(tiny_scans.images.glob(f"{tiny_scans.cases['test'][0]}*"))
     command("predict", py / "model", scan, tmp_path, **COMPUTE)
     written = nib.load(tmp_path / scan.name)

@@ -1,4 +1,4 @@
-"""The whole road on nine tiny patients, through the command line: scans to a report, and the same call again."""
+"""The whole pipeline on nine tiny patients, through the command line: scans to a report, and the same call again."""
 
 import json
 

@@ -78,13 +78,13 @@ def runs(pid: int) -> bool:
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     (tmp_path / "endless.py").write_text(ENDLESS)
     parent = subprocess.Popen([sys.executable, str(tmp_path / "endless.py"), str(tmp_path)], stderr=subprocess.DEVNULL)
-    told = tmp_path / "worker"
-    while parent.poll() is None and not (told.exists() and told.read_text()):
+    written = tmp_path / "worker"
+    while parent.poll() is None and not (written.exists() and written.read_text()):
         time.sleep(0.02)
     parent.kill()
     parent.wait()
     for _ in range(500):
-        if not runs(int(told.read_text())):
+        if not runs(int(written.read_text())):
             return
         time.sleep(0.02)
     pytest.fail("the worker waits for more")

@@ -2,7 +2,7 @@
 
 python benchmarks/classification/landmark_classes.py LANDMARKS.csv OUT.csv [--structures parotid_left,parotid_right]
 
-Crops around exact centroids are told apart by almost anything; `--jitter 20` moves each point by up to 20 mm along each
+Crops around exact centroids are separated by almost any model; `--jitter 20` moves each point by up to 20 mm along each
 axis, drawn from a generator seeded with its case and structure, so that a table can be made again.
 """
 

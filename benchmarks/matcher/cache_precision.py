@@ -53,15 +53,15 @@ def main() -> None:
                 assert read is not None
                 scans[case] = read
             size = sum(path.stat().st_size for path in Path(folder).iterdir())
-        errors, points, alike = [], [], []
+        errors, points, similarities = [], [], []
         for query, key in pairs:
             shared = sorted(marks.points_mm[query].keys() & marks.points_mm[key].keys())
             here, true = (np.stack([marks.points_mm[case][name] for name in shared]) for case in (query, key))
             match = matcher.match(scans[query], scans[key], here, mode=args.mode)
             points.append(match.point_mm)
-            alike.append(match.similarity)
+            similarities.append(match.similarity)
             errors.append(np.linalg.norm(match.point_mm - true, axis=1))
-        found[precision] = (np.concatenate(points), np.concatenate(alike))
+        found[precision] = (np.concatenate(points), np.concatenate(similarities))
         error = np.concatenate(errors)
         moved = np.linalg.norm(found[precision][0] - found["fp32"][0], axis=1)
         table[precision] = {

@@ -1,9 +1,9 @@
-"""Ways to match with one trained matcher, and sets of signals that may foretell its errors, on landmarks.
+"""Settings of matching with one trained matcher, and sets of features that may predict its errors, on landmarks.
 
 python benchmarks/matcher/levers.py --matcher headneck-ct --store STORE --landmarks LANDMARKS.csv --out levers.json
 
 Ways are measured on all ordered pairs of one split and a seeded draw of another, of which neither is the test split.
-MatchFeatures are weighed on the second and judged on the first.
+Models of the features are fitted on the second and scored on the first.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Pair:
         return fit_correspondence(*self.ends, reach_mm=reach_mm)[0]
 
     def near(self, reach: int = REACH_CELLS, pull: float = PULL) -> Points:
-        """The most alike place near what the map foretells."""
+        """The most similar position near the map's prediction."""
         return search_near(self.vectors, self.key, self.map.map(self.points), reach=reach, pull=pull)
 
 
@@ -82,18 +82,18 @@ WAYS: dict[str, Callable[[Pair], Points]] = {
 
 
 def head_alone(scan: EmbeddedScan, fine_width: int, coarse_width: int) -> EmbeddedScan:
-    """The same scan without its trunk's maps; searching normalises what is left."""
+    """The same scan without the backbone's maps; searching normalises the rest."""
     return replace(scan, fine=scan.fine[:fine_width], coarse=scan.coarse[:coarse_width])
 
 
 def measured(matcher: Matcher, store: Store, path: Path, split: str, limit: int = 2000) -> tuple[dict[str, Any], ...]:
-    """Errors (n,) mm of each way, and signals (n,) of the robust match, over the pairs of a split."""
+    """Errors (n,) mm of each setting, and features (n,) of the robust match, over the pairs of a split."""
     marks = read_landmarks(path, chosen_cases(store, split))
     pairs = ordered_pairs(marks, limit=limit, seed=0)
     scans = {name: matcher.embed_case(store, store.case(name)) for name in sorted({n for pair in pairs for n in pair})}
     widths = matcher.card["matching"]["fine_width"], matcher.card["matching"]["coarse_width"]
     errors: dict[str, list[Points]] = {}
-    signals: dict[str, list[Points]] = {}
+    features: dict[str, list[Points]] = {}
     with console.progress(f"Matching {split}", len(pairs)) as bar:
         for query, key in pairs:
             names = sorted(marks.points_mm[query].keys() & marks.points_mm[key].keys())
@@ -106,9 +106,9 @@ def measured(matcher: Matcher, store: Store, path: Path, split: str, limit: int 
                 errors.setdefault(name, []).append(np.linalg.norm(places - true, axis=1))
             _, seen = matcher.look(scans[query], scans[key], points, "robust", pair.map)
             for name, values in seen.items():
-                signals.setdefault(name, []).append(values)
+                features.setdefault(name, []).append(values)
             bar.advance(note=f"{query} {key}")
-    return tuple({name: np.concatenate(of) for name, of in each.items()} for each in (errors, signals))
+    return tuple({name: np.concatenate(of) for name, of in each.items()} for each in (errors, features))
 
 
 def described_errors(error_mm: Points) -> dict[str, float]:
@@ -120,15 +120,15 @@ def described_errors(error_mm: Points) -> dict[str, float]:
     }
 
 
-def columns(signals: dict[str, Points], names: list[str]) -> NDArray[np.float64]:
+def columns(features: dict[str, Points], names: list[str]) -> NDArray[np.float64]:
     """MatchFeatures side by side; distances on a logarithmic scale, where a few are huge."""
     return np.column_stack(
-        [np.log1p(np.clip(signals[n], 0, 60) / 4) if n in ("cycle_mm", "apart_mm") else signals[n] for n in names]
+        [np.log1p(np.clip(features[n], 0, 60) / 4) if n in ("cycle_mm", "apart_mm") else features[n] for n in names]
     )
 
 
-def foretold(train: tuple[dict[str, Any], ...], val: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """AUROC on the first split of errors above 10 and 20 mm, told by models that the second taught."""
+def predicted(train: tuple[dict[str, Any], ...], val: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """AUROC on the first split of errors above 10 and 20 mm, predicted by models fitted on the second."""
     result: dict[str, Any] = {}
     key = "robust, as shipped"
     for title, names in SIGNALS.items():
@@ -143,8 +143,8 @@ def foretold(train: tuple[dict[str, Any], ...], val: tuple[dict[str, Any], ...])
                 ),
             }
             for name, model in models.items():
-                told = model.fit(x, far).predict_proba(y)[:, 1]
-                result[title][f"{name}_auroc_{limit}mm"] = round(float(roc_auc_score(true, told)), 2)
+                probability = model.fit(x, far).predict_proba(y)[:, 1]
+                result[title][f"{name}_auroc_{limit}mm"] = round(float(roc_auc_score(true, probability)), 2)
     return result
 
 
@@ -166,13 +166,13 @@ def main() -> None:
     result["matcher"] = matcher.checksum
     for name, (errors, _) in ((args.split, val), (args.second_split, train)):
         result[name] = {"points": len(errors["direct"]), **{way: described_errors(of) for way, of in errors.items()}}
-    result["foretold_on_" + args.split] = foretold(train, val)
+    result["foretold_on_" + args.split] = predicted(train, val)
     keep(args.out, result)
     for way in val[0]:
-        told = [described_errors(errors[way]) for errors in (val[0], train[0])]
-        print(f"{way:40}", *(f"{t['mean_mm']:6.1f} {t['median_mm']:5.1f} {t['within_10mm']:.0%} |" for t in told))
-    for title, told in result["foretold_on_" + args.split].items():
-        print(f"{title:60} {told}")
+        scores = [described_errors(errors[way]) for errors in (val[0], train[0])]
+        print(f"{way:40}", *(f"{t['mean_mm']:6.1f} {t['median_mm']:5.1f} {t['within_10mm']:.0%} |" for t in scores))
+    for title, aurocs in result["foretold_on_" + args.split].items():
+        print(f"{title:60} {aurocs}")
 
 
 if __name__ == "__main__":

@@ -34,15 +34,15 @@ SHIFT_MM = 20.0
 MIN_VOXELS = 40
 """An organ with fewer voxels in the query's crop (about 1 ml) does not count."""
 WAYS = ("translation", "turn_and_scale", "pair_affine", "local_affine", "field")
-"""Moved alone; turned and scaled as the local affine says; with the pair's one affine; with the local affine; and every
-voxel by the field, which no crop of a grid can do: the height to aim at."""
+"""Translated only; rotated and scaled by the local affine; with the pair's one affine; with the local affine; and every
+voxel by the field, which no crop of a grid can do: an upper bound."""
 
 
 def turn_and_scale(linear: NDArray[Any]) -> NDArray[np.float64]:
     """The rotation and uniform scaling nearest to a (3, 3)."""
     left, stretch, right = np.linalg.svd(linear)
-    turned: NDArray[np.float64] = left @ np.diag([1, 1, np.sign(np.linalg.det(left @ right))]) @ right
-    return turned * stretch.mean()
+    rotation: NDArray[np.float64] = left @ np.diag([1, 1, np.sign(np.linalg.det(left @ right))]) @ right
+    return rotation * stretch.mean()
 
 
 def carried_labels(store: Store, key: Case, grid: Grid, centre: NDArray[Any], field: Correspondence) -> dict[str, Any]:

@@ -45,7 +45,7 @@ MOST_MM = 20.0
 
 
 def embedded(matcher: Matcher, patient: Phantom) -> EmbeddedScan:
-    """A patient's scan, along the road of every scan."""
+    """A patient's scan, with the usual preprocessing."""
     volume = Volume(patient.image, patient.grid.affine)
     prepared = prepare_array(volume, spacing_mm=matcher.spacing_mm, modality=matcher.rule.modality, name=patient.name)
     return matcher.embed(ScanInput.of_prepared(prepared, matcher.rule))

@@ -118,7 +118,7 @@ def test_head_both_is_solved_again_where_every_checkpoint_is_damaged(tiny_store,
     assert all((first[key] == again[key]).all() for key in first)
 
 
-def test_the_head_drawn_does_not_depend_on_where_the_trunk_comes_from(tiny_store, tmp_path):
+def test_the_head_drawn_does_not_depend_on_where_the_backbone_comes_from(tiny_store, tmp_path):
     """Scratch, an encoder and a matcher, which has a head of its own, begin with the same decoder."""
     options = {"widths": [4, 8, 8, 8], "blocks": [1, 1, 1]}
     described = {"name": "resunet", "options": options, "in_channels": 2}

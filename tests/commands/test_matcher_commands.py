@@ -22,7 +22,7 @@ from alice3d.matching.sanity_checks import SanityResult
 
 @pytest.fixture
 def passing(monkeypatch):
-    """The network is untrained: the guards are tested elsewhere."""
+    """The network is untrained: the sanity checks are tested elsewhere."""
     monkeypatch.setattr(pairing, "run_sanity_checks", lambda *_: SanityResult(1.0, 0.9, 8.0))
 
 
@@ -89,7 +89,7 @@ def test_two_processes_write_the_same_table(capsys, passing, tiny_store, tiny_ma
         np.testing.assert_allclose(one.rows(*pair).key_mm, two.rows(*pair).key_mm, atol=1e-2)
 
 
-def test_pair_stops_where_a_guard_fails(capsys, tiny_store, tiny_matcher, tmp_path, monkeypatch):
+def test_pair_stops_where_a_sanity_check_fails(capsys, tiny_store, tiny_matcher, tmp_path, monkeypatch):
     monkeypatch.setattr(pairing, "run_sanity_checks", lambda *_: SanityResult(40.0, 0.9, 8.0))
     code, _, err = call(capsys, "pair", tiny_store, tiny_matcher, tmp_path / "pairs", "--scan-pairs", 2)
     assert code == 1

@@ -226,7 +226,7 @@ def test_view_serves_two_files(tiny_scans, tiny_matcher, capsys):
         server.server_close()
 
 
-def test_evaluate_matcher_guards_scans_that_training_saw(capsys, tiny_store, tiny_matcher, tiny_scans, tmp_path):
+def test_evaluate_matcher_refuses_training_scans(capsys, tiny_store, tiny_matcher, tiny_scans, tmp_path):
     from alice3d.weights.provenance import described
 
     folder = tmp_path / "matcher"

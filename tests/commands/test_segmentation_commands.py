@@ -207,7 +207,7 @@ def _from_bytes(content: bytes, folder: Path):
 
 
 def test_prediction_equals_what_is_scored(model, tiny_store, tiny_scans, tmp_path):
-    """The file's road and the store's road end in the same labels, but for rounding on the way between grids."""
+    """A file and a stored scan give the same labels, except for rounding between grids."""
     from alice3d.data.store.read_grid import read_case
     from alice3d.geometry import resample
     from alice3d.tasks.segmentation.model import load_model

@@ -35,7 +35,7 @@ def test_the_fit_is_scikit_learns():
     oracle = LogisticRegression(C=1 / RIDGE, tol=1e-10, max_iter=1000)
     columns = np.stack([transformed(name, rows.features[name]) for name in INPUTS], axis=1)
     standard = (columns - columns.mean(axis=0)) / columns.std(axis=0)
-    shown = rows.gone_mm <= 0
+    shown = rows.outside_mm <= 0
     outside = oracle.fit(standard, ~shown).predict_proba(standard)[:, 1]
     np.testing.assert_allclose(model.outside_probability(rows.features), outside, atol=1e-4)
     for limit in (10.0, 20.0):
@@ -44,7 +44,7 @@ def test_the_fit_is_scikit_learns():
         np.testing.assert_allclose(model.probability(rows.features, limit), far, atol=2e-4)
 
 
-def test_what_is_foretold_is_true_on_other_points():
+def test_predictions_hold_on_other_points():
     model, other = fit_model(made(), INPUTS, keep=0.9), made(seed=1)
     far = model.probability(other.features)
     for row in reliability(far, other.error_mm, 5):
@@ -56,7 +56,7 @@ def test_what_is_foretold_is_true_on_other_points():
     good = other.whole & (other.error_mm <= 10)
     kept = far <= model.most_far
     assert kept[good].mean() == pytest.approx(0.9, abs=0.04)
-    assert kept[other.gone_mm > 10].mean() < 0.05
+    assert kept[other.outside_mm > 10].mean() < 0.05
 
 
 def test_held_out_scores():
@@ -72,11 +72,13 @@ def test_held_out_scores():
 def test_too_few_good_or_bad_matches_are_refused():
     rows = made()
     with pytest.raises(UserError, match="more than 20 mm off"):
-        fit_model(rows.chosen((rows.error_mm < 20) | (rows.gone_mm > 0)), INPUTS, keep=0.9)
+        fit_model(rows.chosen((rows.error_mm < 20) | (rows.outside_mm > 0)), INPUTS, keep=0.9)
     with pytest.raises(UserError, match="more than 10 mm off"):
         fit_model(rows.chosen(rows.error_mm > 10), INPUTS, keep=0.9)
     with pytest.raises(UserError, match="30 of 30 points lie inside the cropped scans"):
-        fit_model(rows.chosen(rows.gone_mm <= 0).chosen(np.arange((rows.gone_mm <= 0).sum()) < 30), INPUTS, keep=0.9)
+        fit_model(
+            rows.chosen(rows.outside_mm <= 0).chosen(np.arange((rows.outside_mm <= 0).sum()) < 30), INPUTS, keep=0.9
+        )
     with pytest.raises(UserError, match="no match between uncropped scans"):
         fit_model(rows.chosen(~rows.whole), INPUTS, keep=0.9)
 

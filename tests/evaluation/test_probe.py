@@ -59,9 +59,9 @@ def test_features_that_tell_places_find_landmarks_exactly():
     ]
     np.testing.assert_allclose(found.error_mm, 0, atol=1e-2)
     np.testing.assert_allclose(found.box_mm, 0, atol=1e-6)
-    told = describe_errors(found, found.error_mm)
-    assert told["within_5mm"] == 1
-    assert told["by_structure"]["a"]["points"] == 3
+    scores = describe_errors(found, found.error_mm)
+    assert scores["within_5mm"] == 1
+    assert scores["by_structure"]["a"]["points"] == 3
 
 
 def test_the_peak_is_found_between_cells():
@@ -87,7 +87,7 @@ def test_similarity_is_the_weighted_mean_of_the_levels_cosines():
 
 
 class Coordinates(Backbone):
-    """Features at stride 1 are the voxels themselves, at stride 2 their means: what is read can be foretold."""
+    """Features at stride 1 are the voxels themselves, at stride 2 their means: the features are known."""
 
     def __init__(self) -> None:
         super().__init__()

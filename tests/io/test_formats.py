@@ -1,4 +1,4 @@
-"""NRRD and MetaImage: the same numbers and places as SimpleITK reads, and faults told in one line."""
+"""NRRD and MetaImage: the same values and positions as in SimpleITK, and faults in one line."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ def test_cross_entropy_equals_a_slow_loop(batch):
             p = logits[b, :, x, y, z].softmax(0)
             label = int(labels[b, x, y, z])
             merged = sum(p[c] for c in range(1, 4) if not contoured[b, c])
-            chance = p[label] if label else p[0] + merged
+            probability = p[label] if label else p[0] + merged
             weight = 4.0 if label else 1.0
-            total -= weight * math.log(float(chance))
+            total -= weight * math.log(float(probability))
             weights += weight
     value = marginal_cross_entropy(logits, labels, contoured, structure_weight=4.0)
     assert float(value) == pytest.approx(total / weights, rel=1e-5)

@@ -1,4 +1,4 @@
-"""The judgement of matches: numbers in the card, the rule without them, what is refused, and where it is used."""
+"""Confidence of matches: coefficients in the card, the hand-set rule, refusals, and where they are used."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_how_far_beyond_a_scan():
 
 
 @pytest.mark.parametrize("mode", ["direct", "robust"])
-def test_a_calibrated_matcher_foretells_its_errors(query_input, key_input, points, mode):
+def test_a_calibrated_matcher_predicts_its_errors(query_input, key_input, points, mode):
     matcher = Matcher(PlaceNet(), {**CARD, "matching": {**CARD["matching"], **CALIBRATED}}, "place")
     query, key = matcher.embed(query_input), matcher.embed(key_input)
     found = matcher.match(query, key, points, mode=mode)
@@ -116,7 +116,7 @@ def test_a_calibrated_matcher_foretells_its_errors(query_input, key_input, point
 
 
 def test_a_point_outside_the_key_is_seen_to_be_outside(matcher, query_input, key_input):
-    """The key ends below the anatomy's middle: the map foretells the places above it beyond the key's upper face."""
+    """The key ends below the anatomy's middle: the map predicts positions beyond the upper face of the key."""
     stop = np.array(key_input.grid.shape) - [0, 0, 22]
     cut = key_input.cropped(np.zeros(3, int), stop)
     assert cut.image.shape[1:] == cut.body.shape == cut.grid.shape == tuple(stop)

@@ -1,4 +1,4 @@
-"""The whole road from a file on: another grid gives the same world point, and a moved patient the moved point."""
+"""The whole pipeline from a file on: another grid gives the same world point, and a moved patient the moved point."""
 
 from __future__ import annotations
 

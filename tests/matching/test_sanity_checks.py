@@ -1,4 +1,4 @@
-"""The guards pass a matcher that knows places and catch reversed axes, mirror blindness and a blind network."""
+"""The sanity checks pass a trained matcher and detect reversed axes, mirror symmetry and a blind network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.sanity_checks import SanityResult, mirror_check, self_check
 
 
-def test_guards_pass_a_matcher_that_knows_places(matcher, query_input):
+def test_checks_pass_a_trained_matcher(matcher, query_input):
     assert self_check(matcher, query_input) < 2
     # The mirror image of coordinates is no anatomy with sides, so only a scan with two like halves can be asked.
     assert mirror_check(matcher, two_sided(query_input)) > 0.9

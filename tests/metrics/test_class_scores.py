@@ -20,20 +20,22 @@ from alice3d.metrics.classification import (
 
 
 def draw(seed: int, rows: int = 60, classes: int = 3, digits: int = 1) -> tuple:
-    """Reference and chances, rounded so that ties occur; every class occurs."""
+    """Reference and probabilities, rounded so that ties occur; every class occurs."""
     rng = np.random.default_rng(seed)
     reference = np.r_[np.arange(classes), rng.integers(classes, size=rows - classes)]
     logits = rng.normal(size=(rows, classes)) + 1.2 * np.eye(classes)[reference]
-    chance = np.exp(np.round(logits, digits))
-    return reference, np.round(chance / chance.sum(axis=1, keepdims=True), 10)  # ties stay ties
+    probability = np.exp(np.round(logits, digits))
+    return reference, np.round(probability / probability.sum(axis=1, keepdims=True), 10)  # ties stay ties
 
 
-def as_sklearn(reference, chance, weight=None) -> dict[str, float]:
-    predicted = chance.argmax(axis=1)
-    binary = chance.shape[1] == 2
+def as_sklearn(reference, probability, weight=None) -> dict[str, float]:
+    predicted = probability.argmax(axis=1)
+    binary = probability.shape[1] == 2
     options = {} if binary else {"multi_class": "ovr", "average": "macro"}
     return {
-        "auroc": metrics.roc_auc_score(reference, chance[:, 1] if binary else chance, sample_weight=weight, **options),
+        "auroc": metrics.roc_auc_score(
+            reference, probability[:, 1] if binary else probability, sample_weight=weight, **options
+        ),
         "accuracy": metrics.accuracy_score(reference, predicted, sample_weight=weight),
         "balanced_accuracy": metrics.balanced_accuracy_score(reference, predicted, sample_weight=weight),
         "f1": metrics.f1_score(reference, predicted, sample_weight=weight, average="macro", zero_division=0),
@@ -43,29 +45,29 @@ def as_sklearn(reference, chance, weight=None) -> dict[str, float]:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([2, 3, 5]), st.sampled_from([0, 1, 6]))
 def test_scores_equal_scikit_learn(seed, classes, digits):
-    reference, chance = draw(seed, classes=classes, digits=digits)
-    ours = overall_scores(reference, chance, np.ones((1, len(reference))))
-    for metric, value in as_sklearn(reference, chance).items():
+    reference, probability = draw(seed, classes=classes, digits=digits)
+    ours = overall_scores(reference, probability, np.ones((1, len(reference))))
+    for metric, value in as_sklearn(reference, probability).items():
         assert ours[metric][0] == pytest.approx(value), metric
 
 
 def test_weights_equal_scikit_learn_and_repeated_rows():
-    reference, chance = draw(1)
+    reference, probability = draw(1)
     weight = np.random.default_rng(0).integers(1, 4, size=(3, len(reference))).astype(float)
-    ours = overall_scores(reference, chance, weight)
+    ours = overall_scores(reference, probability, weight)
     for row in range(3):
-        theirs = as_sklearn(reference, chance, weight[row])
+        theirs = as_sklearn(reference, probability, weight[row])
         times = weight[row].astype(int)
-        repeated = as_sklearn(np.repeat(reference, times), np.repeat(chance, times, axis=0))
+        repeated = as_sklearn(np.repeat(reference, times), np.repeat(probability, times, axis=0))
         for metric in METRICS:
             assert ours[metric][row] == pytest.approx(theirs[metric])
             assert ours[metric][row] == pytest.approx(repeated[metric])
 
 
 def test_class_table_equals_scikit_learn():
-    reference, chance = draw(4)
-    predicted = chance.argmax(axis=1)
-    ours = class_scores(reference, chance, np.ones((1, len(reference))))
+    reference, probability = draw(4)
+    predicted = probability.argmax(axis=1)
+    ours = class_scores(reference, probability, np.ones((1, len(reference))))
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(reference, predicted, zero_division=0)
     for name, theirs in (("precision", precision), ("recall", recall), ("f1", f1)):
         np.testing.assert_allclose(ours[name][0], theirs)
@@ -91,30 +93,30 @@ def test_auroc_by_counting_pairs():
 
 
 def test_what_the_reference_lacks_has_no_score():
-    reference, chance = np.array([0, 0, 1]), np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1]])
-    ours = overall_scores(reference, chance, np.ones((1, 3)))
+    reference, probability = np.array([0, 0, 1]), np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1]])
+    ours = overall_scores(reference, probability, np.ones((1, 3)))
     assert ours["balanced_accuracy"][0] == pytest.approx(metrics.balanced_accuracy_score(reference, [0, 1, 1]))
     assert ours["f1"][0] == pytest.approx(metrics.f1_score(reference, [0, 1, 1], average="macro"))
-    summary = summarise_classes(["a", "b", "c"], reference, chance, ("x", "y", "z"), resamples=50)
+    summary = summarise_classes(["a", "b", "c"], reference, probability, ("x", "y", "z"), resamples=50)
     assert summary["by_class"]["z"] == {"count": 0, "auroc": None, "precision": None, "recall": None, "f1": None}
-    one = summarise_classes(["a", "b"], np.zeros(2, int), chance[:2], ("x", "y", "z"), resamples=50)
+    one = summarise_classes(["a", "b"], np.zeros(2, int), probability[:2], ("x", "y", "z"), resamples=50)
     assert one["auroc"] == {"mean": None, "low": None, "high": None}
     assert one["accuracy"]["mean"] == 0.5
 
 
 def test_intervals_draw_patients_not_points():
     """Ten equal points a patient tell no more than one: the interval is that of a slow bootstrap over patients."""
-    reference, chance = draw(3, rows=20, classes=2)
+    reference, probability = draw(3, rows=20, classes=2)
     cases = [f"p{number}" for number in range(20)]
-    few = summarise_classes(cases, reference, chance, ("x", "y"), resamples=400, seed=1)
+    few = summarise_classes(cases, reference, probability, ("x", "y"), resamples=400, seed=1)
     many = summarise_classes(
-        cases * 10, np.tile(reference, 10), np.tile(chance, (10, 1)), ("x", "y"), resamples=400, seed=1
+        cases * 10, np.tile(reference, 10), np.tile(probability, (10, 1)), ("x", "y"), resamples=400, seed=1
     )
     assert (few["points"], many["points"], few["cases"], many["cases"]) == (20, 200, 20, 20)
     for metric in METRICS:
         for end in ("mean", "low", "high"):
             assert many[metric][end] == pytest.approx(few[metric][end])
-    right = chance.argmax(axis=1) == reference
+    right = probability.argmax(axis=1) == reference
     rng = np.random.default_rng(5)
     slow = [right[rng.integers(20, size=20)].mean() for _ in range(4000)]
     low, high = np.quantile(slow, [0.025, 0.975])

@@ -1,4 +1,4 @@
-"""Joining a trunk to its matcher: statistics over bodies, weights untouched, and the matcher that is written has it."""
+"""Adding backbone features to a matcher: statistics over bodies, unchanged weights, and they are in the file."""
 
 from __future__ import annotations
 

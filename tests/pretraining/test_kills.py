@@ -38,14 +38,14 @@ def whole(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_at_random_moments_equals_uninterrupted(
     tiny_store: Path, tmp_path: Path, whole: Path, workers: int
 ) -> None:
-    chance = random.Random(workers)
+    rng = random.Random(workers)
     out, settings = tmp_path / "cut", {**SETTINGS, "workers": workers}
     for kills in range(KILLS):
         process = begin(pretrain, tiny_store, out, settings, errors=tmp_path / "errors.txt")
         done = len(read_log(out / "log.jsonl"))
         # Every other kill may come while inputs are read and the checkpoint is loaded, the rest between two steps.
-        wait_for_step(out, done + chance.randint(0, 3) if kills % 2 else 0, process)
-        time.sleep(chance.uniform(0, 0.1 if kills % 2 else 0.5))
+        wait_for_step(out, done + rng.randint(0, 3) if kills % 2 else 0, process)
+        time.sleep(rng.uniform(0, 0.1 if kills % 2 else 0.5))
         assert process.is_alive(), "the run ended before it was killed: give it more steps"
         process.kill()
         process.join()

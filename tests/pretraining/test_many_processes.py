@@ -59,7 +59,7 @@ def test_sharded_weights_learn_alike_and_one_process_goes_on(
     processes = begin_together(2, pretrain, tiny_store, out, settings, folder=tmp_path)
     wait_for_step(out, 8, processes[0])
     assert processes[1].pid is not None
-    os.kill(processes[1].pid, signal.SIGTERM)  # one is told, both stop at the same step
+    os.kill(processes[1].pid, signal.SIGTERM)  # one gets the signal, both stop at the same step
     said = finish(processes, tmp_path)
     kept = load_checkpoint(out / "checkpoints")
     assert kept is not None

@@ -10,7 +10,7 @@ import pytest
 from alice3d.data.pairs import PairRows, PairsTable
 from alice3d.data.pairs.table import write_part, write_table
 from alice3d.data.store import Store
-from alice3d.report.demo_page import Road, Step, clock, verdict, write_report
+from alice3d.report.demo_page import DemoReport, Step, clock, verdict, write_report
 from alice3d.report.pictures import choose_matches, spread_out
 
 
@@ -73,14 +73,14 @@ def test_matches_are_true_landmarks_where_there_are_some(tiny_store, pairs, land
     assert [match.error_mm for match in unnamed] == [None] * 3
 
 
-def road_of(tiny_store, **more):
+def report_of(tiny_store, **more):
     steps = [Step("prepare", "store <scans>", "alice prepare 'a&b' store", 61.4)]
     prepared = {"taken": 9, "refused": 1, "reasons": {"truncated: <x>": 1}}
-    return Road(title="T", lead="L", steps=steps, store=tiny_store, prepared=prepared, **more)
+    return DemoReport(title="T", lead="L", steps=steps, store=tiny_store, prepared=prepared, **more)
 
 
 def test_report_without_anything_past_the_store(tiny_store, tmp_path):
-    write_report(tmp_path / "report.html", road_of(tiny_store))
+    write_report(tmp_path / "report.html", report_of(tiny_store))
     text = (tmp_path / "report.html").read_text()
     assert "store &lt;scans&gt;" in text
     assert "a&amp;b" in text
@@ -98,7 +98,7 @@ def test_whole_report(tiny_store, pairs, landmarks, tmp_path):
     reference = Store.open(tiny_store).label(case.id)[:, :, :]
     matcher = {"pairs": 3, "points": 30, "mean_mm": 12.0, "median_mm": 9.0, "within_10mm": 0.55}
     matcher |= {"baseline_box_mean_mm": 30.0, "baseline_box_median_mm": 28.0, "baseline_untrained_mean_mm": None}
-    road = road_of(
+    report = report_of(
         tiny_store,
         pairs=pairs,
         paired={"cycle_mm_median": 3.2, "self_check_mm": 0.1, "mirror_check": True},
@@ -110,7 +110,7 @@ def test_whole_report(tiny_store, pairs, landmarks, tmp_path):
         predicted_case=case.id,
         closing=["alice demo --scans X"],
     )
-    write_report(tmp_path / "report.html", road)
+    write_report(tmp_path / "report.html", report)
     text = (tmp_path / "report.html").read_text()
     for section in ("steps", "scans", "matching", "losses", "scores", "prediction", "next"):
         assert f'<section id="{section}">' in text
@@ -129,7 +129,7 @@ def test_verdict_and_clock():
 
 
 def test_report_is_written_whole_or_not_at_all(tiny_store, tmp_path):
-    broken = road_of(tiny_store, predicted={"reference": np.zeros((2, 2, 2))}, predicted_case="nobody")
+    broken = report_of(tiny_store, predicted={"reference": np.zeros((2, 2, 2))}, predicted_case="nobody")
     with pytest.raises(Exception, match="nobody"):
         write_report(tmp_path / "report.html", broken)
     assert not list(Path(tmp_path).iterdir())

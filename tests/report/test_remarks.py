@@ -7,7 +7,7 @@ import pytest
 from alice3d.commands.inspect import InspectConfig, run
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.store import Store
-from alice3d.data.store.inspection import by_kind, oddities
+from alice3d.data.store.inspection import by_kind, outliers
 
 METRES = "header's unit is metre, converted to mm"
 
@@ -34,13 +34,13 @@ def test_a_common_remark_neither_vanishes_nor_hides_others(store, capsys):
     result = run(InspectConfig(store=store))
     said = capsys.readouterr().out.splitlines()
     page = (store / "inspect.html").read_text(encoding="utf-8")
-    assert sum(odd["what"] == METRES for odd in result["unusual"]) == 25
+    assert sum(outlier["what"] == METRES for outlier in result["unusual"]) == 25
     assert [line for line in said if METRES in line] == [
         *(f"c{number:02d}: {METRES}" for number in range(3)),
         f"... and 22 more: {METRES}",
     ]
     assert "c29: 4D with one volume, taken as 3D" in said
-    assert "c28: spacing along R (mm) is 9, usual is 3" in said
+    assert "c28: spacing along R (mm) is 9, median is 3" in said
     shown = METRES.replace("'", "&#x27;")
     assert page.count(shown) == 21
     assert "and 5 more" in page
@@ -52,7 +52,7 @@ def test_notes_that_differ_in_numbers_are_of_one_kind(store):
     opened = Store.open(store)
     for number, case in enumerate(opened.cases()[:4]):
         object.__setattr__(case, "notes", f"structure {number} lies outside the stored box; left out: name {number}")
-    kinds = {kind: len(its) for kind, its in by_kind(oddities(opened)).items()}
+    kinds = {kind: len(its) for kind, its in by_kind(outliers(opened)).items()}
     assert kinds["structure N lies outside the stored box"] == 4
     assert kinds["left out"] == 4
     assert list(kinds.values()) == sorted(kinds.values())

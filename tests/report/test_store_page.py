@@ -1,4 +1,4 @@
-"""The page of a store shows every case, what is twice and what is odd, and nothing else's text as markup."""
+"""The page of a store shows every case, duplicates and outliers, and no text of others as markup."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_page_tells_what_is_odd(store: Path, capsys: pytest.CaptureFixture[str])
     page = (store / "inspect.html").read_text(encoding="utf-8")
     assert (result["cases"], result["refused"]) == (12, 1)
     assert result["duplicates"] == [["c4", "twin"]]
-    assert {odd["case"] for odd in result["unusual"]} == {"wide"}
-    assert "spacing along R (mm) is 9, usual is 3" in {odd["what"] for odd in result["unusual"]}
+    assert {outlier["case"] for outlier in result["unusual"]} == {"wide"}
+    assert "spacing along R (mm) is 9, median is 3" in {outlier["what"] for outlier in result["unusual"]}
     assert page.count("data:image/png") == 12
     assert "&lt;b&gt;" in page
     assert "<b>" not in page

@@ -1,4 +1,4 @@
-"""How a pre-trained trunk learns: when, what of it, and at which rate."""
+"""How a pre-trained backbone is fine-tuned: when, which weights, and at which learning rate."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from alice3d.engine.optim import build_optimiser, set_rates
 from alice3d.engine.settings import LoopSettings
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import SegmentationNet
-from alice3d.tasks.adaptation import depths, freeze_norms, frozen_steps, trunk_groups
+from alice3d.tasks.adaptation import backbone_groups, depths, freeze_norms, frozen_steps
 from alice3d.tasks.segmentation.objective import SegmentationTask
-from alice3d.tasks.settings import SegmentationSettings, TrunkSettings
+from alice3d.tasks.settings import BackboneSettings, SegmentationSettings
 
 RESUNET = ("resunet", 1, {"widths": [4, 6, 8], "blocks": [1, 1]})
 VIT = ("vit", 1, {"patch": 6, "width": 24, "depth": 3, "heads": 2})
@@ -23,15 +23,15 @@ def task(pretrained: bool = True, **changes) -> SegmentationTask:
     return SegmentationTask(net, SegmentationSettings(**changes), total_steps=10, pretrained=pretrained)
 
 
-def test_the_trunk_stands_still_for_a_share_or_a_number_of_steps():
-    assert frozen_steps(TrunkSettings(), 400) == 40
-    assert frozen_steps(TrunkSettings(head_first=0.5), 400) == 200
-    assert frozen_steps(TrunkSettings(warm_head=7, head_first=0.5), 400) == 7
-    assert frozen_steps(TrunkSettings(warm_head=0), 400) == 0
-    assert frozen_steps(TrunkSettings(warm_head=7, backbone_rate=0), 400) == 400
+def test_the_backbone_is_frozen_for_a_fraction_or_a_number_of_steps():
+    assert frozen_steps(BackboneSettings(), 400) == 40
+    assert frozen_steps(BackboneSettings(head_first=0.5), 400) == 200
+    assert frozen_steps(BackboneSettings(warm_head=7, head_first=0.5), 400) == 7
+    assert frozen_steps(BackboneSettings(warm_head=0), 400) == 0
+    assert frozen_steps(BackboneSettings(warm_head=7, backbone_rate=0), 400) == 400
 
 
-def test_after_a_warm_head_the_rate_of_the_trunk_rises_from_zero():
+def test_after_a_warm_head_the_rate_of_the_backbone_rises_from_zero():
     def rates(**changes) -> list[float]:
         settings = LoopSettings(steps=10, warmup=0.3)
         optimiser = build_optimiser(task(**changes).param_groups(), settings)
@@ -51,7 +51,7 @@ def test_after_a_warm_head_the_rate_of_the_trunk_rises_from_zero():
 @pytest.mark.parametrize("described", [RESUNET, VIT], ids=["resunet", "vit"])
 def test_layer_decay_covers_every_weight_once_and_grows_with_depth(described):
     backbone = build_backbone(*described)
-    groups = trunk_groups(backbone, TrunkSettings(backbone_rate=0.4, layer_decay=0.5), 10)
+    groups = backbone_groups(backbone, BackboneSettings(backbone_rate=0.4, layer_decay=0.5), 10)
     listed = [id(p) for group in groups for p in group["params"]]
     assert sorted(listed) == sorted(id(p) for p in backbone.parameters())
     scales = [group["lr_scale"] for group in groups]

@@ -18,9 +18,9 @@ from alice3d.nn.backbones.registry import build_backbone
 from alice3d.weights import files
 from alice3d.weights.files import SHIPPED, load_encoder, read_card, read_model_card, read_state, save_weights
 
-TRUNK = {"name": "resunet", "options": {"widths": [4, 4], "blocks": [1]}, "in_channels": 1}
+BACKBONE = {"name": "resunet", "options": {"widths": [4, 4], "blocks": [1]}, "in_channels": 1}
 CARD = {
-    "backbone": TRUNK,
+    "backbone": BACKBONE,
     "spacing_mm": [4.0, 4.0, 4.0],
     "intensity": {"modality": "ct", "windows": [[-200.0, 300.0]]},
     "crop": 16,
@@ -38,10 +38,10 @@ CLASSIFIER = {
 
 
 def written(folder: Path, kind: str = "encoder", card: dict[str, Any] = CARD) -> Path:
-    """Weights of a small trunk under a card."""
+    """Weights of a small backbone under a card."""
     torch.manual_seed(0)
-    trunk = build_backbone(TRUNK["name"], 1, TRUNK["options"])  # type: ignore[arg-type]
-    return save_weights(folder, kind, trunk.state_dict(), card)
+    backbone = build_backbone(BACKBONE["name"], 1, BACKBONE["options"])  # type: ignore[arg-type]
+    return save_weights(folder, kind, backbone.state_dict(), card)
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*/*.safetensors")), ids=lambda path: path.parent.name)
@@ -101,9 +101,9 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path, monkeypatch: pytest
         ("encoder", {"backbone": None}, "the card lacks backbone"),
         ("encoder", {"backbone": "resunet"}, "backbone: .*, got 'resunet'"),
         ("encoder", {"backbone": {}}, "the card lacks backbone.name, backbone.in_channels"),
-        ("encoder", {"backbone": {**TRUNK, "in_channels": "two"}}, "backbone.in_channels: .*, got 'two'"),
-        ("encoder", {"backbone": {**TRUNK, "in_channels": 2}}, "in_channels is 2, but intensity gives 1 channels"),
-        ("encoder", {"backbone": {**TRUNK, "options": [1]}}, "backbone.options: .*dictionary"),
+        ("encoder", {"backbone": {**BACKBONE, "in_channels": "two"}}, "backbone.in_channels: .*, got 'two'"),
+        ("encoder", {"backbone": {**BACKBONE, "in_channels": 2}}, "in_channels is 2, but intensity gives 1 channels"),
+        ("encoder", {"backbone": {**BACKBONE, "options": [1]}}, "backbone.options: .*dictionary"),
         ("encoder", {"spacing_mm": 4}, "spacing_mm: .*, got 4"),
         ("encoder", {"spacing_mm": [4, 4]}, "spacing_mm.2: too few numbers"),
         ("encoder", {"spacing_mm": [0, 4, 4]}, "spacing_mm.0: .*greater than 0, got 0"),

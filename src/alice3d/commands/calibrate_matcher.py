@@ -138,7 +138,7 @@ def _measure(
 
 def _points(measured: dict[Kind, Measured]) -> dict[str, int]:
     rows = measured["direct"]
-    return {"whole": int(rows.whole.sum()), "cut": int((~rows.whole).sum()), "gone": int((rows.gone_mm > 0).sum())}
+    return {"whole": int(rows.whole.sum()), "cut": int((~rows.whole).sum()), "gone": int((rows.outside_mm > 0).sum())}
 
 
 def finite(scores: dict[str, Any]) -> dict[str, Any]:

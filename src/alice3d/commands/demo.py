@@ -249,7 +249,7 @@ def _report(
     import torch
 
     from alice3d.data.tables.landmarks import read_landmarks
-    from alice3d.report.demo_page import Road, Step, write_report
+    from alice3d.report.demo_page import DemoReport, Step, write_report
 
     boxes = {case.id: case.body_box_mm for case in store.cases()}
     scans = prepared["taken"]
@@ -261,7 +261,7 @@ def _report(
             "Segmenter from scratch": config.out / "model-scratch",
             "Segmenter from Alice": config.out / "model-alice",
         }
-    road = Road(
+    content = DemoReport(
         title="Alice, the whole pipeline",
         lead=f"From {scans} {whose}{few}, to a segmenter.",
         steps=[Step(done.name, done.what, done.command, done.seconds) for done in walk.done],
@@ -278,7 +278,7 @@ def _report(
         machine=f"{os.cpu_count()} CPU cores, Python {platform.python_version()}, torch {torch.__version__}.",
         closing=_closing(config),
     )
-    write_report(config.out / REPORT, road)
+    write_report(config.out / REPORT, content)
     return {}
 
 

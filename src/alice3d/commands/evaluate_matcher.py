@@ -130,7 +130,7 @@ def _cut(
     return refusal(
         np.concatenate([errors.error_mm, cut.error_mm]),
         np.concatenate([errors.accepted, scans.matcher.confidence.estimate(kind, cut.features).accepted]),
-        np.concatenate([np.full(count, -np.inf), cut.gone_mm]),
+        np.concatenate([np.full(count, -np.inf), cut.outside_mm]),
         np.concatenate([np.ones(count, bool), cut.whole]),
     )
 

@@ -31,7 +31,7 @@ class InspectConfig(CommandConfig):
 def run(config: InspectConfig) -> dict[str, Any]:
     """Write the page; returns counts, duplicates and outliers."""
     from alice3d.data.store import Store
-    from alice3d.data.store.inspection import Oddity, by_kind
+    from alice3d.data.store.inspection import Outlier, by_kind
     from alice3d.errors import UserError
     from alice3d.report.store_page import write_store_page
 
@@ -47,9 +47,9 @@ def run(config: InspectConfig) -> dict[str, Any]:
         console.say(f"Duplicate scans: {', '.join(group)}")
     if len(result["duplicates"]) > GROUPS:
         console.say(f"... and {len(result['duplicates']) - GROUPS} more groups of duplicate scans")
-    for kind, its in by_kind([Oddity(**odd) for odd in result["unusual"]]).items():
-        for odd in its[:OF_KIND]:
-            console.say(f"{odd.case}: {odd.what}")
+    for kind, its in by_kind([Outlier(**one) for one in result["unusual"]]).items():
+        for one in its[:OF_KIND]:
+            console.say(f"{one.case}: {one.what}")
         if len(its) > OF_KIND:
             console.say(f"... and {len(its) - OF_KIND} more: {kind}")
     console.say(f"Page written to {page}. Next: open it")

@@ -83,16 +83,16 @@ def fit(
     parallel.wait()
     first, seconds = _restore(folder, module, optimiser, device)
     log = Log(config.out / "log.jsonl", first) if chief else None
-    feed = batches(samples, _numbers(first, config), config.workers)
+    loader = batches(samples, _numbers(first, config), config.workers)
     module.train()
     begun = time.monotonic()
-    with _closing(log, feed), _terminated() as told, _progress(first, config.steps, chief) as bar:
+    with _closing(log, loader), _terminated() as terminated, _progress(first, config.steps, chief) as bar:
         for step in range(first, config.steps):
             started = time.monotonic()
             rate = set_rates(optimiser, step, config)
             optimiser.zero_grad(set_to_none=True)
-            parts, waited = _gradients(model, feed, step, config, device)
-            entry, told_to_stop = distributed.agreed(parts, told[0])
+            parts, waited = _gradients(model, loader, step, config, device)
+            entry, stop_requested = distributed.agreed(parts, terminated[0])
             norm = sharding.number(nn.utils.clip_grad_norm_(trained, config.clip))
             _refuse_not_finite(step, {**entry, "gradient norm": norm}, folder)
             optimiser.step()
@@ -106,13 +106,13 @@ def fit(
                 log.write({"step": step, **entry, **about})
             bar(f"loss {entry['loss']:.3f}")
             last = step + 1 == config.steps
-            if last or told_to_stop or alarm or (step + 1) % config.checkpoint_every == 0:
+            if last or stop_requested or alarm or (step + 1) % config.checkpoint_every == 0:
                 everything = _everything(step + 1, module, optimiser, seconds + time.monotonic() - begun, device)
                 if chief:
                     save_checkpoint(folder, step + 1, everything)
             if alarm:
                 raise WorkFailed(f"step {step + 1}: {alarm}; a checkpoint of this step is kept")
-            if told_to_stop and not last:
+            if stop_requested and not last:
                 raise WorkFailed(f"received SIGTERM at step {step + 1}; a checkpoint is kept, the same command resumes")
     seconds += time.monotonic() - begun
     sharding.make_whole(module)
@@ -123,13 +123,13 @@ def fit(
 
 
 def _gradients(
-    model: parallel.Spread, feed: Iterator[dict[str, Tensor]], step: int, config: TrainingConfig, device: torch.device
+    model: parallel.Spread, loader: Iterator[dict[str, Tensor]], step: int, config: TrainingConfig, device: torch.device
 ) -> tuple[list[dict[str, Tensor]], float]:
     """Forward and backward pass of a batch, in its parts; returns each part's losses, and seconds waited for data."""
     losses, waited = [], 0.0
     for turn in range(config.accumulate):
         asked = time.monotonic()
-        batch = {key: _place(value, device) for key, value in next(feed).items()}
+        batch = {key: _place(value, device) for key, value in next(loader).items()}
         waited += time.monotonic() - asked
         with model.keeping(turn + 1 < config.accumulate):
             with autocast(device, config.precision):
@@ -140,14 +140,14 @@ def _gradients(
 
 
 @contextlib.contextmanager
-def _closing(log: Log | None, feed: Iterator[dict[str, Tensor]]) -> Iterator[None]:
+def _closing(log: Log | None, loader: Iterator[dict[str, Tensor]]) -> Iterator[None]:
     """Closes the log and stops the reading threads, however the loop ends."""
     try:
         yield
     finally:
         if log is not None:
             log.close()
-        feed.close()  # type: ignore[attr-defined]
+        loader.close()  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

@@ -41,27 +41,27 @@ class Measured:
     Attributes:
         features: see `matching.confidence`.
         error_mm: distance of the match from the true position, also where it lies outside the key scan.
-        gone_mm: distance of the true position outside the key scan; negative: inside.
+        outside_mm: distance of the true position outside the key scan; negative: inside.
         whole: True = the key scan was not cropped.
         key: case ids.
     """
 
     features: MatchFeatures
     error_mm: NDArray[np.float64]
-    gone_mm: NDArray[np.float64]
+    outside_mm: NDArray[np.float64]
     whole: NDArray[np.bool_]
     key: NDArray[np.str_]
 
     def chosen(self, rows: NDArray[np.bool_]) -> Measured:
         """The rows that are True."""
         features = {name: values[rows] for name, values in self.features.items()}
-        return Measured(features, self.error_mm[rows], self.gone_mm[rows], self.whole[rows], self.key[rows])
+        return Measured(features, self.error_mm[rows], self.outside_mm[rows], self.whole[rows], self.key[rows])
 
 
 def joined(parts: Sequence[Measured]) -> Measured:
     """Concatenated rows of several."""
     features = {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features}
-    names = ("error_mm", "gone_mm", "whole", "key")
+    names = ("error_mm", "outside_mm", "whole", "key")
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return Measured(features=features, **columns)
 
@@ -140,9 +140,9 @@ def _logistic(inputs_ns: NDArray[np.float64], far: NDArray[np.bool_]) -> NDArray
     weights = np.zeros(design.shape[1])
     weights[0] = np.log(share / (1 - share))
     for _ in range(50):
-        chance = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
-        slope = design.T @ (chance - far) + pull @ weights
-        curve = (design * (chance * (1 - chance))[:, None]).T @ design + pull
+        probability = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
+        slope = design.T @ (probability - far) + pull @ weights
+        curve = (design * (probability * (1 - probability))[:, None]).T @ design + pull
         step = np.linalg.solve(curve, slope)
         weights -= step
         if np.abs(step).max() < 1e-8:
@@ -173,7 +173,7 @@ def fit_model(rows: Measured, inputs: Sequence[str], *, keep: float) -> ErrorMod
     Raises:
         UserError: too few good or bad matches for a fit.
     """
-    error = rows.error_mm[rows.gone_mm <= 0]
+    error = rows.error_mm[rows.outside_mm <= 0]
     if min(len(error), len(rows.error_mm) - len(error)) < MIN_EACH:
         raise UserError(
             f"landmarks: {len(error)} of {len(rows.error_mm)} points lie inside the cropped scans; at least {MIN_EACH} "
@@ -186,7 +186,7 @@ def fit_model(rows: Measured, inputs: Sequence[str], *, keep: float) -> ErrorMod
                 f"landmarks: {above} of {len(error)} matches are more than {limit:g} mm off; at least "
                 f"{MIN_EACH} above and below are needed: give more landmarks, pairs or cuts"
             )
-    good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.gone_mm <= 0)
+    good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.outside_mm <= 0)
     if not good.any():
         raise UserError("landmarks: no match between uncropped scans lies within 10 mm; the matcher is not reliable")
     return _fit(rows, inputs, keep)
@@ -196,7 +196,7 @@ def _fit(rows: Measured, inputs: Sequence[str], keep: float) -> ErrorModel:
     columns = np.stack([transformed(name, rows.features[name]) for name in inputs], axis=-1)
     centre, scale = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-6)
     standard = (columns - centre) / scale
-    shown = rows.gone_mm <= 0
+    shown = rows.outside_mm <= 0
     inside, error = standard[shown], rows.error_mm[shown]
     model = ErrorModel(
         inputs=tuple(inputs),
@@ -208,7 +208,7 @@ def _fit(rows: Measured, inputs: Sequence[str], keep: float) -> ErrorModel:
         log_mm=_plain(_log_linear(inside, error)),
         most_far=1.0,
     )
-    good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.gone_mm <= 0)
+    good = rows.whole & (rows.error_mm <= FAR_MM) & (rows.outside_mm <= 0)
     most = float(np.quantile(model.probability(rows.features)[good], keep)) if good.any() else 0.0
     return ErrorModel(**{**vars(model), "most_far": float(f"{most:.4g}")})
 
@@ -236,5 +236,5 @@ def held_out(rows: Measured, inputs: Sequence[str], *, keep: float, folds: int =
     return {
         "auroc_10mm": auroc(far[whole], error[whole] > FAR_MM),
         "auroc_20mm": auroc(gross[whole], error[whole] > GROSS_MM),
-        **refusal(error, accepted, rows.gone_mm, whole),
+        **refusal(error, accepted, rows.outside_mm, whole),
     }

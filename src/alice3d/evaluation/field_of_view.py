@@ -74,27 +74,27 @@ def draw_cuts(landmarks: Landmarks, *, per_case: int, queries: int, seed: int = 
 
 
 def refusal(
-    error_mm: NDArray[Any], accepted: NDArray[np.bool_], gone_mm: NDArray[Any], whole: NDArray[np.bool_]
+    error_mm: NDArray[Any], accepted: NDArray[np.bool_], outside_mm: NDArray[Any], whole: NDArray[np.bool_]
 ) -> dict[str, Any]:
     """How many points outside the key scan are refused, and how many good matches are accepted.
 
     Args:
         error_mm: (n,) distance from the true position, also where it lies outside the key scan.
-        gone_mm: (n,) distance of the true position outside the key scan; negative: inside.
+        outside_mm: (n,) distance of the true position outside the key scan; negative: inside.
         whole: (n,) True = the key scan was not cropped.
 
     Returns:
         counts and fractions; None where the denominator is 0.
     """
-    good = (error_mm <= 10) & (gone_mm <= 0)
+    good = (error_mm <= 10) & (outside_mm <= 0)
 
     def share(values: NDArray[np.bool_]) -> float | None:
         return float(values.mean()) if len(values) else None
 
     return {
-        "gone": int((gone_mm > 0).sum()),
-        "gone_refused": share(~accepted[gone_mm > 0]),
-        "gone_8mm_refused": share(~accepted[gone_mm > 8]),
+        "gone": int((outside_mm > 0).sum()),
+        "gone_refused": share(~accepted[outside_mm > 0]),
+        "gone_8mm_refused": share(~accepted[outside_mm > 8]),
         "good": int((good & whole).sum()),
         "good_kept": share(accepted[good & whole]),
         "good_in_cut_scans": int((good & ~whole).sum()),

@@ -178,13 +178,13 @@ def confidence_scores(errors: PointErrors) -> dict[str, Any]:
     """
     error = errors.error_mm
     scores: dict[str, Any] = {}
-    for limit, foretold in ((FAR_MM, errors.far_10mm), (GROSS_MM, errors.far_20mm)):
-        told = {"foretold": foretold, "cycle": errors.cycle_mm, "similarity": -errors.similarity}
+    for limit, predicted in ((FAR_MM, errors.far_10mm), (GROSS_MM, errors.far_20mm)):
+        by_feature = {"foretold": predicted, "cycle": errors.cycle_mm, "similarity": -errors.similarity}
         scores |= {
             f"{name}_auroc_{limit:g}mm": _number(auroc(score, error > limit)) if np.isfinite(score).all() else None
-            for name, score in told.items()
+            for name, score in by_feature.items()
         }
-        scores[f"far_{limit:g}mm"] = _number(float(foretold.mean()))
+        scores[f"far_{limit:g}mm"] = _number(float(predicted.mean()))
         scores[f"true_far_{limit:g}mm"] = float((error > limit).mean())
     scores["expected_mm"] = _number(float(errors.expected_mm.mean()))
     scores["mean_mm"] = float(np.minimum(error, MOST_MM).mean())
@@ -192,13 +192,13 @@ def confidence_scores(errors: PointErrors) -> dict[str, Any]:
     return scores
 
 
-def reliability(foretold: NDArray[Any], error_mm: NDArray[Any], bins: int = BINS) -> list[dict[str, Any]]:
+def reliability(predicted: NDArray[Any], error_mm: NDArray[Any], bins: int = BINS) -> list[dict[str, Any]]:
     """Predicted probability of an error above 10 mm against its observed frequency, in bins of equally many points."""
-    order = np.argsort(foretold, kind="stable")
+    order = np.argsort(predicted, kind="stable")
     return [
         {
             "points": len(part),
-            "foretold": float(foretold[part].mean()),
+            "foretold": float(predicted[part].mean()),
             "true": float((error_mm[part] > FAR_MM).mean()),
             "mean_mm": float(error_mm[part].mean()),
         }

@@ -26,14 +26,14 @@ DISAGREE_MM = 0.5
 def pair_of(path: Path) -> tuple[Path, Path]:
     """Header file and voxel file of a .hdr, .img or their .gz; one and the same for .nii."""
     name = path.name.lower()
-    for ending, other in ((".hdr", ".img"), (".img", ".hdr"), (".hdr.gz", ".img.gz"), (".img.gz", ".hdr.gz")):
-        if name.endswith(ending):
-            stem = path.name[: -len(ending)]
+    for extension, other in ((".hdr", ".img"), (".img", ".hdr"), (".hdr.gz", ".img.gz"), (".img.gz", ".hdr.gz")):
+        if name.endswith(extension):
+            stem = path.name[: -len(extension)]
             twin = next((p for p in (path.with_name(stem + e) for e in (other, other.upper())) if p.exists()), None)
             if twin is None:
-                what = "header without its data file" if ".hdr" in ending else "data file without its header"
+                what = "header without its data file" if ".hdr" in extension else "data file without its header"
                 raise ScanError(path.name, f"{what}: {stem}{other} is missing")
-            return (path, twin) if ".hdr" in ending else (twin, path)
+            return (path, twin) if ".hdr" in extension else (twin, path)
     return path, path
 
 

@@ -18,26 +18,28 @@ from alice3d.io.dicom.sorting import group, is_dicom
 from alice3d.io.folders import is_plain, walk
 from alice3d.io.volume import Header, ScanError, Unoriented, Volume, check_voxels, damaged
 
-ENDINGS: dict[str, Any] = {
+EXTENSIONS: dict[str, Any] = {
     **dict.fromkeys((".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"), nifti),
     **dict.fromkeys((".nrrd", ".seg.nrrd", ".nhdr"), nrrd),
     **dict.fromkeys((".mha", ".mhd"), metaimage),
 }
 """File extension to the module that reads it, which has `read_header(path, unoriented)` and `read_voxels(header)`."""
-SECOND_HALVES = (".img", ".img.gz")
+DATA_FILES = (".img", ".img.gz")
 """Data files of pairs: read through their header."""
 
 
-def ending_of(path: Path) -> str | None:
+def extension_of(path: Path) -> str | None:
     """The supported extension of a file's name, lower case; None where no reader supports it."""
     name = path.name.lower()
-    return next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.endswith(ending)), None)
+    return next(
+        (extension for extension in sorted(EXTENSIONS, key=len, reverse=True) if name.endswith(extension)), None
+    )
 
 
 def case_id(path: Path) -> str:
     """File name without its extension; accents in composed Unicode form on every file system."""
-    ending = ending_of(path)
-    return unicodedata.normalize("NFC", path.name[: -len(ending)] if ending else path.name)
+    extension = extension_of(path)
+    return unicodedata.normalize("NFC", path.name[: -len(extension)] if extension else path.name)
 
 
 def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unoriented: Unoriented = "refuse") -> Header:
@@ -52,17 +54,17 @@ def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unorie
         ScanError: missing, unreadable, of unknown format, damaged, not a single volume, or without a position.
     """
     path = Path(path)
-    ending = ending_of(path)
+    extension = extension_of(path)
     try:
         if files is None and not path.exists():
             raise FileNotFoundError
-        if files is not None or path.is_dir() or (ending is None and is_dicom(path)):
+        if files is not None or path.is_dir() or (extension is None and is_dicom(path)):
             return dicom_series.read_series(files or _series_files(path), path.name, path)
         if not is_plain(path):
             raise ScanError(path.name, "not a file: a pipe, a socket or a device")
-        if ending is None:
-            raise ScanError(path.name, f"unknown format: supported are {', '.join(ENDINGS)}, and DICOM")
-        header: Header = ENDINGS[ending].read_header(path, unoriented=unoriented)
+        if extension is None:
+            raise ScanError(path.name, f"unknown format: supported are {', '.join(EXTENSIONS)}, and DICOM")
+        header: Header = EXTENSIONS[extension].read_header(path, unoriented=unoriented)
     except FileNotFoundError:
         raise ScanError(path.name, "no such file") from None
     except OSError as error:
@@ -78,7 +80,7 @@ def _series_files(path: Path) -> list[Path]:
     """Files of the one series that a folder holds, or the file itself."""
     if not path.is_dir():
         return [path]
-    series = group(file for file in walk(path) if ending_of(file) is None and is_dicom(file)).series
+    series = group(file for file in walk(path) if extension_of(file) is None and is_dicom(file)).series
     scans = [one for one in series if not one.fault]
     if len(scans) == 1:
         return scans[0].files
@@ -94,7 +96,7 @@ def read_voxels(header: Header) -> NDArray[Any]:
         ScanError: truncated, damaged, or too large for memory.
     """
     name = header.path.name
-    reader = dicom_series if header.format == "dicom" else ENDINGS[ending_of(header.path) or ".nii"]
+    reader = dicom_series if header.format == "dicom" else EXTENSIONS[extension_of(header.path) or ".nii"]
     try:
         array: NDArray[Any] = reader.read_voxels(header)
     except MemoryError:
@@ -151,9 +153,9 @@ def label_values(array: NDArray[Any], name: str) -> NDArray[Any]:
     return array.astype(np.uint8 if high < 256 else np.int16)
 
 
-def is_second_half(path: Path, ending: str) -> bool:
+def is_data_file(path: Path, extension: str) -> bool:
     """Whether a file is the .img of a pair whose .hdr exists."""
-    if ending not in SECOND_HALVES:
+    if extension not in DATA_FILES:
         return False
-    stem = path.name[: -len(ending)]
+    stem = path.name[: -len(extension)]
     return any(os.path.exists(path.with_name(stem + other)) for other in (".hdr", ".hdr.gz", ".HDR"))

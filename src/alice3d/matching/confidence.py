@@ -117,12 +117,12 @@ class ErrorModel:
 
     def outside_probability(self, features: MatchFeatures) -> NDArray[np.float64]:
         """Probability (n,) that the point's anatomy lies outside the key scan."""
-        return _chance(self._linear(features, self.outside))
+        return _sigmoid(self._linear(features, self.outside))
 
     def probability(self, features: MatchFeatures, above_mm: float = FAR_MM) -> NDArray[np.float64]:
         """Probability (n,) of an error above 10 or 20 mm; a match of a point outside the key scan counts as one."""
         weights = self.far_10mm if above_mm == FAR_MM else self.far_20mm
-        return 1 - (1 - self.outside_probability(features)) * (1 - _chance(self._linear(features, weights)))
+        return 1 - (1 - self.outside_probability(features)) * (1 - _sigmoid(self._linear(features, weights)))
 
     def expected_mm(self, features: MatchFeatures) -> NDArray[np.float64]:
         """Expected error (n,) in mm, at most `MOST_MM`, which is the error of points outside the key scan."""
@@ -131,7 +131,7 @@ class ErrorModel:
         return np.asarray(outside * MOST_MM + (1 - outside) * shown)
 
 
-def _chance(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -30, 30))))
 
 

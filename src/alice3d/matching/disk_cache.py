@@ -37,8 +37,8 @@ class EmbeddingCache:
 
     def path(self, matcher: str, scan: str) -> Path:
         """File of one scan's embedding by one matcher."""
-        ending = "" if self.precision == "fp16" else f"_{self.precision}"
-        return self.folder / f"{matcher[:16]}_{scan[:32]}{ending}.safetensors"
+        suffix = "" if self.precision == "fp16" else f"_{self.precision}"
+        return self.folder / f"{matcher[:16]}_{scan[:32]}{suffix}.safetensors"
 
     def read(self, matcher: str, scan: str) -> EmbeddedScan | None:
         """The embedding; None where it is missing or damaged, so that it is computed again.

@@ -49,17 +49,17 @@ def _ratio(above: Floats, below: Floats) -> Floats:
     return out
 
 
-def class_scores(reference_n: NDArray[np.int64], chance_nk: Floats, weight_rn: Floats) -> dict[str, Floats]:
+def class_scores(reference_n: NDArray[np.int64], probability_nk: Floats, weight_rn: Floats) -> dict[str, Floats]:
     """Scores of each class (r, k) and `accuracy` (r,), by rows of weights.
 
     `auroc` is one against the rest; `precision`, `recall` and `f1` are for the class with the highest probability. NaN
     where a score does not exist: the AUROC and recall of a class that the reference lacks, the F1 of one that is
     neither present nor predicted.
     """
-    classes = chance_nk.shape[1]
-    matrix = confusion(reference_n, chance_nk.argmax(axis=1), weight_rn, classes)
+    classes = probability_nk.shape[1]
+    matrix = confusion(reference_n, probability_nk.argmax(axis=1), weight_rn, classes)
     right, there, said = np.diagonal(matrix, axis1=1, axis2=2), matrix.sum(axis=2), matrix.sum(axis=1)
-    curves = [auroc(reference_n == k, chance_nk[:, k], weight_rn) for k in range(classes)]
+    curves = [auroc(reference_n == k, probability_nk[:, k], weight_rn) for k in range(classes)]
     return {
         "auroc": np.stack(curves, axis=1),
         "recall": _ratio(right, there),
@@ -75,12 +75,12 @@ def _mean(values_rk: Floats) -> Floats:
     return _ratio(np.where(known, values_rk, 0).sum(axis=1), known.sum(axis=1).astype(np.float64))
 
 
-def overall_scores(reference_n: NDArray[np.int64], chance_nk: Floats, weight_rn: Floats) -> dict[str, Floats]:
+def overall_scores(reference_n: NDArray[np.int64], probability_nk: Floats, weight_rn: Floats) -> dict[str, Floats]:
     """Each of `METRICS` (r,): AUROC, F1 and, as balanced accuracy, recall are means over classes, whatever their size.
 
     As scikit-learn's `roc_auc_score(multi_class="ovr")`, `f1_score(average="macro")` and `balanced_accuracy_score`.
     """
-    by_class = class_scores(reference_n, chance_nk, weight_rn)
+    by_class = class_scores(reference_n, probability_nk, weight_rn)
     return {
         "auroc": _mean(by_class["auroc"]),
         "accuracy": by_class["accuracy"],
@@ -105,7 +105,7 @@ def _plain(value: float) -> float | None:
 def summarise_classes(
     case_n: Sequence[str],
     reference_n: NDArray[np.int64],
-    chance_nk: Floats,
+    probability_nk: Floats,
     classes: Sequence[str],
     *,
     level: float = 0.95,
@@ -117,7 +117,7 @@ def summarise_classes(
     Args:
         case_n: case of each row.
         reference_n: index of its class.
-        chance_nk: class probabilities.
+        probability_nk: class probabilities.
         classes: their names.
         level, resamples, seed: of the bootstrap.
 
@@ -127,10 +127,10 @@ def summarise_classes(
         `classes` and `counts`, rows are the reference.
     """
     once = np.ones((1, len(reference_n)))
-    whole = overall_scores(reference_n, chance_nk, once)
+    whole = overall_scores(reference_n, probability_nk, once)
     weights = case_weights(case_n, resamples=resamples, seed=seed)
     parts = [
-        overall_scores(reference_n, chance_nk, weights[first : first + AT_ONCE])
+        overall_scores(reference_n, probability_nk, weights[first : first + AT_ONCE])
         for first in range(0, resamples, AT_ONCE)
     ]
     overall = {}
@@ -140,8 +140,8 @@ def summarise_classes(
         known = len(drawn) and not np.isnan(whole[metric][0])
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if known else (np.nan, np.nan)
         overall[metric] = {"mean": _plain(whole[metric][0]), "low": _plain(low), "high": _plain(high)}
-    by_class = class_scores(reference_n, chance_nk, once)
-    counts = confusion(reference_n, chance_nk.argmax(axis=1), once, len(classes))[0].astype(int)
+    by_class = class_scores(reference_n, probability_nk, once)
+    counts = confusion(reference_n, probability_nk.argmax(axis=1), once, len(classes))[0].astype(int)
     return {
         "cases": len(set(case_n)),
         "points": len(reference_n),

@@ -42,7 +42,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Road:
+class DemoReport:
     """Content of the report; None or empty parts have not been done and are left out.
 
     Attributes:
@@ -79,20 +79,20 @@ class Road:
     closing: Sequence[str] = ()
 
 
-def write_report(path: Path, road: Road) -> None:
+def write_report(path: Path, report: DemoReport) -> None:
     """Write the page, atomically."""
-    store = Store.open(road.store)
+    store = Store.open(report.store)
     sections = [
-        steps_section(road),
-        scans_section(road, store),
-        matching_section(road, store),
-        losses_section(road),
-        scores_section(road),
-        prediction_section(road, store),
-        closing_section(road),
+        steps_section(report),
+        scans_section(report, store),
+        matching_section(report, store),
+        losses_section(report),
+        scores_section(report),
+        prediction_section(report, store),
+        closing_section(report),
     ]
     foot = f"Written by alice3d {__version__}. This file holds all it shows; nothing was sent anywhere."
-    write_text(path, page(road.title, [s for s in sections if s is not None], lead=road.lead, foot=foot))
+    write_text(path, page(report.title, [s for s in sections if s is not None], lead=report.lead, foot=foot))
 
 
 def clock(seconds: float) -> str:
@@ -101,28 +101,28 @@ def clock(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}"
 
 
-def steps_section(road: Road) -> Section:
+def steps_section(report: DemoReport) -> Section:
     """Each step with its time, and the commands that repeat it."""
-    rows: list[list[Any]] = [[step.name, step.what, clock(step.seconds)] for step in road.steps]
-    rows.append(["in all", "", clock(sum(step.seconds for step in road.steps))])
+    rows: list[list[Any]] = [[step.name, step.what, clock(step.seconds)] for step in report.steps]
+    rows.append(["in all", "", clock(sum(step.seconds for step in report.steps))])
     parts = [
-        table(["Step", "What it does", "min:s"], rows, caption=road.machine),
+        table(["Step", "What it does", "min:s"], rows, caption=report.machine),
         paragraph("Each step is a command of its own, and can be repeated or changed:"),
-        code_block([step.command for step in road.steps if step.command]),
+        code_block([step.command for step in report.steps if step.command]),
     ]
     return Section("steps", "What was done", parts)
 
 
-def scans_section(road: Road, store: Store) -> Section:
+def scans_section(report: DemoReport, store: Store) -> Section:
     """Accepted and refused scans with reasons, and pictures of some."""
-    refused = road.prepared["refused"]
+    refused = report.prepared["refused"]
     spacing = " × ".join(f"{mm:g}" for mm in store.spec.spacing_mm)
     said = (
-        f"{road.prepared['taken']} scans were accepted, {refused} refused. They are stored at {spacing} mm, axes RAS."
+        f"{report.prepared['taken']} scans were accepted, {refused} refused. They are stored at {spacing} mm, axes RAS."
     )
     parts = [paragraph(said)]
     if refused:
-        parts.append(table(["Reason", "Scans"], sorted(road.prepared["reasons"].items(), key=lambda item: -item[1])))
+        parts.append(table(["Reason", "Scans"], sorted(report.prepared["reasons"].items(), key=lambda item: -item[1])))
     counts: dict[str, list[int]] = {}
     for case in store.cases():
         entry = counts.setdefault(case.split or "in no split", [0, 0])
@@ -132,27 +132,27 @@ def scans_section(road: Road, store: Store) -> Section:
     return Section("scans", "The scans", [*parts, scans_figure(store)])
 
 
-def matching_section(road: Road, store: Store) -> Section | None:
+def matching_section(report: DemoReport, store: Store) -> Section | None:
     """Matched points side by side, and statistics of the table and the landmarks."""
-    if road.pairs is None or road.paired is None:
+    if report.pairs is None or report.paired is None:
         return None
-    pairs = PairsTable.open(road.pairs)
+    pairs = PairsTable.open(report.pairs)
     parts = [
         paragraph(
             "The matcher was trained on single scans only, then used to match points of one patient in another; "
             "rows with a large cycle error, or that disagree with their neighbours, are not accepted."
         )
     ]
-    parts.append(table(["Pairs table", ""], pairs_rows(road.paired, pairs.card)))
-    if road.matcher is not None:
+    parts.append(table(["Pairs table", ""], pairs_rows(report.paired, pairs.card)))
+    if report.matcher is not None:
         caption = (
-            f"Landmark error over {road.matcher['pairs']} scan pairs, {road.matcher['points']} points. Baselines: the "
-            "same relative position in the body’s bounding box, and the same network untrained."
+            f"Landmark error over {report.matcher['pairs']} scan pairs, {report.matcher['points']} points. Baselines: "
+            "the same relative position in the body’s bounding box, and the same network untrained."
         )
         parts.append(
-            table(["Landmarks", "mean mm", "median mm", "within 10 mm"], landmark_rows(road.matcher), caption=caption)
+            table(["Landmarks", "mean mm", "median mm", "within 10 mm"], landmark_rows(report.matcher), caption=caption)
         )
-    matches = choose_matches(store, pairs, road.landmarks)
+    matches = choose_matches(store, pairs, report.landmarks)
     if matches:
         parts.append(paragraph("Points chosen to lie far apart, not by the quality of the match:", kind="note"))
         parts += [match_figure(store, match) for match in matches]
@@ -189,10 +189,10 @@ def landmark_rows(scores: Mapping[str, Any]) -> list[list[Any]]:
     ]
 
 
-def losses_section(road: Road) -> Section | None:
+def losses_section(report: DemoReport) -> Section | None:
     """The curves of each training run, with all terms of the loss."""
     parts = []
-    for heading, folder in road.logs.items():
+    for heading, folder in report.logs.items():
         log = read_log(folder / "log.jsonl")
         if not log:
             continue
@@ -205,22 +205,22 @@ def _score(entry: Mapping[str, Any]) -> Score:
     return Score(entry["mean"], entry.get("low"), entry.get("high"))
 
 
-def scores_section(road: Road) -> Section | None:
+def scores_section(report: DemoReport) -> Section | None:
     """Dice of each model, over all structures and for each."""
-    if not road.scores:
+    if not report.scores:
         return None
     groups: dict[str, dict[str, Score]] = {"all structures": {}}
-    for model, result in road.scores.items():
+    for model, result in report.scores.items():
         groups["all structures"][model] = _score(result["dice"])
         for name, entry in result["by_structure"].items():
             if entry["cases"]:
                 groups.setdefault(name.replace("_", " "), {})[model] = _score(entry["dice"])
-    cases = next(iter(road.scores.values()))["cases"]
-    said = verdict(road.scores)
-    chart = svg_of(score_chart(groups), name="dice", alt=f"Dice of {', '.join(road.scores)}, by structure. {said}")
+    cases = next(iter(report.scores.values()))["cases"]
+    said = verdict(report.scores)
+    chart = svg_of(score_chart(groups), name="dice", alt=f"Dice of {', '.join(report.scores)}, by structure. {said}")
     rows = [
         [model, *(interval(result[key], digits) for key, digits in (("dice", 3), ("nsd", 3), ("hd95_mm", 1)))]
-        for model, result in road.scores.items()
+        for model, result in report.scores.items()
     ]
     caption = f"Mean over {cases} test scans with 95 % intervals. NSD: surfaces within the tolerance. HD95 in mm."
     parts = [
@@ -252,20 +252,20 @@ def verdict(scores: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def prediction_section(road: Road, store: Store) -> Section | None:
+def prediction_section(report: DemoReport, store: Store) -> Section | None:
     """One predicted scan as an overlay on the image, next to its reference."""
-    if not road.predicted:
+    if not report.predicted:
         return None
-    case = store.case(road.predicted_case)
+    case = store.case(report.predicted_case)
     caption = f"{case.id}, a test scan whose labels were not used in training."
-    values = {int(value) for labels in road.predicted.values() for value in set(labels.ravel().tolist()) - {0}}
+    values = {int(value) for labels in report.predicted.values() for value in set(labels.ravel().tolist()) - {0}}
     names = {value: name for value, name in store.label_names.items() if value in values}
-    parts = [labels_figure(store, case, road.predicted, caption=caption), legend(names)]
+    parts = [labels_figure(store, case, report.predicted, caption=caption), legend(names)]
     return Section("prediction", "A prediction", parts)
 
 
-def closing_section(road: Road) -> Section | None:
+def closing_section(report: DemoReport) -> Section | None:
     """Next commands."""
-    if not road.closing:
+    if not report.closing:
         return None
-    return Section("next", "What next", [code_block(road.closing)])
+    return Section("next", "What next", [code_block(report.closing)])

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from alice3d.data.store import Case, Store
 from alice3d.data.store.inspection import (
-    Oddity,
+    Outlier,
     by_kind,
     duplicates,
     measures,
-    oddities,
+    outliers,
     source_shape,
     source_spacing,
 )
@@ -51,16 +51,16 @@ def write_store_page(store: Store, path: Path, *, thumbnails: int = 1000) -> dic
         `cases`, `refused`, `duplicates` (groups of ids), `unusual` (case, why, and of which kind), `page`.
     """
     values = measures(store)
-    odd, twice = oddities(store, values), duplicates(store)
+    found, twice = outliers(store, values), duplicates(store)
     cases = store.cases()
     spacing = " x ".join(f"{mm:g}" for mm in store.spec.spacing_mm)
     lead = f"{len(cases)} scans, {store.spec.modality.upper()}, stored at {spacing} mm; {len(store.refused)} refused."
     chosen = cases if len(cases) <= thumbnails else [cases[i] for i in _evenly(len(cases), thumbnails)]
     sections = [
         Section("splits", "Splits", [_split_table(store)]),
-        Section("odd", "Quality control", _odd_parts(store, odd, twice)),
+        Section("quality", "Quality control", _quality_parts(store, found, twice)),
         Section("spread", "Spacings, fields of view, intensities", [_distributions(values)]),
-        Section("pictures", "Every case", [_views(len(chosen), len(cases)), _pictures(store, chosen, odd)]),
+        Section("pictures", "Every case", [_views(len(chosen), len(cases)), _pictures(store, chosen, found)]),
         Section("table", "Table", [_case_table(store, cases)]),
     ]
     write_text(path, page("Store", sections, lead=lead, foot=f"Made by {store.spec.made_by}."))
@@ -68,7 +68,7 @@ def write_store_page(store: Store, path: Path, *, thumbnails: int = 1000) -> dic
         "cases": len(cases),
         "refused": len(store.refused),
         "duplicates": twice,
-        "unusual": [asdict(one) for one in odd],
+        "unusual": [asdict(one) for one in found],
         "page": str(path),
     }
 
@@ -88,7 +88,7 @@ def _split_table(store: Store) -> Html:
     return table(["Split", "Scans", "With labels", "Structures (in how many)"], rows)
 
 
-def _odd_parts(store: Store, odd: Sequence[Oddity], twice: Sequence[Sequence[str]]) -> list[Html]:
+def _quality_parts(store: Store, found: Sequence[Outlier], twice: Sequence[Sequence[str]]) -> list[Html]:
     parts = []
     if store.refused:
         rows = [[source, reason] for _, source, reason in store.refused[:SHOWN]]
@@ -101,14 +101,14 @@ def _odd_parts(store: Store, odd: Sequence[Oddity], twice: Sequence[Sequence[str
                 [", ".join(group), " and ".join(splits) + (": a leak between splits" if len(splits) > 1 else "")]
             )
         parts.append(table(["Duplicate scans", "Splits"], rows, caption=_of("Groups of equal voxels", len(twice))))
-    if odd:
+    if found:
         rows = []
-        for kind, its in by_kind(odd).items():
+        for kind, its in by_kind(found).items():
             rows += [[one.case, one.what] for one in its[:OF_KIND]]
             if len(its) > OF_KIND:
                 rows.append([f"and {len(its) - OF_KIND} more", kind])
-        parts.append(table(["Case", "Unlike the others"], rows, caption=f"Remarks: {len(odd)}"))
-    return parts or [paragraph("Nothing refused, nothing twice, nothing unlike the others.")]
+        parts.append(table(["Case", "Outlier or note"], rows, caption=f"Remarks: {len(found)}"))
+    return parts or [paragraph("No refused scans, no duplicates, no outliers.")]
 
 
 def _of(what: str, count: int) -> str:
@@ -142,8 +142,8 @@ def _views(shown: int, count: int) -> Html:
     return paragraph(text if shown == count else f"{text} {shown} of {count} cases, sampled evenly.", kind="note")
 
 
-def _pictures(store: Store, cases: Sequence[Case], odd: Sequence[Oddity]) -> Html:
-    marked = {one.case for its in by_kind(odd).values() for one in its[:OF_KIND]}
+def _pictures(store: Store, cases: Sequence[Case], found: Sequence[Outlier]) -> Html:
+    marked = {one.case for its in by_kind(found).values() for one in its[:OF_KIND]}
     figures = []
     for case in cases:
         data = base64.b64encode(png_of_grey(thumbnail(store, case))).decode("ascii")

@@ -10,12 +10,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.ema import target_of, update_ema
 from alice3d.nn.layers import ChannelNorm
-from alice3d.tasks.settings import TrunkSettings
+from alice3d.tasks.settings import BackboneSettings
 
 NORMS = (ChannelNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm3d, _BatchNorm)
 
 
-def frozen_steps(settings: TrunkSettings, total_steps: int) -> int:
+def frozen_steps(settings: BackboneSettings, total_steps: int) -> int:
     """Steps in which the backbone is frozen; all of them where its learning rate is 0."""
     if not settings.backbone_rate:
         return total_steps
@@ -48,7 +48,7 @@ def depths(backbone: Backbone) -> dict[str, int]:
     return {name: deepest if depth < 0 else depth for name, depth in found.items()}
 
 
-def trunk_groups(backbone: Backbone, settings: TrunkSettings, total_steps: int) -> list[dict[str, Any]]:
+def backbone_groups(backbone: Backbone, settings: BackboneSettings, total_steps: int) -> list[dict[str, Any]]:
     """Optimiser groups of the trained weights of a pre-trained backbone; none where its learning rate is 0.
 
     The learning rate multiplier of the deepest stage is `backbone_rate`, and each stage before it has `layer_decay`
@@ -89,7 +89,7 @@ class TunedTask(nn.Module, Generic[N]):
 
     net: N
 
-    def __init__(self, net: N, settings: TrunkSettings, *, total_steps: int, pretrained: bool) -> None:
+    def __init__(self, net: N, settings: BackboneSettings, *, total_steps: int, pretrained: bool) -> None:
         super().__init__()
         self.net = net
         self.settings = settings
@@ -109,12 +109,12 @@ class TunedTask(nn.Module, Generic[N]):
     def param_groups(self) -> list[dict[str, Any]]:
         """The backbone with its learning rate multiplier, by layer with layer decay; the head at the full learning
         rate."""
-        trunk = list(self.backbone.parameters())
-        own = {id(p) for p in trunk}
+        backbone = list(self.backbone.parameters())
+        own = {id(p) for p in backbone}
         head = [p for p in self.net.parameters() if id(p) not in own]
         if not self.pretrained:
-            return [{"params": head}, {"params": trunk}]
-        return [{"params": head}, *trunk_groups(self.backbone, self.settings, self.total_steps)]
+            return [{"params": head}, {"params": backbone}]
+        return [{"params": head}, *backbone_groups(self.backbone, self.settings, self.total_steps)]
 
     def after_step(self, step: int) -> None:
         """Update the EMA weights; with a lower decay at first, so that the initial weights are soon forgotten."""
@@ -126,4 +126,4 @@ class TunedTask(nn.Module, Generic[N]):
         return self.averaged if self.averaged is not None else self.net
 
 
-TRUNK_OPTIONS = ("backbone_rate", "head_first", "warm_head", "layer_decay", "freeze_norms")
+BACKBONE_SETTINGS = ("backbone_rate", "head_first", "warm_head", "layer_decay", "freeze_norms")

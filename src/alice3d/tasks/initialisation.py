@@ -83,7 +83,7 @@ def crop_side(
     return config.crop
 
 
-def tell_of_seen(encoder: dict[str, Any] | None, cases: list[Case]) -> None:
+def report_seen(encoder: dict[str, Any] | None, cases: list[Case]) -> None:
     """Report which of the cases the encoder was pre-trained on, which matters when they are scored."""
     known = provenance.leaked(encoder or {}, cases)
     if known:

@@ -13,7 +13,7 @@ from alice3d.engine.settings import TrainingConfig, backbone_types
 from alice3d.plugins import config_named
 
 
-class TrunkSettings(Config):
+class BackboneSettings(Config):
     """How a pre-trained backbone is trained with a new head."""
 
     backbone_rate: Annotated[float, Field(ge=0)] = 0.3
@@ -30,7 +30,7 @@ class TrunkSettings(Config):
     """EMA decay of the weights; the model has the EMA weights. 0 = the last weights."""
 
 
-class SegmentationSettings(TrunkSettings):
+class SegmentationSettings(BackboneSettings):
     """Settings of fine-tuning a segmenter, in addition to those of the loop."""
 
     structure_weight: Annotated[float, Field(gt=0)] = 4.0

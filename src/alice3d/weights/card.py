@@ -14,8 +14,7 @@ from alice3d.nn.heads.classification import Pool
 SHOWN = 40
 """Maximum length of a wrong value in a message."""
 USUAL_CROP = 48
-"""Voxels a side of the crops that weights learnt from where their card does not say: what pre-training takes unless it
-is told otherwise."""
+"""Voxels per side of the training crops where a card does not say: the default of pre-training."""
 Count = Annotated[int, Field(ge=1)]
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Spacing = tuple[Millimetres, Millimetres, Millimetres]
@@ -27,7 +26,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
-class Trunk(Part):
+class BackbonePart(Part):
     """`backbone`."""
 
     name: str
@@ -57,7 +56,7 @@ class Source(Part):
 class Card(Part):
     """Card of any kind of weights."""
 
-    backbone: Trunk
+    backbone: BackbonePart
     spacing_mm: Spacing
     intensity: IntensityRule
     cases: list[SeenCase]

@@ -1,4 +1,4 @@
-"""The quick road for parallel axes gives what filter, padding and interpolation give one after the other."""
+"""The fast path for parallel axes gives what filter, padding and interpolation give one after the other."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_a_call_stopped_midway_leaves_a_store_that_is_sound(
         (b"\n", b"", 3),
     ],
 )
-def test_a_damaged_index_is_mended(
+def test_a_damaged_index_is_repaired(
     scans: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str], before: bytes, after: bytes, added: int
 ) -> None:
     folder, store = scans("a", "b", "c"), tmp_path / "s"

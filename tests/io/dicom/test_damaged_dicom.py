@@ -1,4 +1,4 @@
-"""Damaged DICOM files: each is told in one line, no other scan suffers, and no tag's text is shown."""
+"""Damaged DICOM files: each is reported in one line, no other scan suffers, and no tag's text is shown."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def test_a_slice_that_cannot_be_opened_refuses_its_series(
     monkeypatch.setattr("pydicom.filereader.open", lambda path, mode: opened(Path(path), mode), raising=False)
     found = {source.id: source.fault for source in plain_sources(tmp_path / "scans").sources}
     reason = "cannot be read: Permission denied"
-    told = f"damaged slice: {locked.name} ({reason}); repair it, or remove it from the folder"
-    assert found == {"ct": told, "other": "", locked.name: reason}
+    expected = f"damaged slice: {locked.name} ({reason}); repair it, or remove it from the folder"
+    assert found == {"ct": expected, "other": "", locked.name: reason}
     with pytest.raises(ScanError, match=r"no scan in this folder: damaged slice"):
         read_header(tmp_path / "scans" / "ct")
 

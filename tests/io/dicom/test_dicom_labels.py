@@ -1,4 +1,4 @@
-"""DICOM segmentations and structure sets: every structure at its place and side, by its name; faults told."""
+"""DICOM segmentations and structure sets: every structure at its place and side, by its name; faults reported."""
 
 from __future__ import annotations
 

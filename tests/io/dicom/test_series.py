@@ -1,4 +1,4 @@
-"""DICOM series: slices in their true order, faults told, and no identifier shown."""
+"""DICOM series: slices in their true order, faults reported, and no identifier shown."""
 
 from __future__ import annotations
 

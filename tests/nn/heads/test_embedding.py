@@ -1,4 +1,4 @@
-"""A matcher's embedding: its unit vectors, and the trunk's maps in it, their shares, standardisation and place."""
+"""A matcher's embedding: its unit vectors, and the backbone's maps in it, their weights, standardisation and place."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_units_of_a_channel_do_not_matter_once_standardised() -> None:
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 
-def test_head_and_trunk_count_the_same() -> None:
-    """The joined vectors' inner product, fine and coarse together, is the mean of the head's and the trunk's."""
+def test_head_and_backbone_have_equal_weight() -> None:
+    """The joined vectors' inner product, fine and coarse together, is the mean of the head's and the backbone's."""
     torch.manual_seed(0)
     options = {"widths": CHANNELS, "blocks": [1, 1, 1]}
     joined = FPN3D(build_backbone("resunet", 1, options), fine_width=8, coarse_width=8, trunk=True).eval()
@@ -51,19 +51,19 @@ def test_head_and_trunk_count_the_same() -> None:
     with torch.no_grad():
         fine, coarse = joined(volume)
         head_fine, head_coarse = plain(volume)
-        trunk_fine, trunk_coarse = joined.trunk(plain.backbone.pyramid(volume))
+        backbone_fine, backbone_coarse = joined.trunk(plain.backbone.pyramid(volume))
     for both in (fine, coarse):
         torch.testing.assert_close(both.norm(dim=1), torch.ones(both.shape[0], *both.shape[2:]))
     a, b = (0, 0, 0), (3, 1, 2)
 
-    def alike(x: torch.Tensor) -> float:
+    def product(x: torch.Tensor) -> float:
         return float((x[0, :, *a] * x[0, :, *b]).sum())
 
     norm = 0.5 + 7 / 15
-    assert alike(fine) == pytest.approx((0.5 * alike(head_fine) + alike(trunk_fine)) / norm, abs=1e-5)
+    assert product(fine) == pytest.approx((0.5 * product(head_fine) + product(backbone_fine)) / norm, abs=1e-5)
     a, b = (0, 0, 0), (1, 0, 1)
     norm = 0.5 + 8 / 15
-    assert alike(coarse) == pytest.approx((0.5 * alike(head_coarse) + alike(trunk_coarse)) / norm, abs=1e-5)
+    assert product(coarse) == pytest.approx((0.5 * product(head_coarse) + product(backbone_coarse)) / norm, abs=1e-5)
 
 
 def test_pyramid_network_gives_unit_vectors_at_half_and_an_eighth() -> None:

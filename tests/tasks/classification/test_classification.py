@@ -16,7 +16,7 @@ from alice3d.nn.heads.classification import ClassificationNet
 from alice3d.tasks.classification.model import Classifier
 from alice3d.tasks.classification.objective import ClassificationTask, frozen_features, solve_linear
 from alice3d.tasks.classification.samples import Augmentation, ClassificationSamples, FieldOfView
-from alice3d.tasks.settings import LinearSettings, TrunkSettings
+from alice3d.tasks.settings import BackboneSettings, LinearSettings
 
 STILL = Augmentation(rotation_deg=0, scale=(1, 1), strength=0, shift=0)
 
@@ -107,7 +107,7 @@ def test_linear_head_equals_scikit_learn():
 
 
 def test_a_trunk_follows_the_same_controls():
-    task = ClassificationTask(net(), TrunkSettings(warm_head=2, layer_decay=0.5), total_steps=9, pretrained=True)
+    task = ClassificationTask(net(), BackboneSettings(warm_head=2, layer_decay=0.5), total_steps=9, pretrained=True)
     batch = {"image": torch.randn(2, 2, 8, 8, 8), "label": torch.tensor([0, 1])}
     for step, learns in ((1, False), (2, True)):
         task.zero_grad()

@@ -20,7 +20,7 @@ from alice3d.errors import WorkFailed
 from alice3d.geometry import to_closest_ras
 from alice3d.io.dicom.labels import read_labels
 from alice3d.io.folders import walk
-from alice3d.io.read import ending_of, read_header, read_label, read_voxels
+from alice3d.io.read import extension_of, read_header, read_label, read_voxels
 from alice3d.io.volume import Header, ScanError, Unoriented, Volume, check_voxels, voxels_checksum
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -35,7 +35,7 @@ class Task:
     split: str
     spacing_mm: tuple[float, float, float]
     modality: Literal["ct", "mr"]
-    told: bool
+    modality_given: bool
     crop: Literal["body", "none"]
     label_names: dict[int, str]
     unoriented: Unoriented
@@ -114,7 +114,7 @@ def _prepare(task: Task) -> Row:
         modality=task.modality,
         crop=task.crop,
         keep_mm=None if label is None else extent_mm(label, label_affine),
-        told=task.told,
+        modality_given=task.modality_given,
         name=source.name,
     )
     notes = (*notes, *modality_notes(array, task.modality, header.details.get("modality", "")))
@@ -165,7 +165,7 @@ def check_label_grid(source: Source, header: Header, unoriented: Unoriented) -> 
     Raises:
         ScanError: the label cannot be read, or lies on another grid than its scan.
     """
-    if source.label is None or ending_of(source.label) is None:
+    if source.label is None or extension_of(source.label) is None:
         return
     try:
         label = read_header(source.label, unoriented=unoriented)
@@ -179,7 +179,7 @@ def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
     source = task.source
     assert source.label is not None
     try:
-        if ending_of(source.label) is None:
+        if extension_of(source.label) is None:
             volume = read_labels(source.label, header, task.label_names)
         else:
             volume = read_label(source.label, unoriented=task.unoriented)
@@ -190,4 +190,4 @@ def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
         raise _of_label(source, error) from None
     if not values.any():
         return None, affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
-    return label, affine, volume.notes if ending_of(source.label) is None else ()
+    return label, affine, volume.notes if extension_of(source.label) is None else ()

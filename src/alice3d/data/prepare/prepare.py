@@ -15,7 +15,7 @@ from alice3d.data.sources.layouts import find_sources
 from alice3d.data.sources.sources import Found, Source
 from alice3d.data.store import Store, StoreSpec
 from alice3d.data.store.index import INDEX, Row, appending, part_name, read_index, write_rows
-from alice3d.data.store.repair import mend_index
+from alice3d.data.store.repair import repair_index
 from alice3d.data.store.spec import SPEC, read_spec, write_spec
 from alice3d.data.store.splits import SPLITS, default_splits, read_splits, write_splits
 from alice3d.data.store.writer import FOLDERS, claim, fold, is_fresh, locked, sweep, sync_folders, unseal
@@ -60,13 +60,13 @@ def prepare(
     if options.dry_run:
         holds = not fresh and any(row["status"] == "taken" for row in read_index(store))
         return dry_run(found, options, spec, empty_is_fine=holds or options.shard is not None)
-    _tell_left_out(found, spec)
+    _warn_left_out(found, spec)
     claim(store, clear=options.overwrite)
     with locked(store, options.shard):
         try:
             if options.shard is None:
                 sweep(store)
-                mend_index(store)
+                repair_index(store)
             unseal(store)
             spec = _settle(store, spec, options, found)
             return _fill(store, spec, found, split_file, options, executor)
@@ -74,7 +74,7 @@ def prepare(
             raise WorkFailed(cannot_write(store, error)) from None
 
 
-def _tell_left_out(found: Found, spec: StoreSpec) -> None:
+def _warn_left_out(found: Found, spec: StoreSpec) -> None:
     """Structures of DICOM label objects for which the store has no value."""
     known = set(spec.label_names.values())
     unknown = [name for name in found.structures.values() if name not in known]
@@ -114,7 +114,7 @@ def _fill(
         position, count = options.shard
         mine = {source.name for source in found.sources[position - 1 :: count]}
         todo = [source for source in todo if source.name in mine]
-    _tell_changed(todo, taken)
+    _warn_changed(todo, taken)
     tasks = (
         Task(
             source=source if executor is None else _absolute(source),
@@ -122,7 +122,7 @@ def _fill(
             split=split_of.get(source.id, ""),
             spacing_mm=spec.spacing_mm,
             modality=spec.modality,
-            told=options.modality != "auto",
+            modality_given=options.modality != "auto",
             crop=spec.crop,
             label_names=spec.label_names,
             unoriented=options.unoriented,
@@ -182,7 +182,7 @@ def verify(store: Path) -> dict[str, Any]:
     return {"files": count, "store": str(store)}
 
 
-def _tell_changed(todo: list[Source], taken: dict[str, Row]) -> None:
+def _warn_changed(todo: list[Source], taken: dict[str, Row]) -> None:
     """Warn of cases that will be replaced: a scan of the same name from another folder looks like a changed one."""
     changed = [source.id for source in todo if source.id in taken and _has_changed(source, taken[source.id])]
     if changed:

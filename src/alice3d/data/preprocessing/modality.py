@@ -51,13 +51,13 @@ def modality_notes(array: NDArray[Any], modality: Literal["ct", "mr"], said: str
     return ()
 
 
-def check_hu(array: NDArray[Any], name: str, *, told: bool) -> None:
+def check_hu(array: NDArray[Any], name: str, *, modality_given: bool) -> None:
     """Refuse a CT whose values are not Hounsfield units.
 
     Args:
         array: the scan.
         name: for the message.
-        told: the user stated that it is CT: a crop without air is then accepted.
+        modality_given: the user stated that it is CT: a crop without air is then accepted.
 
     Raises:
         ScanError: what the values look like instead.
@@ -73,5 +73,5 @@ def check_hu(array: NDArray[Any], name: str, *, told: bool) -> None:
         )
     if low >= 0:
         raise ScanError(name, f"not in HU: values {low:g} to {high:g}; a label map, or a scan that was rescaled?")
-    if not told and guess_modality(array) != "ct":
+    if not modality_given and guess_modality(array) != "ct":
         raise ScanError(name, f"not in HU: values {low:g} to {high:g} look like MR; give --modality ct if it is CT")

@@ -51,7 +51,7 @@ def prepare_array(
     modality: Literal["ct", "mr"],
     crop: Literal["body", "none"] = "body",
     keep_mm: Box | None = None,
-    told: bool = True,
+    modality_given: bool = True,
     name: str = "scan",
 ) -> Prepared:
     """Bring one scan onto a grid with axes R, A, S.
@@ -62,7 +62,7 @@ def prepare_array(
         modality: ct or mr.
         crop: `body` crops to the bounding box of the body and a margin; `none` keeps the whole field of view.
         keep_mm: a box that the crop must contain as well: the extent of a label.
-        told: the modality was stated by the user, not guessed; see `check_hu`.
+        modality_given: the modality was stated by the user, not guessed; see `check_hu`.
         name: for messages.
 
     Raises:
@@ -70,7 +70,7 @@ def prepare_array(
     """
     array, affine = to_closest_ras(volume.array, volume.affine)
     if modality == "ct":
-        check_hu(volume.array, name, told=told)
+        check_hu(volume.array, name, modality_given=modality_given)
     body = find_body(array, affine, modality)
     full = ras_grid(array.shape, affine, spacing_mm)
     grid = full if body is None or crop == "none" else _cropped(full, body, keep_mm)

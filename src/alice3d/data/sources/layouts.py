@@ -25,7 +25,7 @@ from alice3d.data.tables.label_names import checked_names
 from alice3d.errors import UserError
 from alice3d.io.dicom.labels import numbered, read_object
 from alice3d.io.folders import clean, shown
-from alice3d.io.read import case_id, ending_of, is_second_half
+from alice3d.io.read import case_id, extension_of, is_data_file
 from alice3d.io.volume import ScanError
 
 DATASET = "dataset.json"
@@ -34,7 +34,7 @@ CHANNEL = re.compile(r"_(\d{4})$")
 COLUMNS = {
     "image": "path of a scan, inside the folder of the table; the column may also be called scan, path or file",
     "label": "path of its label map; may be empty",
-    "id": "case id; left out or empty, the file's name without ending",
+    "id": "case id; left out or empty, the file's name without extension",
     "split": "its split; the column left out, as `--splits` or a draw says; empty, in none",
 }
 """Columns of a table of scans, and what they hold; image is needed."""
@@ -91,7 +91,7 @@ def _with_structures(found: Found) -> Found:
     """Number the structures of DICOM label objects over all cases, where the layout does not declare values."""
     objects = []
     for source in found.sources:
-        if source.label is not None and ending_of(source.label) is None:
+        if source.label is not None and extension_of(source.label) is None:
             with contextlib.suppress(ScanError, OSError):  # refused with a reason when its case is prepared
                 objects.append(read_object(source.label))
     return replace(found, structures=numbered(one for one in objects if one is not None))
@@ -185,8 +185,8 @@ def _one_channel(channels: dict[str, list[Path]], channel: int | None) -> tuple[
 def _files(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
     """Scans under a folder, which may be missing, and a warning where folders in it cannot be read."""
     files, unreadable = searched(folder, root) if folder.is_dir() else ([], [])
-    kept = [(path, ending) for path in files if (ending := ending_of(path)) is not None]
-    return [path for path, ending in kept if not is_second_half(path, ending)], unreadable
+    kept = [(path, extension) for path in files if (extension := extension_of(path)) is not None]
+    return [path for path, extension in kept if not is_data_file(path, extension)], unreadable
 
 
 def _decathlon(folder: Path, content: dict[str, Any]) -> Found:

@@ -108,10 +108,10 @@ def find_scans(given: list[Path]) -> dict[str, Source]:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
         for source in plain_sources(path).sources:
-            ending = ".nii" if source.path.name.lower().endswith(".nii") else ".nii.gz"
+            extension = ".nii" if source.path.name.lower().endswith(".nii") else ".nii.gz"
             inside = source.files is None and path.is_dir()
             folder = source.path.relative_to(path).parent if inside else Path()
-            name = (folder / f"{source.id}{ending}").as_posix()
+            name = (folder / f"{source.id}{extension}").as_posix()
             if name in found:
                 raise UserError(f"{name}: two scans have this name; predict them into two folders")
             found[name] = source

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from alice3d.errors import UserError
 from alice3d.io.dicom.labels import LabelObject
-from alice3d.io.dicom.sorting import ENDINGS as DICOM_ENDINGS
+from alice3d.io.dicom.sorting import EXTENSIONS as DICOM_EXTENSIONS
 from alice3d.io.dicom.sorting import group, is_dicom
 from alice3d.io.folders import clean, shown, walk
-from alice3d.io.read import ENDINGS, case_id, ending_of, is_second_half
+from alice3d.io.read import EXTENSIONS, case_id, extension_of, is_data_file
 
 MAX_ID_BYTES = 200
 """File systems allow 255; the store adds an extension."""
@@ -106,9 +106,9 @@ def plain_sources(scans: Path, skip: Path | None = None) -> Found:
     for path in candidates:
         if apart is not None and apart in path.resolve().parents:
             continue
-        ending = ending_of(path)
-        if ending is not None:
-            if not is_second_half(path, ending):
+        extension = extension_of(path)
+        if extension is not None:
+            if not is_data_file(path, extension):
                 files.append(path)
         elif path.suffix.lower() not in NO_DICOM and is_dicom(path):
             slices.append(path)
@@ -117,8 +117,8 @@ def plain_sources(scans: Path, skip: Path | None = None) -> Found:
     sources = [Source(id=clean(case_id(path)), path=path, name=shown(path, root)) for path in files]
     series, warnings = series_sources(slices, root)
     if not sources and not series:
-        held = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3)) or "nothing"
-        known = ", ".join((*ENDINGS, *DICOM_ENDINGS[:1]))
+        held = ", ".join(f"{count} {extension}" for extension, count in others.most_common(3)) or "nothing"
+        known = ", ".join((*EXTENSIONS, *DICOM_EXTENSIONS[:1]))
         left_out = f"; {unreadable[0]}" if unreadable else ""
         raise UserError(f"{scans}: no scans found; it holds {held}, supported are {known}{left_out}")
     return Found(without_duplicates([*sources, *series]), warnings=[*unreadable, *warnings])
@@ -214,10 +214,10 @@ def with_labels(found: Found, labels: Path) -> Found:
     dicom = []
     files, unreadable = searched(labels, labels)
     for path in files:
-        ending = ending_of(path)
-        if ending is not None and not is_second_half(path, ending):
+        extension = extension_of(path)
+        if extension is not None and not is_data_file(path, extension):
             by_id.setdefault(clean(case_id(path)), []).append(path)
-        elif ending is None and path.suffix.lower() not in NO_DICOM and is_dicom(path):
+        elif extension is None and path.suffix.lower() not in NO_DICOM and is_dicom(path):
             dicom.append(path)
     given, strangers = with_objects(found.sources, group(dicom).labels if dicom else [], labels)
     if not by_id and not dicom:

@@ -21,7 +21,9 @@ PARTS = "index.*-of-*.csv"
 """The indices that the shards of a job array write."""
 SYNC_SECONDS = 1.0
 """Seconds between syncs of rows to disk: syncing each row would take longer than preparing a small scan."""
-MENDED = "the index is damaged; to repair it, run the same alice prepare command that filled the store, without --shard"
+REPAIR_ADVICE = (
+    "the index is damaged; to repair it, run the same alice prepare command that filled the store, without --shard"
+)
 """Advice for messages."""
 COLUMNS = (
     "id",  # file name without extension
@@ -97,20 +99,20 @@ def read_rows(path: Path) -> list[Row]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: holds bytes that are not UTF-8; {MENDED}") from None
+        raise UserError(f"{path}: holds bytes that are not UTF-8; {REPAIR_ADVICE}") from None
     text = text[: text.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(text))
     rows = []
     try:
         missing = set(COLUMNS) - set(reader.fieldnames or ())
         if missing:
-            raise UserError(f"{path}: no column {sorted(missing)[0]!r}; {MENDED}")
+            raise UserError(f"{path}: no column {sorted(missing)[0]!r}; {REPAIR_ADVICE}")
         for row in reader:
             if None in row or any(row[name] is None for name in COLUMNS):
-                raise UserError(f"{path}: row {reader.line_num} is incomplete; {MENDED}")
+                raise UserError(f"{path}: row {reader.line_num} is incomplete; {REPAIR_ADVICE}")
             rows.append({name: row[name] for name in COLUMNS})
     except csv.Error:
-        raise UserError(f"{path}: row {reader.line_num + 1} is not valid CSV; {MENDED}") from None
+        raise UserError(f"{path}: row {reader.line_num + 1} is not valid CSV; {REPAIR_ADVICE}") from None
     return rows
 
 

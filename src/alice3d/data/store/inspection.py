@@ -24,13 +24,13 @@ INTENSITIES = {"mean of the body": "mean", "99.5 percentile of the body": "p995"
 
 
 @dataclass(frozen=True)
-class Oddity:
+class Outlier:
     """Why a person should look at a case.
 
     Attributes:
         case: id.
         what: was noticed.
-        kind: the same for cases that are odd in the same way: a measure's name, or the note without its numbers.
+        kind: the same for outliers of the same kind: a measure's name, or the note without its numbers.
     """
 
     case: str
@@ -77,12 +77,12 @@ def measures(store: Store) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def oddities(store: Store, values: Mapping[str, NDArray[np.float64]] | None = None) -> list[Oddity]:
+def outliers(store: Store, values: Mapping[str, NDArray[np.float64]] | None = None) -> list[Outlier]:
     """Cases that lie far off the others in some measure, and those with notes, however many; sorted by case."""
     values = measures(store) if values is None else values
     cases = store.cases()
     noted = [(case.id, note) for case in cases for note in case.notes.split("; ") if note]
-    found = [Oddity(case, note, re.sub(r"\d[\d.]*", "N", note.split(":")[0])) for case, note in noted]
+    found = [Outlier(case, note, re.sub(r"\d[\d.]*", "N", note.split(":")[0])) for case, note in noted]
     for name, column in values.items() if len(cases) >= FEW else ():
         if store.spec.modality == "mr" and name in INTENSITIES:  # MR has no unit: values differ from scan to scan
             continue
@@ -91,13 +91,13 @@ def oddities(store: Store, values: Mapping[str, NDArray[np.float64]] | None = No
         scale = max(abs(middle), 1e-9)
         for case, value in zip(cases, column, strict=True):
             if abs(value - middle) > FAR_OFF * spread and abs(value - middle) > AT_LEAST * scale:
-                found.append(Oddity(case.id, f"{name} is {value:.4g}, usual is {middle:.4g}", name))
-    return sorted(found, key=lambda odd: odd.case)
+                found.append(Outlier(case.id, f"{name} is {value:.4g}, median is {middle:.4g}", name))
+    return sorted(found, key=lambda one: one.case)
 
 
-def by_kind(odd: Sequence[Oddity]) -> dict[str, list[Oddity]]:
-    """Oddities of each kind, rare kinds first: what is common is least odd."""
-    found: dict[str, list[Oddity]] = defaultdict(list)
-    for one in odd:
-        found[one.kind].append(one)
-    return dict(sorted(found.items(), key=lambda item: (len(item[1]), item[0])))
+def by_kind(remarks: Sequence[Outlier]) -> dict[str, list[Outlier]]:
+    """Outliers of each kind, rare kinds first."""
+    kinds: dict[str, list[Outlier]] = defaultdict(list)
+    for one in remarks:
+        kinds[one.kind].append(one)
+    return dict(sorted(kinds.items(), key=lambda item: (len(item[1]), item[0])))

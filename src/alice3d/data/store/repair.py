@@ -14,7 +14,7 @@ SET_ASIDE = "damaged-"
 """Prefix of the name of a damaged index that was kept."""
 
 
-def mend_index(folder: Path) -> None:
+def repair_index(folder: Path) -> None:
     """Repair index.csv and the parts of a job array where they are damaged; only under the lock of a sole writer.
 
     A last line truncated by a crash is not counted as damage.

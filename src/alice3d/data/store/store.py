@@ -15,7 +15,7 @@ import numpy as np
 
 from alice3d.config import nearest
 from alice3d.data.store.arrays import open_array
-from alice3d.data.store.index import MENDED, Row, integers, joined, numbers, read_index, stats_text
+from alice3d.data.store.index import REPAIR_ADVICE, Row, integers, joined, numbers, read_index, stats_text
 from alice3d.data.store.spec import SPEC, StoreSpec, read_spec
 from alice3d.errors import UserError
 from alice3d.geometry import Grid
@@ -141,7 +141,7 @@ class Store:
         try:
             return cls(folder, spec, read_index(folder))
         except (ValueError, IndexError, TypeError):
-            raise UserError(f"{folder}: {MENDED}") from None
+            raise UserError(f"{folder}: {REPAIR_ADVICE}") from None
 
     def cases(self, split: str | None = None) -> list[Case]:
         """The accepted cases, sorted by id; of one split where it is given."""

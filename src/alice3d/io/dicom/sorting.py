@@ -18,7 +18,7 @@ from alice3d.io.folders import clean, is_plain
 from alice3d.io.volume import ScanError
 from alice3d.io.volume import damaged as damaged_reason
 
-ENDINGS = (".dcm", ".dicom", ".ima")
+EXTENSIONS = (".dcm", ".dicom", ".ima")
 NOT_IMAGES = {"SR", "PR", "KO", "REG", "RTPLAN", "RTSTRUCT", "RTDOSE", "RTRECORD", "SEG", "DOC", "ECG", "AU", "FID"}
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -91,7 +91,7 @@ def is_dicom(path: Path) -> bool:
 
     A file that cannot be read may be one: it is reported, not skipped.
     """
-    named = path.name.lower().endswith(ENDINGS)
+    named = path.name.lower().endswith(EXTENSIONS)
     if not is_plain(path):
         return False
     try:
@@ -137,7 +137,7 @@ def group(files: Iterable[Path]) -> Grouped:
             damaged.append(Damaged(path, f"cannot be read: {error.strerror or type(error).__name__}"))
         except Exception as error:  # a damaged tag raises nearly any exception, and its text may hold the value
             damaged.append(Damaged(path, damaged_reason(error), *_of_slice(dataset)))
-    _tell_lost(series.values(), damaged)
+    _fault_lost(series.values(), damaged)
     ordered = sorted(series.values(), key=lambda s: (s.folder, s.number.zfill(8), s.part, min(s.files)))
     return Grouped(ordered, [(file.path, file.reason) for file in damaged], others, labels)
 
@@ -162,7 +162,7 @@ def _add(series: dict[tuple[str, bool], Series], dataset: Any, path: Path, kind:
         series[key, True].part = "localiser"
 
 
-def _tell_lost(series: Iterable[Series], damaged: list[Damaged]) -> None:
+def _fault_lost(series: Iterable[Series], damaged: list[Damaged]) -> None:
     """Set a fault for each series that may lack a damaged file: its own series, or else those in the same folder."""
     of_series = {file.series: file for file in damaged if file.slice_like and file.series}
     beside = {file.path.parent: file for file in damaged if file.slice_like and not file.series}

@@ -63,29 +63,29 @@ def examples_to_score(model: Classifier, store: Store, table: Path, split: str) 
 
 def score_examples(model: Classifier, store: Store, examples: list[Example], device: str) -> NDArray[np.float64]:
 
-    chances = []
+    probabilities = []
     by_case: dict[str, list[Example]] = {}
     for example in examples:
         by_case.setdefault(example.case.id, []).append(example)
     with console.progress("Evaluating", len(by_case)) as bar:
         for id, its in by_case.items():
             centres = np.stack([example.centre_mm for example in its])
-            chances.append(model.scores(store, its[0].case, centres, device=device))
+            probabilities.append(model.scores(store, its[0].case, centres, device=device))
             bar.advance(note=id)
-    return np.concatenate(chances)
+    return np.concatenate(probabilities)
 
 
-def write_scores(out: Path, model: Classifier, examples: list[Example], chances: NDArray[np.float64]) -> None:
+def write_scores(out: Path, model: Classifier, examples: list[Example], probabilities: NDArray[np.float64]) -> None:
     """metrics.csv: one row per example: its class, the predicted class, and the probability of each class."""
 
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     point = POINT if model.pointed else ()
     table.writerow(["case", *point, "class", "predicted", *(f"score_{name}" for name in model.classes)])
-    for example, chance in zip(examples, chances, strict=True):
+    for example, probability in zip(examples, probabilities, strict=True):
         where = [f"{value:.6g}" for value in example.point_mm or ()]
-        told = model.classes[int(chance.argmax())]
-        table.writerow([example.case.id, *where, example.name, told, *(f"{value:.6g}" for value in chance)])
+        predicted = model.classes[int(probability.argmax())]
+        table.writerow([example.case.id, *where, example.name, predicted, *(f"{value:.6g}" for value in probability)])
     files.write_text(out / "metrics.csv", text.getvalue())
 
 
@@ -140,9 +140,9 @@ class ClassificationCheck:
         assert isinstance(net, ClassificationNet)
         model = replace(self.model, net=net)
         device = next(net.parameters()).device
-        chances = [
+        probabilities = [
             model.scores(self.store, example.case, example.centre_mm[None], device=device) for example in self.examples
         ]
-        scores = overall_scores(self.reference, np.concatenate(chances), np.ones((1, len(self.examples))))
+        scores = overall_scores(self.reference, np.concatenate(probabilities), np.ones((1, len(self.examples))))
         found = {f"val_{metric}": float(scores[metric][0]) for metric in METRICS}
         return {name: value for name, value in found.items() if not np.isnan(value)}

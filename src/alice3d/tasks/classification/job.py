@@ -18,12 +18,12 @@ from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.fit import FitResult, fit
 from alice3d.errors import UserError
 from alice3d.nn.heads.classification import ClassificationNet
-from alice3d.tasks.adaptation import TRUNK_OPTIONS
+from alice3d.tasks.adaptation import BACKBONE_SETTINGS
 from alice3d.tasks.base import Validate, already_claimed, claim, plain, watched
 from alice3d.tasks.cases import draw_examples
 from alice3d.tasks.classification.objective import ClassificationTask, frozen_features, solve_linear
 from alice3d.tasks.classification.samples import Augmentation, ClassificationSamples, FieldOfView
-from alice3d.tasks.initialisation import crop_side, starting_backbone, tell_of_seen
+from alice3d.tasks.initialisation import crop_side, report_seen, starting_backbone
 from alice3d.tasks.settings import FinetuneSettings
 from alice3d.weights import provenance
 from alice3d.weights.provenance import source_commit
@@ -98,7 +98,7 @@ def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
         "licence": config.licence,
         "source_commit": source_commit(),
     }
-    tell_of_seen(encoder, cases)
+    report_seen(encoder, cases)
     inputs = {"store": store.checksum, "encoder": encoder["sha256"] if encoder else None}
     settings = config.settings(**inputs, classes=files.file_sha256(config.classes))
     net = ClassificationNet(backbone, len(classes), config.pool)
@@ -160,7 +160,7 @@ def learn_classes(
         result = fit(task, samples, config, device=device, claim=already_claimed, watch=watch)
         net = task.trained()
         options |= plain(config, ("steps", "batch", "learning_rate", "average"))
-        options |= plain(config, TRUNK_OPTIONS) if config.encoder is not None else {}
+        options |= plain(config, BACKBONE_SETTINGS) if config.encoder is not None else {}
     options |= {"frozen": config.head == "linear", "examples": len(job.examples)}
     return result, net.eval(), {**job.card, "training": options, "steps": result.steps, "loss": result.loss}
 

@@ -62,8 +62,8 @@ def predict_scores(
             except ScanError as error:
                 refuse(name, error.reason, refused)
                 continue
-            for row, (told, chance) in enumerate(zip(scores.predicted, scores.probabilities, strict=True)):
+            for row, (predicted, probability) in enumerate(zip(scores.predicted, scores.probabilities, strict=True)):
                 where = [f"{value:.6g}" for value in given[row]] if given else []
-                table.writerow([name, *where, told, *(f"{value:.6g}" for value in chance)])
+                table.writerow([name, *where, predicted, *(f"{value:.6g}" for value in probability)])
                 written += 1
     return text.getvalue(), written

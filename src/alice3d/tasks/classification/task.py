@@ -60,11 +60,11 @@ class Classification(Task):
     ) -> dict[str, Any]:
         """Score each row of the split; metrics.csv has one row for each."""
         examples = chosen.rows
-        chances = score_examples(model, store, examples, device)
+        probabilities = score_examples(model, store, examples, device)
         reference = np.array([model.classes.index(example.name) for example in examples])
         cases = [example.case.id for example in examples]
-        write_scores(out, model, examples, chances)
-        return summarise_classes(cases, reference, chances, model.classes, seed=config.seed)
+        write_scores(out, model, examples, probabilities)
+        return summarise_classes(cases, reference, probabilities, model.classes, seed=config.seed)
 
     def say(self, model: Classifier, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
         """Scores over all rows, then of each class."""

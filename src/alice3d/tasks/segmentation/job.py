@@ -17,10 +17,10 @@ from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.fit import FitResult, fit
 from alice3d.errors import UserError
 from alice3d.nn.heads.segmentation import JointSegmentationNet, LinearSegmentationNet, SegmentationNet, build_segmenter
-from alice3d.tasks.adaptation import TRUNK_OPTIONS
+from alice3d.tasks.adaptation import BACKBONE_SETTINGS
 from alice3d.tasks.base import Validate, already_claimed, claim, plain, watched
 from alice3d.tasks.cases import draw_cases, labelled_cases
-from alice3d.tasks.initialisation import crop_side, starting_backbone, tell_of_seen
+from alice3d.tasks.initialisation import crop_side, report_seen, starting_backbone
 from alice3d.tasks.segmentation.linear import LinearFit
 from alice3d.tasks.segmentation.objective import SegmentationTask, connected_structures, start_from_frequencies
 from alice3d.tasks.segmentation.samples import CropSettings, SegmentationSamples, class_values
@@ -94,7 +94,7 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
         "source_commit": source_commit(),
     }
     encoder = described["encoder"]
-    tell_of_seen(encoder, cases)
+    report_seen(encoder, cases)
     settings = config.settings(store=store.checksum, encoder=encoder["sha256"] if encoder else None)
     return FinetuneJob(config, net, store, cases, values, rule, spacing_mm, crop, settings, card)
 
@@ -135,7 +135,7 @@ def finetune(
     if config.head != "unet":
         options |= plain(config, ("ridge", "linear_voxels", "linear_views", "linear_rounds", "linear_iterations"))
     if config.head != "linear" and config.encoder is not None:
-        options |= plain(config, TRUNK_OPTIONS)
+        options |= plain(config, BACKBONE_SETTINGS)
     return result, net.eval(), {**job.card, "training": options, "steps": result.steps, "loss": result.loss}
 
 

@@ -126,8 +126,8 @@ class LinearFit:
         strata_xyz = strata_of(classes_xyz, len(self.values))
         if hard:
             for tile, pyramid in kept or self._pyramids(image_cxyz):
-                chance_xyz = self.net.classify(pyramid, tile.side)[0].softmax(dim=0)[:, *tile.inner].cpu().numpy()
-                wrong = chance_xyz[1:][contoured[1:]].sum(axis=0) > HARD
+                probability_xyz = self.net.classify(pyramid, tile.side)[0].softmax(dim=0)[:, *tile.inner].cpu().numpy()
+                wrong = probability_xyz[1:][contoured[1:]].sum(axis=0) > HARD
                 strata_xyz[tile.own][wrong & (classes_xyz[tile.own] == 0)] = len(self.values) + 1
         index_n3, weight = draw_by_stratum(strata_xyz, self.voxels, rng)
         features = torch.empty(len(index_n3), sum(self.net.backbone.channels))

@@ -1,4 +1,4 @@
-"""The road through DICOM gives the store that the direct road gives: image, grid, content and labels."""
+"""A DICOM round trip gives the same store as the scans themselves: image, grid, content and labels."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""One road from scans to prepared arrays, as a process that stays: `prepare_speed.py` asks it for runs by turns.
+"""One pipeline from scans to prepared arrays, as a persistent process; `prepare_speed.py` sends it runs in turns.
 
-python benchmarks/prepare_roads.py ROAD MM
+python benchmarks/prepare_pipelines.py PIPELINE MM
 
 reads lines `{"scans": FOLDER, "out": FOLDER}` and answers `{"wall": seconds, "cpu": seconds}`.
 
-Roads: alice_1, alice_2 (jobs); monai_bare: load, orient, Spacing (bilinear, no low-pass), crop to the foreground, save
-int16 without compression; monai_fair: the same with what `alice prepare` and any user of the result needs: a Gaussian
-low-pass (the same sigma) before voxels get coarser, and compressed files (SaveImage, .nii.gz at nibabel's level 1).
-Neither MONAI road checks voxels, finds the body as one piece, computes statistics and checksums or syncs files to disk.
-All use one thread a process.
+Pipelines: alice_1, alice_2 (jobs); monai_bare: load, orient, Spacing (bilinear, no low-pass), crop to the foreground,
+save int16 without compression; monai_fair: the same with what `alice prepare` and any user of the result needs: a
+Gaussian low-pass (the same sigma) before voxels get coarser, and compressed files (SaveImage, .nii.gz at nibabel's
+level 1). Neither MONAI pipeline checks voxels, finds the body as one connected component, computes statistics and
+checksums or syncs files to disk.
+All use one thread per process.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def monai(fair: bool, mm: float) -> tuple[Callable[[Path, Path], None], Callable
         sigma = np.where(factor < 1.2, 0.01, np.sqrt(factor**2 - 1) / 2.355)
         return GaussianSmooth(sigma=sigma.tolist())(image) if (sigma > 0.01).any() else image
 
-    road = Compose(
+    pipeline = Compose(
         [
             LoadImage(image_only=True),
             EnsureChannelFirst(),
@@ -88,7 +89,7 @@ def monai(fair: bool, mm: float) -> tuple[Callable[[Path, Path], None], Callable
             output_dir=out, output_ext=".nii.gz", output_dtype=np.int16, print_log=False, separate_folder=False
         )
         for path in sorted(scans.iterdir()):
-            image = road(str(path))
+            image = pipeline(str(path))
             if fair:
                 save(image)
             else:
@@ -98,9 +99,9 @@ def monai(fair: bool, mm: float) -> tuple[Callable[[Path, Path], None], Callable
 
 
 def main() -> None:
-    road, mm = sys.argv[1], float(sys.argv[2])
+    pipeline, mm = sys.argv[1], float(sys.argv[2])
     answers = sys.stdout
-    name, _, kind = road.partition("_")
+    name, _, kind = pipeline.partition("_")
     run, workers = alice(int(kind), mm) if name == "alice" else monai(kind == "fair", mm)
     for line in sys.stdin:
         asked = json.loads(line)
