@@ -66,7 +66,7 @@ def pipeline(tiny_scans, tmp_path_factory, command):
     """Every step by Python in one folder and by command in another; what each gave, by name."""
     py, line = (tmp_path_factory.mktemp(name) for name in ("python", "command"))
     with pytest.MonkeyPatch.context() as patched:
-        # the network is untrained: the guards are tested elsewhere
+        # the network is untrained: the sanity checks are tested elsewhere
         patched.setattr(pairing, "run_sanity_checks", lambda *_: SanityResult(1.0, 0.9, 8.0))
         given = {"labels": tiny_scans.labels, "splits": tiny_scans.splits, "label_names": tiny_scans.label_names}
         done = {

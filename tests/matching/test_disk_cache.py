@@ -1,4 +1,4 @@
-"""Embeddings on disk: what is read equals what was made, damage is mended, strangers are refused."""
+"""Embeddings on disk: what is read equals what was made, damaged files are rewritten, other embeddings are refused."""
 
 from __future__ import annotations
 

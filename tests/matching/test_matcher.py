@@ -1,4 +1,4 @@
-"""Matches against foretold places, one against many, pieces against whole, robust against gross errors."""
+"""Matches against known positions, one against many, blocks against whole, robust against gross errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `alice prepare` says before and after its work: true reasons, dry runs that foretell, notes on modality."""
+"""What `alice prepare` says before and after its work: true reasons, dry runs that predict, notes on modality."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_linear_head_equals_scikit_learn():
     np.testing.assert_allclose(ours, oracle.predict_proba(x), atol=2e-3)
 
 
-def test_a_trunk_follows_the_same_controls():
+def test_a_backbone_follows_the_same_controls():
     task = ClassificationTask(net(), BackboneSettings(warm_head=2, layer_decay=0.5), total_steps=9, pretrained=True)
     batch = {"image": torch.randn(2, 2, 8, 8, 8), "label": torch.tensor([0, 1])}
     for step, learns in ((1, False), (2, True)):
