@@ -215,8 +215,8 @@ def members(kind: type) -> list[str]:
     """Rows of the fields, properties and methods of a class that users see; dunder methods are none."""
     fields = [item.name for item in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
     documented = "\n".join(inspect.getdoc(one) or "" for one in kind.__mro__[:-1])
-    told = dict(re.findall(r"^ +(\w+): (.*)$", documented, re.MULTILINE))
-    rows = [f"| `{name}` | {told.get(name, '').replace('|', chr(92) + '|')} |" for name in fields]
+    described = dict(re.findall(r"^ +(\w+): (.*)$", documented, re.MULTILINE))
+    rows = [f"| `{name}` | {described.get(name, '').replace('|', chr(92) + '|')} |" for name in fields]
     for name, item in inspect.getmembers(kind):
         if isinstance(item, property) and not name.startswith("_"):
             rows.append(f"| `{name}` | {first_line(item)} |")
