@@ -76,7 +76,7 @@ def fit(
     module = method.to(device, memory_format=layout)  # type: ignore[call-overload]
     model = parallel.Spread(module, device, sharded=config.shard_weights)
     optimiser = build_optimiser(method.param_groups(), config, module.named_parameters())
-    trained = [p for group in optimiser.param_groups for p in group["params"]]
+    run = _Run(method, model, optimiser, config, device, folder)
     if chief:
         claim()  # before checkpoints are searched: those of a replaced run are removed by then
         config.out.mkdir(parents=True, exist_ok=True)
@@ -88,21 +88,10 @@ def fit(
     begun = time.monotonic()
     with _closing(log, loader), _terminated() as terminated, _progress(first, config.steps, chief) as bar:
         for step in range(first, config.steps):
-            started = time.monotonic()
-            rate = set_rates(optimiser, step, config)
-            optimiser.zero_grad(set_to_none=True)
-            parts, waited = _gradients(model, loader, step, config, device)
-            entry, stop_requested = distributed.agreed(parts, terminated[0])
-            norm = sharding.number(nn.utils.clip_grad_norm_(trained, config.clip))
-            _refuse_not_finite(step, {**entry, "gradient norm": norm}, folder)
-            optimiser.step()
-            method.after_step(step)
-            took = time.monotonic() - started
+            entry, about, stop_requested = run.step(step, loader, terminated)
             entry |= watch(step + 1) if watch is not None else {}
             alarm = guard(step + 1, entry) if guard is not None else ""
             if log is not None:
-                timing = {"data_wait_s": waited, "step_s": took, "samples_per_s": config.batch / took}
-                about = {"learning_rate": rate, "gradient_norm": norm, **timing}
                 log.write({"step": step, **entry, **about})
             bar(f"loss {entry['loss']:.3f}")
             last = step + 1 == config.steps
@@ -122,21 +111,49 @@ def fit(
     return FitResult(config.steps, final_loss(path), round(seconds, 1), speed(path, config.batch))
 
 
-def _gradients(
-    model: parallel.Spread, loader: Iterator[dict[str, Tensor]], step: int, config: TrainingConfig, device: torch.device
-) -> tuple[list[dict[str, Tensor]], float]:
-    """Forward and backward pass of a batch, in its parts; returns each part's losses, and seconds waited for data."""
-    losses, waited = [], 0.0
-    for turn in range(config.accumulate):
-        asked = time.monotonic()
-        batch = {key: _place(value, device) for key, value in next(loader).items()}
-        waited += time.monotonic() - asked
-        with model.keeping(turn + 1 < config.accumulate):
-            with autocast(device, config.precision):
-                parts = model(batch, step)
-            (parts["loss"] / config.accumulate).backward()  # type: ignore[no-untyped-call]
-        losses.append(parts)
-    return losses, waited
+@dataclass(frozen=True)
+class _Run:
+    """What every step works with."""
+
+    method: Method
+    model: parallel.Spread
+    optimiser: torch.optim.Optimizer
+    config: TrainingConfig
+    device: torch.device
+    folder: Path
+
+    def step(
+        self, number: int, loader: Iterator[dict[str, Tensor]], terminated: list[bool]
+    ) -> tuple[dict[str, float], dict[str, float], bool]:
+        """One step of the optimiser: losses; rate, gradient and timing; whether any process was asked to stop."""
+        started = time.monotonic()
+        rate = set_rates(self.optimiser, number, self.config)
+        self.optimiser.zero_grad(set_to_none=True)
+        parts, waited = self._gradients(loader, number)
+        entry, stop_requested = distributed.agreed(parts, terminated[0])
+        trained = [p for group in self.optimiser.param_groups for p in group["params"]]
+        norm = sharding.number(nn.utils.clip_grad_norm_(trained, self.config.clip))
+        _refuse_not_finite(number, {**entry, "gradient norm": norm}, self.folder)
+        self.optimiser.step()
+        self.method.after_step(number)
+        took = time.monotonic() - started
+        timing = {"data_wait_s": waited, "step_s": took, "samples_per_s": self.config.batch / took}
+        return entry, {"learning_rate": rate, "gradient_norm": norm, **timing}, stop_requested
+
+    def _gradients(self, loader: Iterator[dict[str, Tensor]], number: int) -> tuple[list[dict[str, Tensor]], float]:
+        """Forward and backward pass of a batch, in its parts; returns each part's losses, and seconds waited for
+        data."""
+        losses, waited, turns = [], 0.0, self.config.accumulate
+        for turn in range(turns):
+            asked = time.monotonic()
+            batch = {key: _place(value, self.device) for key, value in next(loader).items()}
+            waited += time.monotonic() - asked
+            with self.model.keeping(turn + 1 < turns):
+                with autocast(self.device, self.config.precision):
+                    parts = self.model(batch, number)
+                (parts["loss"] / turns).backward()  # type: ignore[no-untyped-call]
+            losses.append(parts)
+        return losses, waited
 
 
 @contextlib.contextmanager

@@ -172,7 +172,6 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
         UserError: an input is wrong, or a sanity check fails.
         WorkFailed: a process died twice at the same scan or pair.
     """
-
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)
     matcher = Matcher.load(config.matcher, device=device)
@@ -208,15 +207,7 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
     parts = [pairing.part(n) for n in range(len(pairs))]
     card = {"store": store.checksum, "matcher": matcher.checksum, **trust, "settings": settings, "guards": vars(guards)}
     write_table(config.out, pairs, parts, card)
-    table = PairsTable.open(config.out)
-    report = quality(table)
-    write_quality(config.out, report)
-    if draw is not None:
-        draw(config.out, report)
-    if config.csv:
-        table.write_csv(config.out / "pairs.csv.gz")
-    if not report["usable"]:
-        console.warn("no scan pair has enough accepted points for a map; train the matcher longer")
+    report = _report_quality(config, draw)
     result = _result(report, guards, len(pairs))
     outputs.finish(config.out, result)
     shutil.rmtree(pairing.parts, ignore_errors=True)
@@ -231,9 +222,22 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
     return result
 
 
+def _report_quality(config: PairConfig, draw: Callable[[Path, dict[str, Any]], None] | None) -> dict[str, Any]:
+    """Write the quality of the finished table, and the table as CSV where asked; says so if no pair is usable."""
+    table = PairsTable.open(config.out)
+    report = quality(table)
+    write_quality(config.out, report)
+    if draw is not None:
+        draw(config.out, report)
+    if config.csv:
+        table.write_csv(config.out / "pairs.csv.gz")
+    if not report["usable"]:
+        console.warn("no scan pair has enough accepted points for a map; train the matcher longer")
+    return report
+
+
 def check_sanity(matcher: Matcher, store: Store, cases: list[Case]) -> SanityResult:
     """Run the sanity checks on three scans and stop where one fails."""
-
     chosen = [cases[n * (len(cases) - 1) // 2] for n in range(3)] if len(cases) > 2 else cases
     guards = run_sanity_checks(matcher, store, chosen)
     guards.require()
@@ -246,7 +250,6 @@ def check_sanity(matcher: Matcher, store: Store, cases: list[Case]) -> SanityRes
 
 def _match_all(pairing: Pairing, pairs: Sequence[tuple[str, str]], jobs: int) -> None:
     """Do the work with two progress bars."""
-
     scans = len({name for pair in pairs for name in pair})
     with console.progress("Embedding scans", scans) as first, console.progress("Matching pairs", len(pairs)) as second:
         match_pairs(pairing, pairs, jobs=jobs, embedded=first.advance, matched=second.advance)

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from alice3d import distributed, files, outputs
+from alice3d.config import Config
 from alice3d.data.pairs import PairsTable
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.base import Masks, Partner, Sampler, SamplerInputs
@@ -127,28 +128,39 @@ def prepare_training(
         patch=method.backbone.stride,
         seed=config.seed,
     )
-    about: dict[str, Any] = {
+    about = _card(config, given, method_name, settings, start)
+    inputs = {"store": store.checksum, "pairs": about["pairs"], "init": start and start["checksum"]}
+    return Job(config, method, kind.Sampler.of(given, wants), config.settings(**inputs), about)
+
+
+def _card(
+    config: SelfSupervisedSettings,
+    given: SamplerInputs,
+    method_name: str,
+    settings: Config,
+    start: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What the card of the weights says but what training itself adds."""
+    return {
         "backbone": {
             "name": config.backbone,
             "options": dict(config.backbone_options),
-            "in_channels": rule.channels,
+            "in_channels": given.rule.channels,
         },
         "spacing_mm": list(given.views.spacing_mm),
-        "intensity": rule.model_dump(mode="json"),
+        "intensity": given.rule.model_dump(mode="json"),
         "crop": config.crop,
         "method": {"name": method_name, "options": settings.model_dump(mode="json")},
-        "partner": partner,
-        "pairs": pairs.card.get("checksum") if pairs is not None else None,
+        "partner": given.partner,
+        "pairs": given.pairs.card.get("checksum") if given.pairs is not None else None,
         "init": start,
         "steps": config.steps,
         "batch": config.batch,
         "seed": config.seed,
-        "cases": described(cases),
+        "cases": described(given.cases),
         "licence": config.licence,
         "source_commit": source_commit(),
     }
-    inputs = {"store": store.checksum, "pairs": about["pairs"], "init": start and start["checksum"]}
-    return Job(config, method, kind.Sampler.of(given, wants), config.settings(**inputs), about)
 
 
 def _build(
