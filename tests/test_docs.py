@@ -6,6 +6,8 @@ import json
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,25 @@ def test_reference_is_what_the_program_says(reference, name):
     assert kept == reference["PAGES"][name](), f"{name} is out of date: run python docs/reference/generate.py"
     assert set(reference["PAGES"]) == {"commands.md", "methods.md", "files-you-write.md", "python.md", *SCHEMAS}
     assert {path.name for path in (ROOT / "docs/reference/schemas").iterdir()} == {Path(one).name for one in SCHEMAS}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_kept_help_is_what_the_settings_say(reference, name, capsys):
+    from alice3d.cli import HELP_TEXTS, main
+
+    fresh = reference["HELP_TEXTS"][name]()
+    kept = (HELP_TEXTS / f"{name}.txt").read_text(encoding="utf-8")
+    assert kept == fresh, f"help of {name} is out of date: run python docs/reference/generate.py"
+    assert main([name, "--help"]) == 0
+    assert capsys.readouterr().out == fresh
+    assert main([name, "--json", "--help"]) == 0  # made from the settings
+    assert capsys.readouterr().out == fresh
+    assert {path.stem for path in HELP_TEXTS.iterdir()} == set(COMMANDS)
+
+
+def test_help_imports_no_settings():
+    code = "import sys, alice3d.cli; alice3d.cli.main(['pretrain', '--help']); sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_examples_of_files_are_read(reference, tmp_path):

@@ -29,7 +29,12 @@ LEFT_OUT = frozenset(
 """Keys and columns that may differ between two runs of the same code."""
 CHECKSUMS_LEFT_OUT = frozenset({"store.json"})
 """Lines of SHA256SUMS that may differ: the file holds the version. Its own values are compared."""
-RENAMED = {"hidden_share": "mask_ratio"}
+RENAMED = {
+    "hidden_share": "mask_ratio",
+    "trunk": "backbone_maps",
+    "average": "ema_decay",
+    "backbone_rate": "backbone_lr_scale",
+}
 """Keys and columns whose name changed: the older name to the newer one. Either side may hold either."""
 PAGES = frozenset({".html", ".png"})
 """Only whether they are there is compared: they are for reading, and hold dates and run times."""

@@ -24,6 +24,7 @@ from alice3d.api.results import (
     PreparedStore,
     Pretraining,
 )
+from alice3d.cli import HELP_TEXTS as HELP_FOLDER
 from alice3d.cli_arguments import describe
 from alice3d.commands import COMMANDS, find_command
 from alice3d.comparison.arms import FIXED, OF_SCRATCH
@@ -76,6 +77,11 @@ TABLES = (
 FOLDER = Path(__file__).parent
 
 
+def help_text(name: str) -> str:
+    """A command's help, as `alice NAME --help` prints it."""
+    return describe(name, COMMANDS[name], find_command(name)[1]) + "\n"
+
+
 def commands_page() -> str:
     """Each command's help, as the terminal shows it."""
     parts = [
@@ -84,9 +90,7 @@ def commands_page() -> str:
         "the line win. Exit codes: 0 done, 1 the work failed, 2 the call or the input was wrong. "
         "[How lines are read](command-line.md), [files that you write](files-you-write.md).\n"
     ]
-    for name, what in COMMANDS.items():
-        help_text = describe(name, what, find_command(name)[1])
-        parts.append(f"## alice {name}\n\n```text\n{help_text}\n```\n")
+    parts += [f"## alice {name}\n\n```text\n{help_text(name)}```\n" for name in COMMANDS]
     return "\n".join(parts)
 
 
@@ -249,8 +253,13 @@ PAGES = {"commands.md": commands_page, "methods.md": methods_page, "files-you-wr
 PAGES |= {"python.md": python_page}
 PAGES |= {f"schemas/{name}.json": partial(command_schema, name) for name in COMMANDS}
 PAGES |= {"schemas/splits.json": splits_schema}
+HELP_TEXTS = {name: partial(help_text, name) for name in COMMANDS}
+"""Printed for `--help` without importing settings."""
 
 if __name__ == "__main__":
     (FOLDER / "schemas").mkdir(exist_ok=True)
     for name, make in PAGES.items():
         (FOLDER / name).write_text(make(), encoding="utf-8")
+    HELP_FOLDER.mkdir(exist_ok=True)
+    for name, make in HELP_TEXTS.items():
+        (HELP_FOLDER / f"{name}.txt").write_text(make(), encoding="utf-8")

@@ -27,6 +27,8 @@ Learn anatomy from unlabelled 3D scans; segment and classify with few labels.
 
 `alice COMMAND --help` lists a command's options. Every command takes --config FILE.yaml, --json and --debug.
 Start with `alice demo`."""
+HELP_TEXTS = Path(__file__).parent / "commands" / "help"
+"""Each command's help, as `cli_arguments.describe` makes it; written by docs/reference/generate.py."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +77,10 @@ def _run(name: str, words: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
         raise UserError(f"no command {name!r}; {hint}")
+    kept = HELP_TEXTS / f"{name}.txt"
+    if words in (["--help"], ["-h"]) and kept.is_file():  # settings take longer to import than to read what they say
+        print(kept.read_text(encoding="utf-8"), end="")
+        return 0
     from alice3d.cli_arguments import parse
 
     module, kind = find_command(name)

@@ -88,7 +88,8 @@ def _sort(
         name = name.replace("-", "_")
         if name not in fields and f"{name}_" in fields:  # `--with`: a field cannot have a keyword's name
             name += "_"
-        name = next(iter(current_names({name: value}, fields)))
+        no = "no_" if name.startswith("no_") and name not in fields else ""
+        name = no + next(iter(current_names({name.removeprefix(no): value}, fields)))
         if name in ("json", "debug", "help"):
             flags[name] = True
             continue

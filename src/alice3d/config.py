@@ -15,7 +15,12 @@ from pydantic.fields import FieldInfo
 from alice3d import console
 from alice3d.errors import UserError
 
-RENAMED = {"hidden_share": "mask_ratio"}
+RENAMED = {
+    "hidden_share": "mask_ratio",
+    "trunk": "backbone_maps",
+    "average": "ema_decay",
+    "backbone_rate": "backbone_lr_scale",
+}
 """Settings by the name of the version before, and by today's; the old name is taken for one version."""
 _told: set[str] = set()
 

@@ -54,11 +54,16 @@ def check(out: Path, kind: str, settings: dict[str, Any], *, overwrite: bool) ->
         raise UserError(f"{out}: holds something else; choose another folder or give --overwrite")
     if marker["kind"] != kind:
         raise UserError(f"{out}: holds: {marker['kind']}; wanted: {kind}; choose another folder or give --overwrite")
-    earlier = {RENAMED.get(key, key): value for key, value in marker["settings"].items()}
-    differing = _first_difference(earlier, json.loads(json.dumps(settings)))
+    differing = _first_difference(_renamed(marker["settings"]), _renamed(json.loads(json.dumps(settings))))
     if differing is not None:
         raise UserError(f"{out}: was made with {differing}; choose another folder or give --overwrite")
     return "done" if marker["state"] == "done" else "started"
+
+
+def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Under today's names, in groups as well: an earlier version may have begun the folder."""
+    values = {key: _renamed(value) if isinstance(value, dict) else value for key, value in settings.items()}
+    return {RENAMED.get(key, key): value for key, value in values.items()}
 
 
 def _first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
@@ -67,7 +72,10 @@ def _first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = ""
         if before == now:
             continue
         if isinstance(before, dict) and isinstance(now, dict):
-            return _first_difference(before, now, f"{prefix}{key}.")
+            differing = _first_difference(before, now, f"{prefix}{key}.")
+            if differing is None:
+                continue
+            return differing
         if prefix == "inputs.":
             return f"another {key} (its content differs)"
         return f"{prefix}{key} {_short(before)}, this call has {_short(now)}"

@@ -12,7 +12,7 @@ from alice3d.data.store import Store
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.embedding import FPN3D
 from alice3d.nn.heads.segmentation import features_at
-from alice3d.pretraining.matcher import join_trunk
+from alice3d.pretraining.matcher import join_backbone_maps
 
 
 def test_standardised_features_have_mean_0_and_deviation_1_over_the_bodies(tiny_store: Path) -> None:
@@ -22,7 +22,7 @@ def test_standardised_features_have_mean_0_and_deviation_1_over_the_bodies(tiny_
     network = FPN3D(build_backbone("resunet", rule.channels, options), fine_width=8, coarse_width=8).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     cases = store.cases()[:2]
-    join_trunk(network, store, cases, rule, store.spec.spacing_mm, crop=16, device=torch.device("cpu"))
+    join_backbone_maps(network, store, cases, rule, store.spec.spacing_mm, crop=16, device=torch.device("cpu"))
     assert network.training
     assert network.trunk is not None
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in before.items())

@@ -28,7 +28,7 @@ def test_the_backbone_is_frozen_for_a_fraction_or_a_number_of_steps():
     assert frozen_steps(BackboneSettings(head_first=0.5), 400) == 200
     assert frozen_steps(BackboneSettings(warm_head=7, head_first=0.5), 400) == 7
     assert frozen_steps(BackboneSettings(warm_head=0), 400) == 0
-    assert frozen_steps(BackboneSettings(warm_head=7, backbone_rate=0), 400) == 400
+    assert frozen_steps(BackboneSettings(warm_head=7, backbone_lr_scale=0), 400) == 400
 
 
 def test_after_a_warm_head_the_rate_of_the_backbone_rises_from_zero():
@@ -51,7 +51,7 @@ def test_after_a_warm_head_the_rate_of_the_backbone_rises_from_zero():
 @pytest.mark.parametrize("described", [RESUNET, VIT], ids=["resunet", "vit"])
 def test_layer_decay_covers_every_weight_once_and_grows_with_depth(described):
     backbone = build_backbone(*described)
-    groups = backbone_groups(backbone, BackboneSettings(backbone_rate=0.4, layer_decay=0.5), 10)
+    groups = backbone_groups(backbone, BackboneSettings(backbone_lr_scale=0.4, layer_decay=0.5), 10)
     listed = [id(p) for group in groups for p in group["params"]]
     assert sorted(listed) == sorted(id(p) for p in backbone.parameters())
     scales = [group["lr_scale"] for group in groups]

@@ -30,8 +30,8 @@ class SAMConfig(Config):
     """Places nearer than this to the true one, in mm, are no negatives."""
     across: bool = False
     """Take places of the batch's other scans as negatives too."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Momentum of the moving average of the weights; the average is the matcher."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """EMA decay of the weights; the matcher has the EMA weights."""
 
 
 class SAM(PretrainMethod):
@@ -79,7 +79,7 @@ class SAM(PretrainMethod):
 
     def after_step(self, step: int) -> None:
         """Move the averaged weights; the average starts quickly, so that the first steps do not linger."""
-        momentum = min(self.config.average, (1 + step) / (10 + step))
+        momentum = min(self.config.ema_decay, (1 + step) / (10 + step))
         update_ema(self.averaged, self.network, momentum)
 
     def reset_target(self) -> None:
@@ -91,5 +91,5 @@ class SAM(PretrainMethod):
         return [(self.averaged, self.network)]
 
     def encoder(self) -> Backbone:
-        """The averaged trunk."""
+        """The backbone with EMA weights."""
         return self.averaged.backbone

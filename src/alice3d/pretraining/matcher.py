@@ -34,7 +34,7 @@ PLACES = 20_000
 
 
 @torch.no_grad()
-def join_trunk(
+def join_backbone_maps(
     network: FPN3D,
     store: Store,
     cases: list[Case],
@@ -44,7 +44,7 @@ def join_trunk(
     crop: int,
     device: torch.device,
 ) -> None:
-    """Let a trained network join its trunk's maps to what it embeds, in place.
+    """Let a trained network join its backbone's maps to what it embeds, in place.
 
     Args:
         network: whose `trunk` is set, on the device where its weights are.
@@ -128,13 +128,15 @@ def _finished(config: TrainMatcherConfig, job: Job, card: dict[str, Any]) -> FPN
         "mode": config.mode,
         "fine_width": method.config.fine_width,
         "coarse_width": method.config.coarse_width,
-        "trunk": config.trunk,
+        "trunk": config.backbone_maps,
     }
-    if config.trunk:
+    if config.backbone_maps:
         samples, device = job.samples, resolve_device(config.device, config.threads)
         known = [samples.cases[name] for name in samples.ids]
         spacing_mm = job.spacing_mm
-        join_trunk(method.averaged, samples.store, known, samples.rule, spacing_mm, crop=config.crop, device=device)
+        join_backbone_maps(
+            method.averaged, samples.store, known, samples.rule, spacing_mm, crop=config.crop, device=device
+        )
     return method.averaged
 
 

@@ -124,6 +124,6 @@ class TrainMatcherConfig(SelfSupervisedSettings):
     """Settings of the objective, as `--options.temperature 0.1`; the reference lists them."""
     mode: Literal["direct", "robust"] = "robust"
     """How the matcher is meant to be used: each point by itself, or with a robust fit over many points."""
-    trunk: bool = True
-    """Join the trunk's own maps, standardised over the bodies of some scans, to the embedding: matches are nearer,
+    backbone_maps: bool = True
+    """Join the backbone's own maps, standardised over the bodies of some scans, to the embedding: matches are nearer,
     embeddings 3.5 times as large."""

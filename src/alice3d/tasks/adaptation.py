@@ -17,7 +17,7 @@ NORMS = (ChannelNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm3d, _BatchNorm)
 
 def frozen_steps(settings: BackboneSettings, total_steps: int) -> int:
     """Steps in which the backbone is frozen; all of them where its learning rate is 0."""
-    if not settings.backbone_rate:
+    if not settings.backbone_lr_scale:
         return total_steps
     return round(settings.head_first * total_steps) if settings.warm_head is None else settings.warm_head
 
@@ -51,22 +51,22 @@ def depths(backbone: Backbone) -> dict[str, int]:
 def backbone_groups(backbone: Backbone, settings: BackboneSettings, total_steps: int) -> list[dict[str, Any]]:
     """Optimiser groups of the trained weights of a pre-trained backbone; none where its learning rate is 0.
 
-    The learning rate multiplier of the deepest stage is `backbone_rate`, and each stage before it has `layer_decay`
+    The learning rate multiplier of the deepest stage is `backbone_lr_scale`, and each stage before it has `layer_decay`
     times that of the next (BEiT, Bao et al., ICLR 2022): shallow layers, which detect edges and textures, change least.
     After `warm_head` steps, where they are given, the learning rate rises from zero as it does for the head at first.
     """
-    if not settings.backbone_rate:
+    if not settings.backbone_lr_scale:
         return []
     shared = {} if settings.warm_head is None else {"starts_at": min(settings.warm_head / total_steps, 1.0)}
     if settings.layer_decay == 1:
         learning = [p for p in backbone.parameters() if p.requires_grad]
-        return [{"params": learning, "lr_scale": settings.backbone_rate, **shared}]
+        return [{"params": learning, "lr_scale": settings.backbone_lr_scale, **shared}]
     depth = depths(backbone)
     deepest = max(depth.values())
     groups = []
     for level in range(deepest + 1):
         params = [p for name, p in backbone.named_parameters() if depth[name] == level and p.requires_grad]
-        scale = settings.backbone_rate * settings.layer_decay ** (deepest - level)
+        scale = settings.backbone_lr_scale * settings.layer_decay ** (deepest - level)
         groups.append({"params": params, "lr_scale": scale, **shared})
     return [group for group in groups if group["params"]]
 
@@ -97,7 +97,7 @@ class TunedTask(nn.Module, Generic[N]):
         self.frozen_steps = frozen_steps(settings, total_steps) if pretrained else 0
         if pretrained and settings.freeze_norms:
             freeze_norms(self.backbone)
-        self.averaged = target_of(net) if settings.average else None
+        self.averaged = target_of(net) if settings.ema_decay else None
 
     @property
     def backbone(self) -> Backbone:
@@ -119,11 +119,11 @@ class TunedTask(nn.Module, Generic[N]):
     def after_step(self, step: int) -> None:
         """Update the EMA weights; with a lower decay at first, so that the initial weights are soon forgotten."""
         if self.averaged is not None:
-            update_ema(self.averaged, self.net, min(self.settings.average, (1 + step) / (10 + step)))
+            update_ema(self.averaged, self.net, min(self.settings.ema_decay, (1 + step) / (10 + step)))
 
     def trained(self) -> N:
         """The exported network: with EMA weights, or the last weights without EMA."""
         return self.averaged if self.averaged is not None else self.net
 
 
-BACKBONE_SETTINGS = ("backbone_rate", "head_first", "warm_head", "layer_decay", "freeze_norms")
+BACKBONE_SETTINGS = ("backbone_lr_scale", "head_first", "warm_head", "layer_decay", "freeze_norms")

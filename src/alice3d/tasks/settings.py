@@ -16,7 +16,7 @@ from alice3d.plugins import config_named
 class BackboneSettings(Config):
     """How a pre-trained backbone is trained with a new head."""
 
-    backbone_rate: Annotated[float, Field(ge=0)] = 0.3
+    backbone_lr_scale: Annotated[float, Field(ge=0)] = 0.3
     """Backbone learning-rate multiplier: of a pre-trained backbone relative to the head; 1 from scratch."""
     head_first: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Fraction of the steps in which a pre-trained backbone is frozen while the new head is trained."""
@@ -26,7 +26,7 @@ class BackboneSettings(Config):
     """Layer-wise learning rate decay: rate of each stage relative to the next deeper one; 1 = no decay."""
     freeze_norms: bool = False
     """Freeze the scales and shifts of a pre-trained backbone's normalisation layers."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """EMA decay of the weights; the model has the EMA weights. 0 = the last weights."""
 
 

@@ -190,7 +190,7 @@ def backbone_of(card: dict[str, Any]) -> Backbone:
 def load_encoder(name_or_path: str | os.PathLike[str]) -> tuple[Backbone, dict[str, Any]]:
     """An encoder and its card, from a shipped name, a run folder or a file; in evaluation mode.
 
-    A matcher is accepted too: its trunk is the encoder.
+    A matcher is accepted too: its backbone is the encoder.
 
     Raises:
         UserError: missing, damaged, or not what its card says.

@@ -73,7 +73,7 @@ def test_from_scratch_all_learn_at_once():
 
 
 def test_rates_cover_every_weight_once():
-    task = build(True, backbone_rate=0.2)
+    task = build(True, backbone_lr_scale=0.2)
     head, backbone = task.param_groups()
     assert backbone["lr_scale"] == 0.2
     listed = [id(p) for group in (head, backbone) for p in group["params"]]
@@ -81,13 +81,13 @@ def test_rates_cover_every_weight_once():
 
 
 def test_a_rate_of_zero_freezes_the_backbone():
-    task = build(True, backbone_rate=0.0)
+    task = build(True, backbone_lr_scale=0.0)
     assert len(task.param_groups()) == 1
     assert not any(gradients(task, 9))
 
 
 def test_the_average_is_what_is_written():
-    task = build(False, average=0.5)
+    task = build(False, ema_decay=0.5)
     with torch.no_grad():
         for p in task.net.parameters():
             p.add_(1.0)
@@ -95,6 +95,6 @@ def test_the_average_is_what_is_written():
     task.after_step(1000)
     for old, new, net in zip(before, task.trained().parameters(), task.net.parameters(), strict=True):
         torch.testing.assert_close(new, (old + net) / 2)
-    assert build(False, average=0.0).trained() is not None
-    last = build(False, average=0.0)
+    assert build(False, ema_decay=0.0).trained() is not None
+    last = build(False, ema_decay=0.0)
     assert last.trained() is last.net

@@ -1,4 +1,4 @@
-"""Residual U-Net encoder: the trunk of the matcher, of Alice and of the segmenter."""
+"""Residual U-Net encoder: the backbone of the matcher, of Alice and of the segmenter."""
 
 from __future__ import annotations
 

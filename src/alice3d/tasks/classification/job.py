@@ -159,7 +159,7 @@ def learn_classes(
         watch = watched(task, config, validate)
         result = fit(task, samples, config, device=device, claim=already_claimed, watch=watch)
         net = task.trained()
-        options |= plain(config, ("steps", "batch", "learning_rate", "average"))
+        options |= plain(config, ("steps", "batch", "learning_rate", "ema_decay"))
         options |= plain(config, BACKBONE_SETTINGS) if config.encoder is not None else {}
     options |= {"frozen": config.head == "linear", "examples": len(job.examples)}
     return result, net.eval(), {**job.card, "training": options, "steps": result.steps, "loss": result.loss}

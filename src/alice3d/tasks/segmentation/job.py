@@ -130,7 +130,7 @@ def finetune(
         task = SegmentationTask(job.net, config, total_steps=config.steps, pretrained=config.encoder is not None)
         result = fit(task, samples, config, device=device, claim=already_claimed, watch=watched(task, config, validate))
         net = task.trained()
-    options = {} if config.head == "linear" else plain(config, ("steps", "batch", "learning_rate", "average"))
+    options = {} if config.head == "linear" else plain(config, ("steps", "batch", "learning_rate", "ema_decay"))
     options |= plain(config, ("structure_weight",))
     if config.head != "unet":
         options |= plain(config, ("ridge", "linear_voxels", "linear_views", "linear_rounds", "linear_iterations"))
