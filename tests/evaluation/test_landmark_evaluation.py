@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from alice3d.data.tables.landmarks import Landmarks
-from alice3d.evaluation.landmarks import PointErrors, auroc, ordered_pairs, same_place_in_box, summarise
+from alice3d.evaluation.landmarks import PointErrors, ordered_pairs, same_place_in_box, summarise
+from alice3d.metrics.classification import auroc_of
 
 
 def marks(**cases: str) -> Landmarks:
@@ -33,8 +34,8 @@ def test_beyond_the_limit_a_seeded_draw_is_taken():
 def test_auroc_against_scikit_learn_with_ties():
     rng = np.random.default_rng(0)
     score, positive = rng.integers(0, 9, 300), rng.random(300) < 0.3
-    assert auroc(score, positive) == pytest.approx(roc_auc_score(positive, score))
-    assert np.isnan(auroc(score, np.ones(300, bool)))
+    assert auroc_of(positive, score) == pytest.approx(roc_auc_score(positive, score))
+    assert np.isnan(auroc_of(np.ones(300, bool), score))
 
 
 def test_same_place_in_the_box():

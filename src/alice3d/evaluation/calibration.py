@@ -13,7 +13,6 @@ from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.tables.landmarks import Landmarks
 from alice3d.errors import UserError
 from alice3d.evaluation.field_of_view import Cut, refusal
-from alice3d.evaluation.landmarks import auroc
 from alice3d.matching.confidence import (
     FAR_MM,
     GROSS_MM,
@@ -27,6 +26,7 @@ from alice3d.matching.confidence import (
 )
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.memory_cache import EmbeddedCases
+from alice3d.metrics.classification import auroc_of
 
 RIDGE = 3.0
 """Ridge penalty of the standardised weights, in points: errors of some hundred points come from few patients."""
@@ -234,7 +234,7 @@ def held_out(rows: Measured, inputs: Sequence[str], *, keep: float, folds: int =
         accepted[place == n] = far[place == n] <= model.most_far
     whole, error = rows.whole, rows.error_mm
     return {
-        "auroc_10mm": auroc(far[whole], error[whole] > FAR_MM),
-        "auroc_20mm": auroc(gross[whole], error[whole] > GROSS_MM),
+        "auroc_10mm": auroc_of(error[whole] > FAR_MM, far[whole]),
+        "auroc_20mm": auroc_of(error[whole] > GROSS_MM, gross[whole]),
         **refusal(error, accepted, rows.outside_mm, whole),
     }

@@ -16,6 +16,7 @@ from alice3d.matching.confidence import FAR_MM, GROSS_MM, MOST_MM
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.memory_cache import EmbeddedCases
 from alice3d.matching.search import search_all
+from alice3d.metrics.classification import auroc_of
 
 Points = NDArray[np.float64]
 MAX_PAIRS = 2500
@@ -131,19 +132,6 @@ def same_place_in_box(query: EmbeddedScan, key: EmbeddedScan, points_mm: Points)
     return place
 
 
-def auroc(score: NDArray[Any], positive: NDArray[np.bool_]) -> float:
-    """Probability that a positive's score exceeds a negative's, ties counted half; NaN where there is only one
-    class."""
-    from scipy.stats import rankdata
-
-    n_positive = int(positive.sum())
-    n_negative = len(positive) - n_positive
-    if not n_positive or not n_negative:
-        return float("nan")
-    ranks = rankdata(score)
-    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
-
-
 def _scores(errors: PointErrors, chosen: NDArray[np.bool_]) -> dict[str, Any]:
     """Error statistics of the chosen rows."""
     error, accepted = errors.error_mm[chosen], errors.accepted[chosen]
@@ -156,7 +144,7 @@ def _scores(errors: PointErrors, chosen: NDArray[np.bool_]) -> dict[str, Any]:
         "median_mm": float(np.median(error)),
         "within_5mm": float((error <= 5).mean()),
         "within_10mm": float((error <= 10).mean()),
-        "cycle_auroc_10mm": _number(auroc(errors.cycle_mm[chosen], error > 10)),
+        "cycle_auroc_10mm": _number(auroc_of(error > 10, errors.cycle_mm[chosen])),
         "accepted_share": float(accepted.mean()),
         "accepted_within_10mm": float((kept <= 10).mean()) if len(kept) else None,
         "baseline_box_mean_mm": float(errors.box_mm[chosen].mean()),
@@ -181,7 +169,7 @@ def confidence_scores(errors: PointErrors) -> dict[str, Any]:
     for limit, predicted in ((FAR_MM, errors.far_10mm), (GROSS_MM, errors.far_20mm)):
         by_feature = {"foretold": predicted, "cycle": errors.cycle_mm, "similarity": -errors.similarity}
         scores |= {
-            f"{name}_auroc_{limit:g}mm": _number(auroc(score, error > limit)) if np.isfinite(score).all() else None
+            f"{name}_auroc_{limit:g}mm": _number(auroc_of(error > limit, score)) if np.isfinite(score).all() else None
             for name, score in by_feature.items()
         }
         scores[f"far_{limit:g}mm"] = _number(float(predicted.mean()))

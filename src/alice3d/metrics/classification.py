@@ -23,7 +23,7 @@ def auroc(positive_n: NDArray[np.bool_], score_n: Floats, weight_rn: Floats) -> 
     The probability that a positive scores above a negative, ties counting half (Hanley and McNeil, Radiology 1982).
     """
     order = np.argsort(score_n, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(score_n[order]) > 0])  # of each distinct score
+    starts = np.flatnonzero(np.r_[True, score_n[order][1:] > score_n[order][:-1]])  # of each distinct score
     weight = weight_rn[:, order]
     positive = np.add.reduceat(weight * positive_n[order], starts, axis=1)
     negative = np.add.reduceat(weight * ~positive_n[order], starts, axis=1)
@@ -32,6 +32,11 @@ def auroc(positive_n: NDArray[np.bool_], score_n: Floats, weight_rn: Floats) -> 
     won = (positive * (below + negative / 2)).sum(axis=1)
     out: Floats = np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
     return out
+
+
+def auroc_of(positive_n: NDArray[np.bool_], score_n: Floats) -> float:
+    """`auroc` with equal weights, as one number; NaN where there is only one class."""
+    return float(auroc(positive_n, score_n, np.ones((1, len(score_n))))[0])
 
 
 def confusion(
