@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import json
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from alice3d import console
 from alice3d.commands import COMMANDS, find_command
 from alice3d.errors import UserError, WorkFailed
+from alice3d.files import json_text
 from alice3d.version import __version__
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _run(name: str, words: list[str]) -> int:
     finally:
         console.configure(json_only=False)
     if call.json:
-        print(json.dumps(result))
+        print(json_text(result, None))
     return 0
 
 

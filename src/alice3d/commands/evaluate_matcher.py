@@ -52,14 +52,13 @@ class EvaluateMatcherConfig(ComputeConfig):
 
 def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     """Evaluate; returns the keys of `--json`."""
-    import json
     import tempfile
 
     from alice3d.data.store import Store
     from alice3d.data.tables.landmarks import check_convention, read_landmarks
     from alice3d.device import resolve_device
     from alice3d.evaluation.landmarks import chosen_cases, landmark_errors, ordered_pairs, summarise
-    from alice3d.files import write_text
+    from alice3d.files import json_text, write_text
     from alice3d.matching import Matcher
     from alice3d.matching.disk_cache import EmbeddingCache
     from alice3d.matching.memory_cache import EmbeddedCases
@@ -95,7 +94,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     if config.plot is not None:
         _draw(config.plot, result["trust"])
     if config.out is not None:
-        write_text(config.out, json.dumps(result, indent=1) + "\n")
+        write_text(config.out, json_text(result) + "\n")
     say_table(result)
     return result
 

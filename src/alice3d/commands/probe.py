@@ -49,14 +49,13 @@ class ProbeConfig(ComputeConfig, LinearSettings):
 
 def run(config: ProbeConfig) -> dict[str, Any]:
     """Measure; returns the keys of `--json`."""
-    import json
 
     from alice3d.data.store import Store
     from alice3d.device import resolve_device
     from alice3d.evaluation.features import read_encoder
     from alice3d.evaluation.probe import probe_encoder
     from alice3d.evaluation.retrieval import describe_errors
-    from alice3d.files import write_text
+    from alice3d.files import json_text, write_text
     from alice3d.tasks.cases import unlearnt
     from alice3d.weights.provenance import NOT_FOR_TESTING, guard
 
@@ -101,7 +100,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
         console.say("Baseline with random weights:")
         result["baselines"]["untrained"] = measured(_untrained(card, config.seed)).summary(config.seed)
     if config.out is not None:
-        write_text(config.out, json.dumps(result, indent=1) + "\n")
+        write_text(config.out, json_text(result) + "\n")
     _say(result)
     return result
 
@@ -171,22 +170,22 @@ def _untrained(card: dict[str, Any], seed: int) -> Any:
 
 def _say(result: dict[str, Any]) -> None:
     """Print the result: one line per measure with its interval and the baselines."""
+    from alice3d.metrics.intervals import in_words
+
     rows = (
-        ("linear Dice", "linear_dice", ("linear",), "mean", "{:.3f}"),
-        ("kNN accuracy", "knn_accuracy", ("knn",), "mean", "{:.3f}"),
-        ("landmarks, mean mm", "landmark_mean_mm", ("landmark", "mean_mm"), "mean", "{:.1f}"),
-        ("landmarks, median mm", "landmark_median_mm", ("landmark", "median_mm"), "median", "{:.1f}"),
+        ("linear Dice", "linear_dice", ("linear",), "mean", 3),
+        ("kNN accuracy", "knn_accuracy", ("knn",), "mean", 3),
+        ("landmarks, mean mm", "landmark_mean_mm", ("landmark", "mean_mm"), "mean", 1),
+        ("landmarks, median mm", "landmark_median_mm", ("landmark", "median_mm"), "median", 1),
     )
-    for title, key, places, _, form in rows:
+    for title, key, places, centre, digits in rows:
         if result[key] is None:
             continue
         entry = result
         for place in places:
             entry = entry[place]
-        text = f"{title:22}{form.format(result[key])}"
-        if entry["low"] is not None:
-            text += f" ({form.format(entry['low'])} to {form.format(entry['high'])})"
+        text = f"{title:22}{in_words(entry, digits, centre)}"
         for name, base in result["baselines"].items():
             if base.get(key) is not None:
-                text += f"   {name} {form.format(base[key])}"
+                text += f"   {name} {base[key]:.{digits}f}"
         console.say(text)

@@ -125,7 +125,7 @@ def _write(config: CompareConfig, units: list[Unit], reference: str, conditions:
     """Write compare.csv, compare.md and compare.png of the finished cells; returns `table`, `best` and `tests`."""
 
     rows = table(units)
-    tested = paired_tests(units, reference, seed=config.seed)
+    tested = paired_tests(units, reference)
     _write_table(config, units)
     seeds = ", ".join(map(str, sorted({unit.seed for unit in units})))
     about = [

@@ -18,7 +18,7 @@ from alice3d.evaluation.features import FeatureSimilarity, FrozenScan, ProbeScan
 from alice3d.evaluation.landmarks import ordered_pairs
 from alice3d.evaluation.linear_probe import linear_scores
 from alice3d.evaluation.retrieval import Retrieved, describe_errors, retrieve
-from alice3d.metrics.intervals import mean_interval
+from alice3d.metrics.intervals import FRACTION, mean_interval
 from alice3d.metrics.segmentation import StructureScore
 from alice3d.nn.backbones.base import Backbone
 from alice3d.tasks.segmentation.samples import class_values
@@ -119,14 +119,14 @@ class Probed:
         )
         if self.linear is not None:
             of_case = self.by_case("linear")
-            interval = mean_interval(list(of_case.values()), seed=seed)
+            interval = mean_interval(list(of_case.values()), bounds=FRACTION)
             names = sorted({score.structure for score in self.linear})
             structures = {n: float(np.mean([s.dice for s in self.linear if s.structure == n])) for n in names}
             result["linear_dice"] = clear_of(interval["mean"])
             result["linear"] = {"cases": len(of_case), **interval, "by_structure": structures}
         if self.knn is not None:
             of_case = self.by_case("knn")
-            interval = mean_interval(list(of_case.values()), seed=seed)
+            interval = mean_interval(list(of_case.values()), bounds=FRACTION)
             structures = {
                 name: float(np.mean([of[k] for of in self.knn.values() if k in of]))
                 for k, name in enumerate(self.names)

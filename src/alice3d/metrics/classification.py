@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alice3d.metrics.intervals import percentile_interval
+
 Floats = NDArray[np.float64]
 METRICS = ("auroc", "accuracy", "balanced_accuracy", "f1")
 RESAMPLES = 2000
@@ -117,7 +119,7 @@ def summarise_classes(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Scores of all rows, with percentile bootstrap intervals over cases.
+    """Scores of all rows, with expanded percentile bootstrap intervals over cases.
 
     Args:
         case_n: case of each row.
@@ -131,6 +133,7 @@ def summarise_classes(
         a score does not exist; `by_class`: name to `count`, `auroc`, `precision`, `recall`, `f1`; `confusion`:
         `classes` and `counts`, rows are the reference.
     """
+    cases = len(set(case_n))
     once = np.ones((1, len(reference_n)))
     whole = overall_scores(reference_n, probability_nk, once)
     weights = case_weights(case_n, resamples=resamples, seed=seed)
@@ -143,12 +146,12 @@ def summarise_classes(
         drawn = np.concatenate([part[metric] for part in parts])
         drawn = drawn[~np.isnan(drawn)]
         known = len(drawn) and not np.isnan(whole[metric][0])
-        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if known else (np.nan, np.nan)
+        low, high = percentile_interval(drawn, cases, level=level) if known else (np.nan, np.nan)
         overall[metric] = {"mean": _plain(whole[metric][0]), "low": _plain(low), "high": _plain(high)}
     by_class = class_scores(reference_n, probability_nk, once)
     counts = confusion(reference_n, probability_nk.argmax(axis=1), once, len(classes))[0].astype(int)
     return {
-        "cases": len(set(case_n)),
+        "cases": cases,
         "points": len(reference_n),
         **overall,
         "by_class": {

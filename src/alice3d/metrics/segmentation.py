@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from surface_distance import compute_robust_hausdorff, compute_surface_dice_at_tolerance, compute_surface_distances
 
-from alice3d.metrics.intervals import mean_interval
+from alice3d.metrics.intervals import FRACTION, NOT_NEGATIVE, mean_interval
 
-METRICS = ("dice", "nsd", "hd95_mm")
+METRICS = {"dice": FRACTION, "nsd": FRACTION, "hd95_mm": NOT_NEGATIVE}
+"""Scores, and their ranges."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,13 @@ def score_case(
     return scores
 
 
-def summarise(scores: list[StructureScore], cases: int, structures: list[str], *, seed: int = 0) -> dict[str, Any]:
-    """Means over the structures of a case, then over cases, with 95 % bootstrap intervals over cases.
+def summarise(scores: list[StructureScore], cases: int, structures: list[str]) -> dict[str, Any]:
+    """Means over the structures of a case, then over cases, with 95 % intervals over cases.
 
     Args:
         scores: of all cases.
         cases: number of scored cases; one without any structure is in none of the means.
         structures: names that could have been present, for the count of absent ones.
-        seed: of the bootstrap.
 
     Returns:
         `cases`; `dice`, `nsd`, `hd95_mm`, each with `mean`, `low`, `high`; `by_structure`: name to the same, with its
@@ -133,9 +133,9 @@ def summarise(scores: list[StructureScore], cases: int, structures: list[str], *
         by_case.setdefault(score.case, []).append(score)
     overall = {
         metric: mean_interval(
-            [float(np.mean([getattr(score, metric) for score in its])) for its in by_case.values()], seed=seed
+            [float(np.mean([getattr(score, metric) for score in its])) for its in by_case.values()], bounds=bounds
         )
-        for metric in METRICS
+        for metric, bounds in METRICS.items()
     }
     by_structure = {}
     for name in structures:
@@ -144,7 +144,10 @@ def summarise(scores: list[StructureScore], cases: int, structures: list[str], *
             "cases": len(its),
             "absent": cases - len(its),
             "missed": sum(score.missed for score in its),
-            **{metric: mean_interval([getattr(score, metric) for score in its], seed=seed) for metric in METRICS},
+            **{
+                metric: mean_interval([getattr(score, metric) for score in its], bounds=bounds)
+                for metric, bounds in METRICS.items()
+            },
         }
     return {
         "cases": cases,

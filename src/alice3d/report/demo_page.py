@@ -13,6 +13,7 @@ from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Store
 from alice3d.engine.log import read_log
 from alice3d.files import write_text
+from alice3d.metrics.intervals import in_words
 from alice3d.report.curves import Score, loss_curves, score_chart, svg_of
 from alice3d.report.page import Html, Section, code_block, page, paragraph, svg_figure, table, text
 from alice3d.report.pictures import Landmarks, choose_matches, labels_figure, legend, match_figure, scans_figure
@@ -233,10 +234,7 @@ def scores_section(report: DemoReport) -> Section | None:
 
 def interval(entry: Mapping[str, Any], digits: int) -> str:
     """`0.71 (0.66–0.75)`."""
-    shown = f"{entry['mean']:.{digits}f}"
-    if entry.get("low") is None:
-        return shown
-    return f"{shown} ({entry['low']:.{digits}f}–{entry['high']:.{digits}f})"
+    return in_words(entry, digits).replace(" to ", "–")
 
 
 def verdict(scores: Mapping[str, Mapping[str, Any]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     device = resolve_device(config.device, config.threads)
     outputs.begin(out, "evaluation", settings, state=state, overwrite=config.overwrite)
     result = task.score(model, store, chosen, config, out=out, device=str(device))
-    files.write_text(out / "metrics.json", json.dumps({**result, "settings": settings}, indent=1) + "\n")
+    files.write_text(out / "metrics.json", files.json_text({**result, "settings": settings}) + "\n")
     outputs.finish(out, result)
     task.say(model, result, config, out)
     return result

@@ -19,6 +19,7 @@ from alice3d.data.tables.classes import Example, examples_of, read_class_table
 from alice3d.data.tables.csv_rows import POINT
 from alice3d.errors import UserError
 from alice3d.metrics.classification import METRICS, overall_scores
+from alice3d.metrics.intervals import in_words
 from alice3d.nn.heads.classification import ClassificationNet
 from alice3d.tasks.classification.job import ClassificationJob
 from alice3d.tasks.classification.model import Classifier
@@ -97,7 +98,7 @@ def say_scores(result: dict[str, Any], config: EvaluateConfig, out: Path, model:
     for metric in METRICS:
         entry = result[metric]
         name = metric.replace("_", " ").replace("auroc", "AUROC").replace("f1", "F1")
-        console.say(f"{name:18} {shown(entry['mean'])} ({shown(entry['low'])}-{shown(entry['high'])})")
+        console.say(f"{name:18} {in_words(entry, 3)}")
     width = max(len(name) for name in model.classes)
     console.say(f"{'':{width}}  count  AUROC  recall  F1     predicted as {', '.join(model.classes)}")
     for (name, entry), counts in zip(result["by_class"].items(), result["confusion"]["counts"], strict=True):

@@ -15,6 +15,7 @@ from alice3d import console, files
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_case
 from alice3d.errors import UserError
+from alice3d.metrics.intervals import in_words
 from alice3d.metrics.segmentation import StructureScore, dice_score, score_case
 from alice3d.nn.tiling import reading_window
 from alice3d.tasks.cases import draw_cases, labelled_cases
@@ -114,14 +115,10 @@ def write_scores(out: Path, scores: list[StructureScore]) -> None:
 
 def say_scores(result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
     width = max(len(name) for name in (*result["by_structure"], "mean over cases"))
-    console.say(f"{'':{width}}  Dice                NSD at {config.tolerance:g} mm         HD95 mm")
+    console.say(f"{'':{width}}  {'Dice':24}{f'NSD at {config.tolerance:g} mm':24}HD95 mm")
     for name, entry in (*result["by_structure"].items(), ("mean over cases", result)):
         dice, nsd, hd95 = (entry[metric] for metric in ("dice", "nsd", "hd95_mm"))
-        console.say(
-            f"{name:{width}}  {dice['mean']:.3f} ({dice['low']:.3f}-{dice['high']:.3f})  "
-            f"{nsd['mean']:.3f} ({nsd['low']:.3f}-{nsd['high']:.3f})  "
-            f"{hd95['mean']:.1f} ({hd95['low']:.1f}-{hd95['high']:.1f})"
-        )
+        console.say(f"{name:{width}}  {in_words(dice, 3):24}{in_words(nsd, 3):24}{in_words(hd95, 1)}")
     console.say(
         f"{result['cases']} cases; {result['absent']} structures absent from a reference, {result['missed']} missed. "
         f"Scores written to {out}. Next: alice predict {config.model} SCANS PREDICTIONS"

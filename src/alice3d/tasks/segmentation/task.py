@@ -70,7 +70,7 @@ class Segmentation(Task):
         scores = score_cases(model, store, cases, names, config, device)
         shown = sorted({value for case in cases for value in case.structures})
         write_scores(out, scores)
-        return summarise(scores, len(cases), [names[value] for value in shown], seed=config.seed)
+        return summarise(scores, len(cases), [names[value] for value in shown])
 
     def say(self, model: SegmentationModel, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
         """Each structure's scores, then their mean over cases."""
