@@ -143,15 +143,6 @@ def test_points_in_air_or_outside_are_not_in_the_body(matcher, query_input):
     assert scan.in_body(at).tolist() == [True, False, False]
 
 
-def test_untrained_network_is_seeded_and_leaves_the_random_state_alone():
-    torch.manual_seed(5)
-    before = torch.random.get_rng_state()
-    one, two = (Matcher(PlaceNet(), CARD, "x").untrained(3) for _ in range(2))
-    assert torch.equal(torch.random.get_rng_state(), before)
-    for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
 def test_unknown_mode_in_a_card_is_refused():
     with pytest.raises(UserError, match=r"matching\.mode is 'magic'"):
         Matcher(PlaceNet(), {**CARD, "matching": {"mode": "magic"}}, "x")

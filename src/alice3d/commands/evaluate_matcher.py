@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from alice3d import console
 from alice3d.config import ComputeConfig
 from alice3d.errors import UserError
-
-if TYPE_CHECKING:
-    from alice3d.data.tables.landmarks import Landmarks
-    from alice3d.evaluation.landmarks import PointErrors
-    from alice3d.matching.memory_cache import EmbeddedCases
 
 
 class EvaluateMatcherConfig(ComputeConfig):
@@ -55,13 +50,13 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     import tempfile
 
     from alice3d.data.store import Store
-    from alice3d.data.tables.landmarks import check_convention, read_landmarks
+    from alice3d.data.tables.landmarks import read_landmarks
     from alice3d.device import resolve_device
-    from alice3d.evaluation.landmarks import chosen_cases, landmark_errors, ordered_pairs, summarise
+    from alice3d.evaluation.landmarks import chosen_cases, ordered_pairs
+    from alice3d.evaluation.matcher import evaluate_matcher
     from alice3d.files import json_text, write_text
     from alice3d.matching import Matcher
     from alice3d.matching.disk_cache import EmbeddingCache
-    from alice3d.matching.memory_cache import EmbeddedCases
     from alice3d.weights import provenance
 
     device = resolve_device(config.device, config.threads)
@@ -79,59 +74,23 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
         note = matcher.reading_note(store)
         if note:
             console.say(note)
-        scans = EmbeddedCases(matcher, store)
-        random = matcher.untrained(config.seed)
-        random.cache = EmbeddingCache(Path(scratch))
-        untrained = EmbeddedCases(random, store) if config.baselines else None
-        _embed(landmarks, scans, untrained)
-        check_convention(config.landmarks, landmarks, lambda case, points: scans[case].in_body(points, margin=0))
-        with console.progress("Matching", len(pairs)) as bar:
-            errors = landmark_errors(scans, untrained, landmarks, pairs, done=bar.advance)
-        result = summarise(errors, skipped_cases=len(landmarks.skipped))
-        result["mode"] = matcher.mode
-        if config.cuts:
-            result["field_of_view"] = _cut(config, scans, landmarks, errors)
+        result = evaluate_matcher(
+            matcher,
+            store,
+            landmarks,
+            pairs,
+            table=config.landmarks,
+            scratch=Path(scratch),
+            baselines=config.baselines,
+            cuts=config.cuts,
+            seed=config.seed,
+        )
     if config.plot is not None:
         _draw(config.plot, result["trust"])
     if config.out is not None:
         write_text(config.out, json_text(result) + "\n")
     say_table(result)
     return result
-
-
-def _embed(landmarks: Landmarks, scans: EmbeddedCases, untrained: EmbeddedCases | None) -> None:
-    """Embed every case once, with a progress bar."""
-    cases = sorted(landmarks.points_mm)
-    with console.progress("Embedding scans", len(cases)) as bar:
-        for case in cases:
-            scans[case]
-            if untrained is not None:
-                untrained[case]
-            bar.advance()
-
-
-def _cut(
-    config: EvaluateMatcherConfig, scans: EmbeddedCases, landmarks: Landmarks, errors: PointErrors
-) -> dict[str, Any]:
-    """Match with cropped key scans: how many points outside are refused, how many good matches kept."""
-    import numpy as np
-
-    from alice3d.evaluation.calibration import measure
-    from alice3d.evaluation.field_of_view import draw_cuts, refusal
-
-    cuts = draw_cuts(landmarks, per_case=config.cuts, queries=2, seed=config.seed)
-    kind = scans.matcher.mode
-    with console.progress("Matching with cropped scans", sum(len(cut.queries) for cut in cuts)) as bar:
-        cut = measure(scans, landmarks, [], cuts, (kind,), done=bar.advance).get(kind)
-    if cut is None:
-        return {}
-    count = len(errors.error_mm)
-    return refusal(
-        np.concatenate([errors.error_mm, cut.error_mm]),
-        np.concatenate([errors.accepted, scans.matcher.confidence.estimate(kind, cut.features).accepted]),
-        np.concatenate([np.full(count, -np.inf), cut.outside_mm]),
-        np.concatenate([np.ones(count, bool), cut.whole]),
-    )
 
 
 def _draw(path: Path, trust: dict[str, Any]) -> None:
@@ -148,8 +107,18 @@ def _draw(path: Path, trust: dict[str, Any]) -> None:
         raise UserError(f"--plot {path}: cannot be written ({error.strerror})") from None
 
 
+def _percent(result: dict[str, Any], name: str) -> str:
+    """A fraction with its interval, in per cent."""
+    from alice3d.metrics.intervals import in_words
+
+    ends = {end: 100 * value for end, value in result["intervals"][name].items()}
+    return in_words({**ends, "mean": 100 * result[name]}, 0) + " %"
+
+
 def say_table(result: dict[str, Any]) -> None:
     """Print the result: one line per structure, then all."""
+    from alice3d.metrics.intervals import in_words
+
     console.say(
         f"{'':16}{'points':>8}{'mean':>8}{'median':>8}{'<=5 mm':>8}{'<=10 mm':>8}{'box mean':>10}{'untrained':>11}"
     )
@@ -160,9 +129,16 @@ def say_table(result: dict[str, Any]) -> None:
             f"{row['within_10mm']:8.0%}{row['baseline_box_mean_mm']:10.1f}"
             + (f"{untrained:11.1f}" if untrained is not None else f"{'-':>11}")
         )
-    kept = result["accepted_within_10mm"]
-    kept_text = f", of which {kept:.0%} lie within 10 mm" if kept is not None else ""
-    share = f"{result['accepted_share']:.0%} accepted{kept_text}"
+    mean, median = (
+        in_words({**result["intervals"][name], "mean": result[name]}, 1) for name in ("mean_mm", "median_mm")
+    )
+    console.say(
+        f"With 95 % intervals over patients: mean {mean} mm, median {median} mm, within 10 mm "
+        f"{_percent(result, 'within_10mm')}."
+    )
+    known = result["accepted_within_10mm"] is not None
+    kept_text = f", of which {_percent(result, 'accepted_within_10mm')} lie within 10 mm" if known else ""
+    share = f"{_percent(result, 'accepted_share')} accepted{kept_text}"
     console.say(f"{result['pairs']} ordered pairs, {result['mode']} matching; {share}.")
     trust = result["trust"]
     if trust["foretold_auroc_10mm"] is not None:

@@ -16,11 +16,14 @@ from alice3d.matching.confidence import FAR_MM, GROSS_MM, MOST_MM
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.memory_cache import EmbeddedCases
 from alice3d.matching.search import search_all
-from alice3d.metrics.classification import auroc_of
+from alice3d.metrics.classification import auroc, auroc_of
+from alice3d.metrics.intervals import pair_interval, percentile_interval
 
 Points = NDArray[np.float64]
 MAX_PAIRS = 2500
 """Maximum number of ordered pairs of scans; of more, a seeded random sample is evaluated."""
+AT_ONCE = 50
+"""Resamples whose weights are held at once."""
 BINS = 8
 """Bins of a reliability table, each with equally many points."""
 
@@ -150,7 +153,71 @@ def _scores(errors: PointErrors, chosen: NDArray[np.bool_]) -> dict[str, Any]:
         "baseline_box_mean_mm": float(errors.box_mm[chosen].mean()),
         "baseline_box_median_mm": float(np.median(errors.box_mm[chosen])),
         "baseline_untrained_mean_mm": _number(float(errors.untrained_mm[chosen].mean())),
+        "baseline_untrained_median_mm": _number(float(np.median(errors.untrained_mm[chosen]))),
     }
+
+
+def patient_intervals(errors: PointErrors, *, seed: int = 0) -> dict[str, dict[str, float]]:
+    """95 % intervals over patients: thousands of points of a few patients tell no more than these patients do.
+
+    Args:
+        errors: all points.
+        seed: of the bootstrap of medians and AUROC.
+
+    Returns:
+        `low` and `high` by the name of the score; NaN where there are too few patients, or no such score.
+    """
+    error, accepted = errors.error_mm, errors.accepted
+    every = np.ones(len(error), bool)
+    means = {
+        "mean_mm": (error, every),
+        "within_5mm": (error <= 5, every),
+        "within_10mm": (error <= 10, every),
+        "accepted_share": (accepted, every),
+        "accepted_within_10mm": (error <= 10, accepted),
+        "baseline_box_mean_mm": (errors.box_mm, every),
+        "baseline_untrained_mean_mm": (errors.untrained_mm, every),
+    }
+    medians = {
+        "median_mm": error,
+        "baseline_box_median_mm": errors.box_mm,
+        "baseline_untrained_median_mm": errors.untrained_mm,
+    }
+    found = {
+        name: pair_interval(values[rows].astype(float).tolist(), errors.query[rows].tolist(), errors.key[rows].tolist())
+        for name, (values, rows) in means.items()
+    }
+    query, key = errors.query.tolist(), errors.key.tolist()
+    for name, values in medians.items():
+        known = np.isfinite(values).all()
+        found[name] = pair_interval(values.tolist() if known else [], query, key, median=True, seed=seed)
+    found["cycle_auroc_10mm"] = auroc_interval(errors, error > FAR_MM, errors.cycle_mm, seed=seed)
+    if np.isfinite(errors.far_10mm).all():
+        found["foretold_auroc_10mm"] = auroc_interval(errors, error > FAR_MM, errors.far_10mm, seed=seed)
+    return {name: {end: float(one[end]) for end in ("low", "high")} for name, one in found.items()}
+
+
+def auroc_interval(
+    errors: PointErrors, positive: NDArray[np.bool_], score: Points, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, float]:
+    """Expanded percentile bootstrap interval of an AUROC over patients; a point counts by the product of the counts of
+    its two patients.
+
+    Args:
+        errors: patients of the points.
+        positive, score: (n,) of them.
+        resamples, seed: of the bootstrap.
+    """
+    patients, places = np.unique([errors.query, errors.key], return_inverse=True)
+    one, two = places.reshape(2, -1)
+    rng, count = np.random.default_rng(seed), len(patients)
+    found = []
+    for first in range(0, resamples, AT_ONCE):
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(AT_ONCE, resamples - first)).astype(float)
+        found.append(auroc(positive, score, drawn[:, one] * drawn[:, two]))
+    drawn_areas = np.concatenate(found)
+    low, high = percentile_interval(drawn_areas[~np.isnan(drawn_areas)], count if count > 2 else 0)
+    return {"low": low, "high": high}
 
 
 def _number(value: float) -> float | None:
@@ -195,9 +262,13 @@ def reliability(predicted: NDArray[Any], error_mm: NDArray[Any], bins: int = BIN
     ]
 
 
-def summarise(errors: PointErrors, *, skipped_cases: int) -> dict[str, Any]:
-    """The keys of `alice evaluate-matcher --json`: means over points, and the same for each structure."""
+def summarise(errors: PointErrors, *, skipped_cases: int, seed: int = 0) -> dict[str, Any]:
+    """The keys of `alice evaluate-matcher --json`: means over points, and the same for each structure.
+
+    `intervals` holds `low` and `high` of each score of all points, over patients: see `patient_intervals`.
+    """
     result = _scores(errors, np.ones(len(errors.error_mm), bool))
+    result["intervals"] = patient_intervals(errors, seed=seed)
     result["skipped_cases"] = skipped_cases
     result["trust"] = confidence_scores(errors)
     result["by_structure"] = {

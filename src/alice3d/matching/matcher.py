@@ -23,8 +23,7 @@ from alice3d.matching.disk_cache import EmbeddingCache
 from alice3d.matching.embedding import EmbeddedScan, body_cells, embed_image
 from alice3d.matching.results import Matches, PairFit
 from alice3d.matching.search import search_all, search_near
-from alice3d.nn.heads.embedding import FPN3D
-from alice3d.weights.files import backbone_of, find_weights, load_matcher
+from alice3d.weights.files import find_weights, load_matcher
 
 Mode = Literal["direct", "robust"]
 MODES: tuple[Mode, ...] = ("direct", "robust")
@@ -88,18 +87,6 @@ class Matcher:
         network, card = load_matcher(name_or_path)
         content = find_weights(name_or_path, "matcher").read_bytes()
         return cls(network, card, hashlib.sha256(content).hexdigest(), device=device, cache=cache)
-
-    def untrained(self, seed: int = 0) -> Matcher:
-        """A network of the same architecture with random weights: the baseline of the architecture."""
-        settings = self.card.get("matching", {})
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = FPN3D(
-                backbone_of(self.card),
-                fine_width=int(settings.get("fine_width", 32)),
-                coarse_width=int(settings.get("coarse_width", 64)),
-            )
-        return Matcher(network, self.card, f"untrained-{seed}", device=self.device)
 
     def reading_note(self, store: Store) -> str:
         """Note to the user where a store's spacing or windows differ from the matcher's; "" where they do not."""

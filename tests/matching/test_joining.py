@@ -9,10 +9,10 @@ import torch
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Store
+from alice3d.matching.joining import join_backbone_maps
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.embedding import FPN3D
 from alice3d.nn.heads.segmentation import features_at
-from alice3d.pretraining.matcher import join_backbone_maps
 
 
 def test_standardised_features_have_mean_0_and_deviation_1_over_the_bodies(tiny_store: Path) -> None:
