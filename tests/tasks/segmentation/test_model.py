@@ -41,6 +41,17 @@ def test_classes_on_another_grid_equal_reading_every_class_everywhere():
     np.testing.assert_array_equal(got, expected)
 
 
+def test_the_order_of_a_scans_axes_does_not_matter():
+    """Thick slices along another axis of the array: the same label map, its axes permuted."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), (20, 24, 16)).astype(np.float32).transpose(3, 0, 1, 2)
+    grid = Grid((20, 24, 16), np.eye(4))
+    target = Grid((20, 24, 4), diagonal_affine((1.0, 1.0, 4.0), np.array([0, 0, 1.5])))
+    affine = target.affine[:, [2, 0, 1, 3]]
+    expected = classes_on_grid(p, grid, target).transpose(2, 0, 1)
+    np.testing.assert_array_equal(classes_on_grid(p, grid, Grid((4, 20, 24), affine)), expected)
+
+
 def test_a_scan_without_structures_is_background():
     p = np.zeros((3, 4, 4, 4), np.float32)
     p[0] = 1

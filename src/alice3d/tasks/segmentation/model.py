@@ -18,7 +18,7 @@ from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.preprocessing.preprocess import prepare_array
 from alice3d.device import resolve_device
 from alice3d.errors import UserError
-from alice3d.geometry import Affine, Grid, resample, smooth_for
+from alice3d.geometry import Affine, Grid, resample, smooth_for, spacing_along
 from alice3d.io.in_memory import ScanLike, as_volume, name_of
 from alice3d.io.volume import Volume
 from alice3d.io.write import write_label
@@ -196,8 +196,9 @@ def classes_on_grid(probabilities_kxyz: NDArray[np.float32], grid: Grid, target:
     box = target.crop(start, stop)
     best: NDArray[Any] | None = None
     winner = result[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+    along_mm = spacing_along(grid.affine, target)
     for k, probability in enumerate(probabilities_kxyz):
-        smooth = smooth_for(probability, grid.spacing_mm, target.spacing_mm)
+        smooth = smooth_for(probability, grid.spacing_mm, along_mm)
         values = resample(smooth, grid.affine, box, order=1, fill=0.0 if k else 1.0)
         if best is None:
             best = values
