@@ -1,11 +1,11 @@
-"""Label maps of a segmentation model on other grids, and what stays of the pieces of a structure."""
+"""Label maps of a segmentation model on other grids."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from alice3d.geometry import Grid, diagonal_affine
-from alice3d.tasks.segmentation.model import classes_on_grid, keep_largest_component
+from alice3d.tasks.segmentation.model import classes_on_grid
 
 
 def _blobs() -> np.ndarray:
@@ -57,13 +57,3 @@ def test_a_scan_without_structures_is_background():
     p[0] = 1
     grid = Grid((4, 4, 4), np.eye(4))
     assert not classes_on_grid(p, grid, Grid((9, 9, 9), np.diag([0.5, 0.5, 0.5, 1]))).any()
-
-
-def test_only_the_largest_component_of_the_named_classes_stays():
-    classes = np.zeros((10, 4, 4), np.int16)
-    classes[0:2], classes[4:5], classes[6:7], classes[8:10] = 1, 1, 2, 2
-    keep_largest_component(classes, [1])
-    assert (classes[4] == 0).all()
-    assert (classes[0] == 1).all()
-    assert (classes[6] == 2).all()
-    assert (classes[9] == 2).all()

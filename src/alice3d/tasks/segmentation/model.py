@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import nn
 
 from alice3d.data.preprocessing.intensity import IntensityRule
@@ -24,6 +22,7 @@ from alice3d.io.volume import Volume
 from alice3d.io.write import write_label
 from alice3d.nn.heads.segmentation import build_segmenter
 from alice3d.nn.tiling import predict_probabilities, reading_window
+from alice3d.tasks.segmentation.components import remove_small_components
 from alice3d.weights.files import backbone_of, fill_module, read_model_card, read_state
 
 # Shape suffixes: c channels, k classes (0 is background), xyz voxels.
@@ -68,7 +67,7 @@ class SegmentationModel:
         names: value to name.
         window: voxels per side of the sliding windows of larger scans.
         whole_voxels: scans up to this many voxels are predicted as a whole.
-        single_piece: classes of which only the largest connected component is kept.
+        single_piece: classes that are one connected structure: their small components are removed, see `components`.
     """
 
     net: nn.Module
@@ -100,7 +99,7 @@ class SegmentationModel:
         """
         probabilities = self.probabilities(image_cxyz, device=device)
         classes = classes_on_grid(probabilities, grid, target)
-        keep_largest_component(classes, self.single_piece)
+        remove_small_components(classes, self.single_piece)
         return np.asarray(self.values, np.int16)[classes]
 
     def of_volume(self, volume: Volume, *, name: str = "scan", device: str = "cpu") -> LabelMap:
@@ -207,13 +206,3 @@ def classes_on_grid(probabilities_kxyz: NDArray[np.float32], grid: Grid, target:
         best[better] = values[better]
         winner[better] = k
     return result
-
-
-def keep_largest_component(classes_xyz: NDArray[np.int16], which: Iterable[int]) -> None:
-    """Set to background, in place, all but the largest face-connected component of each class in `which`."""
-    for k in which:
-        components, count = ndimage.label(classes_xyz == k)
-        if count > 1:
-            sizes = np.bincount(components.ravel())
-            sizes[0] = 0
-            classes_xyz[(components > 0) & (components != sizes.argmax())] = 0
