@@ -230,20 +230,31 @@ def spacing_along(affine: Affine, grid: Grid) -> NDArray[np.float64]:
     return np.where(weights.max(axis=1) > 1 - 1e-12, grid.spacing_mm[weights.argmax(axis=1)], along)
 
 
+def low_pass_sigma(source_spacing: NDArray[Any], target_spacing: NDArray[Any]) -> NDArray[np.float64]:
+    """Sigma (3,) in voxels of the Gaussian that brings the source's resolution to the target's.
+
+    sqrt(f² - 1) / 2.355 for a factor f; 0 below a factor of 1.2.
+    """
+    factor = np.maximum(np.asarray(target_spacing) / np.asarray(source_spacing), 1.0)
+    sigma: NDArray[np.float64] = np.sqrt(factor**2 - 1) / 2.355
+    sigma[factor < 1.2] = 0
+    return sigma
+
+
+def low_pass_reach(source_spacing: NDArray[Any], target_spacing: NDArray[Any]) -> NDArray[np.int64]:
+    """How many voxels (3,) on each side `smooth_for` reads: 4 sigma."""
+    return (4 * low_pass_sigma(source_spacing, target_spacing) + 0.5).astype(np.int64)
+
+
 def smooth_for(array: NDArray[Any], source_spacing: NDArray[Any], target_spacing: NDArray[Any]) -> NDArray[Any]:
     """Low-pass an (i, j, k) array along the axes that will be sampled more coarsely, to prevent aliasing.
-
-    A Gaussian that brings the source's resolution to the target's: sigma = sqrt(f² - 1) / 2.355 voxels for a factor f.
-    It reaches 4 sigma, fewer than 2 f voxels rounded up.
 
     Args:
         array: (i, j, k).
         source_spacing: (3,) mm along i, j, k.
         target_spacing: (3,) mm along the same axes, as `spacing_along` gives it for a grid with other axes.
     """
-    factor = np.maximum(np.asarray(target_spacing) / np.asarray(source_spacing), 1.0)
-    sigma = np.sqrt(factor**2 - 1) / 2.355
-    sigma[factor < 1.2] = 0
+    sigma = low_pass_sigma(source_spacing, target_spacing)
     if not sigma.any():
         return array
     out: NDArray[Any] = ndimage.gaussian_filter(array.astype(np.float32), sigma, mode="nearest")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from alice3d.tasks.segmentation.components import connected_structures, remove_small_components
 
@@ -82,3 +83,18 @@ def test_classes_that_are_not_named_keep_all() -> None:
 def test_a_class_that_is_not_there_changes_nothing() -> None:
     tube = diagonal_tube()
     np.testing.assert_array_equal(cleaned(tube, [2, 1]), tube)
+
+
+def test_boxes_give_what_the_whole_array_gives() -> None:
+    """Against labelling each class in the whole array."""
+    rng = np.random.default_rng(0)
+    classes = rng.choice([0, 0, 0, 0, 1, 2, 3, 5], (20, 22, 18)).astype(np.int16)
+    expected = classes.copy()
+    for k in (1, 3, 4, 5, 9):
+        components, _ = ndimage.label(expected == k, np.ones((3, 3, 3)))
+        sizes = np.bincount(components.ravel())[1:]
+        for number, size in enumerate(sizes, start=1):
+            if size < 0.1 * sizes.max():
+                expected[components == number] = 0
+    assert (expected != classes).any()
+    np.testing.assert_array_equal(cleaned(classes, [1, 3, 4, 5, 9]), expected)

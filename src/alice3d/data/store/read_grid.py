@@ -50,7 +50,7 @@ def read_grid(store: Images, case: Case, grid: Grid, rule: IntensityRule) -> NDA
     fill = rule.fill(case.stats)
     along_mm = spacing_along(case.grid.affine, grid)
     coarser = np.maximum(along_mm / case.grid.spacing_mm, 1)
-    start, stop = _needed_box(case, grid, margin=int(np.ceil(2 * coarser.max())))  # as far as the low-pass reaches
+    start, stop = _needed_box(case, grid, margin=int(np.ceil(2 * coarser.max())))  # `low_pass_reach` is less
     if (start >= stop).any():
         return rule(np.full(grid.shape, fill, np.float32), case.stats)
     box = _read(store.image(case.id), start, stop)

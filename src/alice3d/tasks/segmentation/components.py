@@ -45,10 +45,15 @@ def remove_small_components(classes_xyz: NDArray[np.int16], which: Iterable[int]
         classes_xyz: (x, y, z) class indices, 0 is background.
         which: classes that are one connected structure in the training cases.
     """
+    boxes = ndimage.find_objects(classes_xyz)
     for k in which:
-        components, count = ndimage.label(classes_xyz == k, NEIGHBOURS)
+        box = boxes[k - 1] if k <= len(boxes) else None
+        if box is None:
+            continue
+        part = classes_xyz[box]
+        components, count = ndimage.label(part == k, NEIGHBOURS)
         if count > 1:
             sizes = np.bincount(components.ravel())
             sizes[0] = 0  # what is not of the class
             small = (sizes > 0) & (sizes < KEPT_SHARE * sizes.max())
-            classes_xyz[small[components]] = 0
+            part[small[components]] = 0
