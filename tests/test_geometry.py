@@ -10,17 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scan_files import affine_of
 
 from alice3d.data.preprocessing.preprocess import prepare_array
 from alice3d.errors import UserError
 from alice3d.geometry import (
+    Grid,
     apply_affine,
+    centred_grid,
     check_affine,
     closest_axes,
     diagonal_affine,
     ras_grid,
     resample,
     smooth_for,
+    spacing_along,
     spacing_of,
     to_closest_ras,
 )
@@ -136,6 +140,33 @@ def test_coarser_sampling_is_low_passed() -> None:
     grid = ras_grid(stripes.shape, affine, (4.0, 1.0, 1.0))
     smooth = smooth_for(stripes, np.ones(3), grid.spacing_mm)
     assert np.abs(resample(smooth, affine, grid)[2:-2]).max() < 2
+
+
+def turned(degrees: float, spacing: tuple[float, float, float]) -> Grid:
+    """A grid turned about the second axis."""
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return centred_grid(np.zeros(3), (5, 6, 7), np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]]) @ np.diag(spacing))
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "SRA", "PIR", "ASL"])
+def test_spacing_along_parallel_axes_is_the_grids_own(axes: str) -> None:
+    """Also where the volume's axes are permuted or flipped."""
+    grid = Grid((4, 5, 6), diagonal_affine((1.0, 2.0, 5.0), np.array([3.0, -4, 9])))
+    letters = {"R": 1.0, "L": 1.0, "A": 2.0, "P": 2.0, "S": 5.0, "I": 5.0}
+    found = spacing_along(affine_of((0.5, 3.0, 0.7), axes), grid)
+    np.testing.assert_array_equal(found, [letters[letter] for letter in axes])
+
+
+def test_spacing_along_is_exact_for_isotropic_grids_and_between_the_two_otherwise() -> None:
+    stored = diagonal_affine((1.0, 1.0, 5.0), np.zeros(3))
+    for degrees in (0.0, 13.0, 45.0, 77.0):
+        even = turned(degrees, (3.0, 3.0, 3.0))
+        assert (spacing_along(stored, even) == even.spacing_mm.min()).all()
+    slight, half, full = (spacing_along(stored, turned(degrees, (1.0, 1.0, 5.0))) for degrees in (15, 45, 90))
+    assert slight[0] < 1.2  # below the factor that is low-passed: slices stay sharp within
+    assert slight[2] > 4
+    np.testing.assert_allclose(half, [np.sqrt(5), 1, np.sqrt(5)])
+    np.testing.assert_allclose(full, [5, 1, 1])
 
 
 @pytest.mark.parametrize(

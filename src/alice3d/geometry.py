@@ -209,14 +209,52 @@ def resample(array: NDArray[Any], affine: Affine, grid: Grid, *, order: int = 1,
     return out
 
 
+def spacing_along(affine: Affine, grid: Grid) -> NDArray[np.float64]:
+    """Spacing (3,) in mm of `grid` along the voxel axes of a volume: how coarsely each of them is sampled.
+
+    Where the axes are parallel, permuted and flipped ones included, it is the grid's own. Otherwise it is the geometric
+    mean of the grid's spacings, weighted by the squared cosines between the volume's axis and the grid's: the voxel
+    along the volume's axes that is nearest to the rotated one (the log-Euclidean projection, which keeps its volume).
+    So an isotropic grid has its own spacing however it is rotated, and a slight rotation of a grid with thick slices
+    does not blur the image within the slices.
+
+    Args:
+        affine: of the volume, voxel index to RAS mm.
+        grid: any position, orientation and spacing.
+    """
+    towards = np.linalg.inv(affine[:3, :3] / spacing_of(affine)) @ (grid.affine[:3, :3] / grid.spacing_mm)
+    weights = towards**2 / (towards**2).sum(axis=1, keepdims=True)
+    finest = grid.spacing_mm.min()
+    ratio = np.round(grid.spacing_mm / finest, 9)  # rotations leave errors of 1e-16: isotropic grids stay so to the bit
+    along: NDArray[np.float64] = finest * (ratio**weights).prod(axis=1)
+    return np.where(weights.max(axis=1) > 1 - 1e-12, grid.spacing_mm[weights.argmax(axis=1)], along)
+
+
+def low_pass_sigma(source_spacing: NDArray[Any], target_spacing: NDArray[Any]) -> NDArray[np.float64]:
+    """Sigma (3,) in voxels of the Gaussian that brings the source's resolution to the target's.
+
+    sqrt(f² - 1) / 2.355 for a factor f; 0 below a factor of 1.2.
+    """
+    factor = np.maximum(np.asarray(target_spacing) / np.asarray(source_spacing), 1.0)
+    sigma: NDArray[np.float64] = np.sqrt(factor**2 - 1) / 2.355
+    sigma[factor < 1.2] = 0
+    return sigma
+
+
+def low_pass_reach(source_spacing: NDArray[Any], target_spacing: NDArray[Any]) -> NDArray[np.int64]:
+    """How many voxels (3,) on each side `smooth_for` reads: 4 sigma."""
+    return (4 * low_pass_sigma(source_spacing, target_spacing) + 0.5).astype(np.int64)
+
+
 def smooth_for(array: NDArray[Any], source_spacing: NDArray[Any], target_spacing: NDArray[Any]) -> NDArray[Any]:
     """Low-pass an (i, j, k) array along the axes that will be sampled more coarsely, to prevent aliasing.
 
-    A Gaussian that brings the source's resolution to the target's: sigma = sqrt(f² - 1) / 2.355 voxels for a factor f.
+    Args:
+        array: (i, j, k).
+        source_spacing: (3,) mm along i, j, k.
+        target_spacing: (3,) mm along the same axes, as `spacing_along` gives it for a grid with other axes.
     """
-    factor = np.maximum(np.asarray(target_spacing) / np.asarray(source_spacing), 1.0)
-    sigma = np.sqrt(factor**2 - 1) / 2.355
-    sigma[factor < 1.2] = 0
+    sigma = low_pass_sigma(source_spacing, target_spacing)
     if not sigma.any():
         return array
     out: NDArray[Any] = ndimage.gaussian_filter(array.astype(np.float32), sigma, mode="nearest")

@@ -13,7 +13,7 @@ from place_net import CARD, MOVE, PlaceNet
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.errors import UserError
 from alice3d.geometry import apply_affine
-from alice3d.matching import Matcher, embedding
+from alice3d.matching import Matcher, embedding, search
 from alice3d.matching.embedding import embed_image
 from alice3d.matching.matcher import body_points
 from alice3d.matching.search import search_all, search_near
@@ -58,6 +58,26 @@ def test_large_scans_are_searched_in_blocks_with_the_same_result(matcher, query_
     np.testing.assert_allclose(search_all(query.at(points), again), whole, atol=1e-3)
     cells = again.cells[::37]
     torch.testing.assert_close(again.at_cells(cells), key.at_cells(cells), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [2, 7, 59])
+def test_points_are_refined_in_blocks_with_the_same_result(matcher, query_input, key_input, points, monkeypatch, rows):
+    """To the bit, and no tensor of neighbours' vectors is larger than one block's."""
+    query, key = matcher.embed(query_input), matcher.embed(key_input)
+    vectors = query.at(points)
+    whole = search.refine(vectors, key, search.best_cells(vectors, key))
+    read = []
+    at_cells = embedding.EmbeddedScan.at_cells
+
+    def counting(scan, cells):
+        read.append(cells.shape[:-1].numel())
+        return at_cells(scan, cells)
+
+    monkeypatch.setattr(embedding.EmbeddedScan, "at_cells", counting)
+    monkeypatch.setattr(search, "SIMILARITIES", rows * 27 * vectors.shape[1])
+    np.testing.assert_array_equal(search_all(vectors, key), whole)
+    assert len(read) == -(-len(points) // rows)
+    assert max(read) <= rows * 27
 
 
 def test_robust_mode_overrules_gross_errors(matcher, query_input, key_input, points):

@@ -12,9 +12,9 @@ from alice3d.metrics.segmentation import StructureScore, score_case
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.heads.segmentation import LinearSegmentationNet
 from alice3d.nn.tiling import reading_window
+from alice3d.tasks.segmentation.components import connected_structures
 from alice3d.tasks.segmentation.linear import LinearFit
 from alice3d.tasks.segmentation.model import SegmentationModel
-from alice3d.tasks.segmentation.objective import connected_structures
 from alice3d.tasks.segmentation.samples import class_values
 from alice3d.tasks.settings import LinearSettings
 

@@ -15,7 +15,7 @@ from alice3d.matching.embedding import EmbeddedScan
 # Shape suffixes: n points, m cells of the body, d width, k neighbours.
 
 SIMILARITIES = 2**24
-"""Similarities in memory at once (64 MB)."""
+"""Similarities, or numbers of the vectors that they are made from, in memory at once (64 MB)."""
 CONTRAST = 4.0
 """Soft-argmax weights neighbours by exp(-CONTRAST · (peak - similarity) / (peak - mean)): for any sharpness of the
 similarities the same fraction of neighbours has weight (self match of a 13-minute matcher: 1.4 mm median)."""
@@ -75,10 +75,18 @@ def refine(
 
 
 def search_all(vectors_nd: Float[Tensor, "n d"], key: EmbeddedScan) -> NDArray[np.float64]:
-    """The most similar position in the key's whole body for each row, with subvoxel refinement; (n, 3) RAS mm."""
+    """The most similar position in the key's whole body for each row, with subvoxel refinement; (n, 3) RAS mm.
+
+    Rows are refined in blocks whose neighbours' vectors hold `SIMILARITIES` numbers, so memory does not grow with n.
+    """
     if not len(vectors_nd):
         return np.zeros((0, 3))
-    return refine(vectors_nd, key, best_cells(vectors_nd, key))
+    cells = best_cells(vectors_nd, key)
+    rows = max(SIMILARITIES // (len(_around(1)) * vectors_nd.shape[1]), 1)
+    # Of nearly equal size: a last block of one row would go through another kernel and differ in the last digit.
+    blocks = -(-len(cells) // rows)
+    parts = zip(vectors_nd.tensor_split(blocks), cells.tensor_split(blocks), strict=True)
+    return np.concatenate([refine(vectors, key, near) for vectors, near in parts])
 
 
 def search_near(

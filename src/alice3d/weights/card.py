@@ -98,6 +98,8 @@ class SegmenterCard(Card):
     head: Literal["unet", "linear", "both"]
     labels: Annotated[dict[Count, str], Field(min_length=1)]
     single_piece: list[int] = []
+    """Label values of structures that are one connected component in every training case; predictions of them lose
+    their small components."""
 
     @model_validator(mode="after")
     def _known_values(self) -> Self:

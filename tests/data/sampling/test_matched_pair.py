@@ -17,6 +17,7 @@ from alice3d.data.sampling.matched_pair import MatchedPair
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_grid
 from alice3d.errors import UserError
+from alice3d.geometry import Grid, diagonal_affine
 
 SETTINGS = ViewSettings(crop=16, spacing_mm=(8.0, 8.0, 8.0), points=32, candidates=64)
 
@@ -181,6 +182,82 @@ def test_a_sample_keeps_where_and_how_it_was_drawn(store: Store) -> None:
             assert np.abs(sample[name] - changed).std() <= noise + 1e-3
     assert samples.location(sample, "q").case != samples.location(sample, "k").case
     np.testing.assert_array_equal(samples[7]["q"], sample["q"])
+
+
+RADIUS_MM = 60.0
+
+
+class Balls:
+    """MR-like scans in memory, read like a store: a ball of tissue in dark air, in any scale of intensities."""
+
+    def __init__(self, values: dict[str, tuple[list[float], float]]) -> None:
+        """Name to the intensities that the ball's voxels have at random, and the scale that all are multiplied by."""
+        self.images: dict[str, NDArray[np.float32]] = {}
+        self.balls: list[Case] = []
+        for number, (name, (tissues, scale)) in enumerate(values.items()):
+            rng = np.random.default_rng(number)
+            grid = Grid((40, 40, 40), diagonal_affine((4.0, 4.0, 4.0), np.full(3, -78.0)))
+            inside = np.linalg.norm(grid.world(np.indices(grid.shape).reshape(3, -1).T), axis=1) < RADIUS_MM
+            inside = inside.reshape(grid.shape)
+            image = np.abs(rng.normal(0, 2, grid.shape))
+            image[inside] = rng.choice(tissues, int(inside.sum())) + rng.normal(0, 3, int(inside.sum()))
+            image = (image * scale).astype(np.float32)
+            p005, p995 = np.percentile(image[inside], (0.5, 99.5))
+            stats = {"mean": image[inside].mean(), "std": image[inside].std(), "p005": p005, "p995": p995}
+            corner = (RADIUS_MM,) * 3
+            self.images[name] = image
+            self.balls.append(
+                Case(
+                    id=name,
+                    split="",
+                    shape=grid.shape,
+                    grid=grid,
+                    stats={key: float(value) for key, value in stats.items()},
+                    body_box_mm=(tuple(-mm for mm in corner), corner),
+                    checksum="",
+                    content="",
+                    source="",
+                    labelled=False,
+                    structures=(),
+                )
+            )
+
+    def image(self, id: str) -> NDArray[np.float32]:
+        return self.images[id]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_points_and_negatives_of_each_mr_lie_in_its_own_tissue(order: tuple[int, int]) -> None:
+    """Scales differ by a factor of ten, and z-scores of air by the scan: whichever comes first."""
+    scans = Balls({"even": ([400.0], 1.0), "mixed": ([100.0, 100, 100, 100, 25], 10.0)})
+    rule = IntensityRule(modality="mr", windows=())
+    settings = ViewSettings(crop=24, spacing_mm=(5.0, 5.0, 5.0), points=64, candidates=256)
+    cases = [scans.balls[number] for number in order]
+    samples = samples_of(scans, cases, settings=settings, rule=rule, partner="random")
+    for number in range(8):
+        sample = samples[number]
+        for view in ("q", "k"):
+            places_mm = samples.location(sample, view).grid.world(sample[f"candidates_{view}"])
+            assert np.linalg.norm(places_mm, axis=1).max() < RADIUS_MM + 12  # three voxels: interpolation at the edge
+    alone = samples_of(scans, cases, settings=settings, rule=rule, partner="same")
+    for number in range(8):
+        sample = alone[number]
+        places_mm = alone.location(sample, "q").grid.world(sample["points_q"][sample["valid"]])
+        assert np.linalg.norm(places_mm, axis=1).max() < RADIUS_MM + 12
+
+
+def test_air_in_each_channel_has_its_own_level(store: Store) -> None:
+    """In a window that begins below air's HU, air is not the lowest value: it is no tissue for that."""
+    rule = IntensityRule(windows=((-2000.0, 500.0), (-200.0, 300.0)))
+    samples = samples_of(store, rule=rule, partner="same")
+    air = rule.air(samples.cases[samples.ids[0]].stats)
+    assert air[0] > -0.5
+    for number in range(6):
+        sample = samples[number]
+        where = samples.location(sample, "q")
+        clean = read_grid(store, store.case(where.case), where.grid, rule)
+        x, y, z = sample["candidates_q"].astype(int).T
+        assert (clean[:, x, y, z] > air[:, None] + 0.05).any(axis=0).all()
 
 
 def test_wrong_inputs_are_named(store: Store) -> None:

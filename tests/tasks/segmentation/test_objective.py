@@ -1,41 +1,13 @@
-"""Learning rates of the backbone, and which structures are connected."""
+"""Learning rates of the backbone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 import torch
 
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.segmentation import SegmentationNet
-from alice3d.tasks.segmentation.objective import SegmentationTask, connected_structures
+from alice3d.tasks.segmentation.objective import SegmentationTask
 from alice3d.tasks.settings import SegmentationSettings
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """What the function asks of a case."""
-
-    id: str
-    structures: tuple[int, ...]
-
-
-@dataclass
-class Shelf:
-    """What the function asks of a store."""
-
-    labels: dict[str, Any]
-
-    def label(self, id: str) -> Any:
-        return self.labels[id]
-
-
-def test_connected_structures():
-    labels = np.zeros((9, 5, 5), np.uint8)
-    labels[0:2], labels[3, :2], labels[8] = 1, 2, 2
-    assert connected_structures(Shelf({"a": labels}), [Labelled("a", (1, 2))], (0, 1, 2)) == [1]
 
 
 def build(pretrained: bool, **changes) -> SegmentationTask:

@@ -75,6 +75,10 @@ class IntensityRule(BaseModel):
         """The raw value outside the scan: air for CT, the body's 0.5 percentile for MR."""
         return AIR_HU if self.modality == "ct" else float(stats["p005"])
 
+    def air(self, stats: Mapping[str, float]) -> NDArray[np.float32]:
+        """Channel values (c,) outside the scan. They are the scan's own: for MR they depend on its statistics."""
+        return self(np.full((1, 1, 1), self.fill(stats)), stats).reshape(-1)
+
     def __call__(self, array: NDArray[Any], stats: Mapping[str, float]) -> NDArray[np.float32]:
         """Raw voxels (x, y, z) to channels (c, x, y, z), float32.
 

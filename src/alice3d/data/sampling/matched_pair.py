@@ -22,6 +22,8 @@ from alice3d.data.store.read_grid import read_grid
 from alice3d.errors import UserError
 from alice3d.geometry import Grid, centred_grid
 
+ABOVE_AIR = 0.05
+"""Tissue lies this much above the scan's own air in some channel; a twentieth of half a CT window."""
 MIN_CERTAINTY = 0.5
 """Correspondence below this certainty gives neither crop centres nor points."""
 
@@ -84,7 +86,6 @@ class MatchedPair(Sampler):
         self.patch, self.seed = patch, seed
         self.pairs = pairs
         self.scan_pairs: list[tuple[str, str]] = []
-        self.air = float(rule(np.full((1, 1, 1), rule.fill(cases[0].stats)), cases[0].stats).min())
         if partner == "matched":
             if pairs is None:
                 raise UserError("matched partners need a pairs table: give --pairs, or choose --partner same")
@@ -162,9 +163,12 @@ class MatchedPair(Sampler):
         side, matrix = self.settings.crop, random_matrix(self.settings, rng)
         return centred_grid(centre_mm, (side, side, side), matrix if linear is None else linear @ matrix)
 
-    def _tissue(self, image: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """`count` random voxels (count, 3) that are not air; any voxels where all is air."""
-        flat = np.flatnonzero((image > self.air + 0.05).any(axis=0))
+    def _tissue(
+        self, image: NDArray[np.float32], case: Case, count: int, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """`count` random voxels (count, 3) of a case's crop that are not air; any voxels where all is air."""
+        air = self.rule.air(case.stats)[:, None, None, None]
+        flat = np.flatnonzero((image > air + ABOVE_AIR).any(axis=0))
         if not len(flat):
             flat = np.arange(image[0].size)
         chosen = flat[rng.integers(len(flat), size=count)]
@@ -183,10 +187,11 @@ class MatchedPair(Sampler):
             **self.located("k", key, grid_k),
             "axes_q": grid_q.affine[:3, :3].astype(np.float32),
             "axes_k": grid_k.affine[:3, :3].astype(np.float32),
-            "candidates_q": self._tissue(clean_q, settings.candidates, rng).astype(np.float32),
-            "candidates_k": self._tissue(clean_k, settings.candidates, rng).astype(np.float32),
+            "candidates_q": self._tissue(clean_q, query, settings.candidates, rng).astype(np.float32),
+            "candidates_k": self._tissue(clean_k, key, settings.candidates, rng).astype(np.float32),
         }
-        points_q = self._tissue(clean_q, 4 * settings.points, rng) + rng.uniform(-0.5, 0.5, (4 * settings.points, 3))
+        drawn = 4 * settings.points
+        points_q = self._tissue(clean_q, query, drawn, rng) + rng.uniform(-0.5, 0.5, (drawn, 3))
         sample.update(_corresponding(points_q, grid_q, grid_k, carry, settings.points))
         if self.masks is not None:
             for name, clean in (("q", clean_q), ("k", clean_k)):

@@ -45,14 +45,14 @@ class ScanInput:
         """A stored scan, resampled where the store's spacing is another."""
         image, grid = read_case(store, case, rule, spacing_mm)
         body = _body(store.image(case.id)[:, :, :], case.grid, rule, grid)
-        return cls(image, _air(rule, case.stats), body, grid, case.body_box_mm, case.checksum)
+        return cls(image, rule.air(case.stats), body, grid, case.body_box_mm, case.checksum)
 
     @classmethod
     def of_prepared(cls, scan: Prepared, rule: IntensityRule) -> ScanInput:
         """A scan that `prepare_array` brought to the matcher's spacing."""
         body = _body(scan.image, scan.grid, rule, scan.grid)
         image = rule(scan.image, scan.stats)
-        return cls(image, _air(rule, scan.stats), body, scan.grid, scan.body_box_mm, scan.checksum)
+        return cls(image, rule.air(scan.stats), body, scan.grid, scan.body_box_mm, scan.checksum)
 
     @classmethod
     def of_file(cls, path: str | Path, rule: IntensityRule, spacing_mm: Any) -> ScanInput:
@@ -90,10 +90,6 @@ class ScanInput:
         """The left-right mirror image on the same grid: what was at x stands at 2 · centre - x."""
         image = np.ascontiguousarray(self.image[:, ::-1])
         return replace(self, image=image, body=np.ascontiguousarray(self.body[::-1]), checksum="")
-
-
-def _air(rule: IntensityRule, stats: dict[str, float]) -> NDArray[np.float32]:
-    return rule(np.full((1, 1, 1), rule.fill(stats)), stats).reshape(-1)
 
 
 def _body(raw: NDArray[Any], stored: Grid, rule: IntensityRule, grid: Grid) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from alice3d.data.preprocessing.intensity import IntensityRule, parse_windows
 from alice3d.data.store.store import Case, Store
 from alice3d.errors import UserError
-from alice3d.geometry import Grid, ras_grid, resample, smooth_for, spacing_of
+from alice3d.geometry import Grid, ras_grid, resample, smooth_for, spacing_along
 
 
 class Images(Protocol):
@@ -38,8 +38,8 @@ def _read(handle: Any, start: NDArray[Any], stop: NDArray[Any]) -> NDArray[Any]:
 def read_grid(store: Images, case: Case, grid: Grid, rule: IntensityRule) -> NDArray[np.float32]:
     """Channels of a case at the voxel centres of `grid`.
 
-    Only the box that is needed is read. Where the grid is coarser than the store, the box is low-passed first; voxels
-    outside the stored array get the rule's fill value.
+    Only the box that is needed is read. Along the stored axes that the grid samples more coarsely (`spacing_along`) it
+    is low-passed first, as preprocessing does with a file; voxels outside the stored array get the rule's fill value.
 
     Args:
         grid: any position, orientation and spacing, in RAS mm.
@@ -48,13 +48,13 @@ def read_grid(store: Images, case: Case, grid: Grid, rule: IntensityRule) -> NDA
         (c, x, y, z) float32.
     """
     fill = rule.fill(case.stats)
-    coarser = np.maximum(spacing_of(grid.affine).max() / case.grid.spacing_mm, 1)
-    start, stop = _needed_box(case, grid, margin=int(np.ceil(2 * coarser.max())))
+    along_mm = spacing_along(case.grid.affine, grid)
+    coarser = np.maximum(along_mm / case.grid.spacing_mm, 1)
+    start, stop = _needed_box(case, grid, margin=int(np.ceil(2 * coarser.max())))  # `low_pass_reach` is less
     if (start >= stop).any():
         return rule(np.full(grid.shape, fill, np.float32), case.stats)
     box = _read(store.image(case.id), start, stop)
-    # A rotated grid has no spacing along the stored axes; its coarsest one is used.
-    box = smooth_for(box, case.grid.spacing_mm, np.full(3, spacing_of(grid.affine).min()))
+    box = smooth_for(box, case.grid.spacing_mm, along_mm)
     values = resample(box, case.grid.crop(start, stop).affine, grid, order=1, fill=fill)
     return rule(values, case.stats)
 

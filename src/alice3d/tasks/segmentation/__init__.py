@@ -1,1 +1,1 @@
-"""Segmentation: samples, objective, linear head, model, scores."""
+"""Segmentation: samples, objective, linear head, model, components, scores."""

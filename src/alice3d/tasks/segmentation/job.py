@@ -21,8 +21,9 @@ from alice3d.tasks.adaptation import BACKBONE_SETTINGS
 from alice3d.tasks.base import Validate, already_claimed, claim, plain, watched
 from alice3d.tasks.cases import draw_cases, labelled_cases
 from alice3d.tasks.initialisation import crop_side, report_seen, starting_backbone
+from alice3d.tasks.segmentation.components import connected_structures
 from alice3d.tasks.segmentation.linear import LinearFit
-from alice3d.tasks.segmentation.objective import SegmentationTask, connected_structures, start_from_frequencies
+from alice3d.tasks.segmentation.objective import SegmentationTask, start_from_frequencies
 from alice3d.tasks.segmentation.samples import CropSettings, SegmentationSamples, class_values
 from alice3d.tasks.settings import FinetuneSettings
 from alice3d.weights import provenance

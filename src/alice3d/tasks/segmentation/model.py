@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import nn
 
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.preprocessing.preprocess import prepare_array
 from alice3d.device import resolve_device
 from alice3d.errors import UserError
-from alice3d.geometry import Affine, Grid, resample, smooth_for
+from alice3d.geometry import Affine, Grid
 from alice3d.io.in_memory import ScanLike, as_volume, name_of
 from alice3d.io.volume import Volume
 from alice3d.io.write import write_label
 from alice3d.nn.heads.segmentation import build_segmenter
 from alice3d.nn.tiling import predict_probabilities, reading_window
+from alice3d.tasks.segmentation.components import remove_small_components
+from alice3d.tasks.segmentation.target_grid import classes_on_grid
 from alice3d.weights.files import backbone_of, fill_module, read_model_card, read_state
 
 # Shape suffixes: c channels, k classes (0 is background), xyz voxels.
@@ -68,7 +67,7 @@ class SegmentationModel:
         names: value to name.
         window: voxels per side of the sliding windows of larger scans.
         whole_voxels: scans up to this many voxels are predicted as a whole.
-        single_piece: classes of which only the largest connected component is kept.
+        single_piece: classes that are one connected structure: their small components are removed, see `components`.
     """
 
     net: nn.Module
@@ -100,7 +99,7 @@ class SegmentationModel:
         """
         probabilities = self.probabilities(image_cxyz, device=device)
         classes = classes_on_grid(probabilities, grid, target)
-        keep_largest_component(classes, self.single_piece)
+        remove_small_components(classes, self.single_piece)
         return np.asarray(self.values, np.int16)[classes]
 
     def of_volume(self, volume: Volume, *, name: str = "scan", device: str = "cpu") -> LabelMap:
@@ -163,56 +162,3 @@ def load_model(path: str | os.PathLike[str]) -> SegmentationModel:
         whole_voxels=whole_voxels,
         single_piece=tuple(values.index(int(value)) for value in card.get("single_piece", [])),
     )
-
-
-def classes_on_grid(probabilities_kxyz: NDArray[np.float32], grid: Grid, target: Grid) -> NDArray[np.int16]:
-    """The most probable class at each voxel of another grid; probabilities are interpolated linearly, class by class.
-
-    The most probable class has at least 1/k, and interpolation never exceeds its inputs: only the box where some
-    structure reaches half of that is computed, the rest is background. Outside `grid` all is background.
-
-    Args:
-        probabilities_kxyz: (k, x, y, z), class 0 is background.
-        grid: of the probabilities.
-        target: grid of the output.
-
-    Returns:
-        (x, y, z) of `target`, class indices.
-    """
-    result = np.zeros(target.shape, np.int16)
-    if grid.shape == target.shape and np.allclose(grid.affine, target.affine, atol=1e-4):
-        result[...] = probabilities_kxyz.argmax(axis=0)
-        return result
-    possible = np.argwhere((probabilities_kxyz[1:] > 0.5 / len(probabilities_kxyz)).any(axis=0))
-    if not len(possible):
-        return result
-    low, high = possible.min(axis=0) - 1, possible.max(axis=0) + 1
-    corners = np.array(list(itertools.product(*zip(low, high, strict=True))))
-    index = target.index(grid.world(corners))
-    start = np.clip(np.floor(index.min(axis=0)).astype(int), 0, target.shape)
-    stop = np.clip(np.ceil(index.max(axis=0)).astype(int) + 1, 0, target.shape)
-    if (start >= stop).any():
-        return result
-    box = target.crop(start, stop)
-    best: NDArray[Any] | None = None
-    winner = result[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
-    for k, probability in enumerate(probabilities_kxyz):
-        smooth = smooth_for(probability, grid.spacing_mm, target.spacing_mm)
-        values = resample(smooth, grid.affine, box, order=1, fill=0.0 if k else 1.0)
-        if best is None:
-            best = values
-            continue
-        better = values > best
-        best[better] = values[better]
-        winner[better] = k
-    return result
-
-
-def keep_largest_component(classes_xyz: NDArray[np.int16], which: Iterable[int]) -> None:
-    """Set to background, in place, all but the largest face-connected component of each class in `which`."""
-    for k in which:
-        components, count = ndimage.label(classes_xyz == k)
-        if count > 1:
-            sizes = np.bincount(components.ravel())
-            sizes[0] = 0
-            classes_xyz[(components > 0) & (components != sizes.argmax())] = 0

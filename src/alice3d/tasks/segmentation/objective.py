@@ -1,34 +1,16 @@
-"""Fine-tuning for segmentation: the objective, the initial bias, connected components."""
+"""Fine-tuning for segmentation: the objective and the initial bias."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
-from alice3d.data.store import Case, Store
 from alice3d.losses.segment import segmentation_loss
 from alice3d.nn.heads.segmentation import SegmentationNet
 from alice3d.tasks.adaptation import TunedTask
 from alice3d.tasks.segmentation.samples import SegmentationSamples
 from alice3d.tasks.settings import SegmentationSettings
-
-SINGLE_SHARE = 0.98
-"""A structure is connected if its largest component holds this fraction of its voxels in every training case."""
-
-
-def connected_structures(store: Store, cases: list[Case], values: tuple[int, ...]) -> list[int]:
-    """Label values of the structures that are one connected component in every case that has them."""
-    single = set(values[1:])
-    for case in cases:
-        labels = store.label(case.id)[:, :, :]
-        for value in single.intersection(case.structures):
-            components, count = ndimage.label(labels == value, np.ones((3, 3, 3)))
-            sizes = np.bincount(components.ravel())[1:]
-            if count > 1 and sizes.max() < SINGLE_SHARE * sizes.sum():
-                single.discard(value)
-    return sorted(single)
 
 
 @torch.no_grad()
