@@ -3,7 +3,7 @@
 python benchmarks/few_pairs.py --out benchmarks/results/alice/few_pairs.json
 
 Twelve generated patients, a small residual U-Net trained on them with eight pairs a step, then frozen.
-Nothing else is needed; it takes about three minutes of one CPU core.
+Nothing else is needed; it takes three to five minutes of one CPU core.
 
 - overlap: what the target distributions of the two crops of a pair share, 0 to 1, seen 1, 2, 4 or 8 pairs at a time.
 - cosine: between the gradient of a loss over a batch at once, and over the same batch in parts (`--accumulate`). The
@@ -153,9 +153,7 @@ def main() -> None:
             for queue, name in ((0, "without queue"), (method.config.queue, "with queue")):
                 row[name] = round(overlap(with_options(method, queue=queue), samples, pairs, given.steps), 3)
             shared.append(row)
-        alike = [
-            cosines(method, samples, kind, batch, given.steps) for kind in ("class", "patch") for batch in (4, 8)
-        ]
+        alike = [cosines(method, samples, kind, batch, given.steps) for kind in ("class", "patch") for batch in (4, 8)]
     print(f"{table(shared)}\n\n{table(alike)}")
     command = f"python benchmarks/few_pairs.py --steps {given.steps} --seed {given.seed} --out {given.out}"
     keep(given.out, {"command": command, "overlap": shared, "cosine": alike, **described()})

@@ -51,7 +51,9 @@ def test_targets_of_a_batch_in_parts_are_nearly_those_of_the_whole(kind: str) ->
 
     def targets(parts: int, **options: Any) -> Tensor:
         method, found = alice(**WIDER, **options), []
-        for first, count in [(one, 1) for one in range(8)] + [(8 + 4 // parts * one, 4 // parts) for one in range(parts)]:
+        for first, count in [(one, 1) for one in range(8)] + [
+            (8 + 4 // parts * one, 4 // parts) for one in range(parts)
+        ]:
             own = method._targets(kind, tokens[:, first : first + count].flatten(0, 1), 0)[0]
             found.append(own.unflatten(0, (2, count, -1)))
         return torch.cat(found[8:], dim=1)

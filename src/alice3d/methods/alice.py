@@ -188,7 +188,7 @@ class Alice(PretrainMethod):
         tokens, own = queue.put(rows, pairs)
         # The same rows in every process: sums over processes multiply all alike, and leave means as they are.
         every = self._balanced(kind, head(tokens.flatten(0, 1)), step)
-        return by_crop(every.unflatten(0, tokens.shape[:2])[own]), every, len(tokens) >= FEWEST_PAIRS
+        return by_crop(every.reshape(*tokens.shape[:2], -1)[own]), every, len(tokens) >= FEWEST_PAIRS
 
     def _balanced(self, kind: str, logits: Tensor, step: int) -> Tensor:
         """Probabilities of target logits, standardised and balanced over the rows of all processes."""
