@@ -65,3 +65,12 @@ def all_reduce(value: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
         return value / dist.get_world_size()
     dist.all_reduce(value, operation)
     return value
+
+
+def all_gather(value: Tensor) -> Tensor:
+    """`value` of all ranks, of equal shapes, one after another along the first axis; no gradient flows."""
+    if world_size() == 1:
+        return value
+    parts = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    dist.all_gather(parts, value.detach().contiguous())
+    return torch.cat(parts)

@@ -16,7 +16,7 @@ from alice3d.commands.match import _check_point
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Store
 from alice3d.errors import UserError
-from alice3d.matching import pairing
+from alice3d.matching import Matcher, pairing
 from alice3d.matching.sanity_checks import SanityResult
 
 
@@ -207,13 +207,14 @@ def calibrated(capsys, tiny_matcher, tiny_store, tiny_scans, tmp_path, monkeypat
     def measured(config, scans, landmarks, pairs, cuts):
         assert pairs
         assert cuts
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(1 if scans.matcher.confidence.models else 0)  # maps depend on the acceptance
         error = rng.uniform(1, 40, 300)
         features = {name: rng.normal(size=300) for name in KINDS["robust"]}
         features["similarity"] = 1 - error / 40
         whole = np.arange(300) % 4 > 0
         gone = np.where(whole | (error < 10), -20.0, 5.0)
-        rows = Measured(features, error, gone, whole, np.array([f"c{n % 10}" for n in range(300)]))
+        query, key = (np.array([f"c{(n * step) % 10}" for n in range(300)]) for step in (3, 1))
+        rows = Measured(features, error, gone, whole, query, key, np.ones(300, bool))
         return dict.fromkeys(KINDS, rows)
 
     monkeypatch.setattr(calibrate_matcher, "_measure", measured)
@@ -239,6 +240,14 @@ def test_calibration_is_kept_in_the_card_and_used(capsys, calibrated, tiny_match
     matched = result(capsys, "match", folder, query, key, "--store", tiny_store, "--point", point, "--picture", "")
     assert 0 <= matched["chance_above_20mm"] <= matched["chance_above_10mm"] <= 1
     assert matched["expected_error_mm"] > 0
+
+
+def test_a_second_calibration_gives_the_card_of_the_first(capsys, calibrated):
+    folder, words, found = calibrated
+    once = Matcher.load(folder).confidence.checksum
+    assert result(capsys, *words, "--overwrite") == found
+    assert len(once) == 64
+    assert Matcher.load(folder).confidence.checksum == once
 
 
 def test_pairs_of_a_matcher_calibrated_anew_are_other_pairs(capsys, passing, calibrated, tiny_store, tmp_path):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
+from alice3d.data.tables.landmarks import Landmarks
 from alice3d.errors import UserError
-from alice3d.evaluation.calibration import RIDGE, Measured, fit_model, held_out, joined
+from alice3d.evaluation.calibration import RIDGE, Measured, _matched, case_folds, fit_model, held_out, joined
 from alice3d.evaluation.landmarks import reliability
 from alice3d.matching.confidence import MOST_MM, transformed
+from alice3d.matching.landmarks import SAME_ANATOMY
 
 INPUTS = ("similarity", "cycle_mm", "beyond_mm")
 
@@ -26,7 +31,10 @@ def made(count: int = 900, seed: int = 0) -> Measured:
         "cycle_mm": error * rng.uniform(0.2, 2, count),
         "beyond_mm": gone + rng.normal(0, 6, count),
     }
-    return Measured(features, error, gone, whole, np.array([f"c{n % 12}" for n in range(count)]))
+    query, key = rng.integers(12, size=count), np.arange(count) % 12
+    query = np.where(query == key, (query + 1) % 12, query)
+    names = np.array([f"c{n}" for n in range(12)])
+    return Measured(features, error, gone, whole, names[query], names[key], np.ones(count, bool))
 
 
 def test_the_fit_is_scikit_learns():
@@ -64,9 +72,55 @@ def test_held_out_scores():
     assert found["auroc_10mm"] > 0.8
     assert found["gone_refused"] > 0.9
     assert found["good_kept"] == pytest.approx(0.9, abs=0.05)
-    one = made().chosen(made().key == "c0")
-    with pytest.raises(UserError, match="needs more than one key scan"):
-        held_out(one, INPUTS, keep=0.9)
+
+
+def test_folds_share_no_case_and_predict_every_match_once():
+    rows = made()
+    predictions = np.zeros(len(rows.key), int)
+    for fitted, predicted in case_folds(rows, 5):
+        assert fitted.any()
+        sides = [{*rows.query[part], *rows.key[part]} for part in (fitted, predicted)]
+        assert not sides[0] & sides[1]
+        predictions += predicted
+    assert (predictions == 1).all()
+
+
+def test_scores_of_cases_left_out_need_four_cases():
+    rows = made()
+    three = rows.chosen(np.isin(rows.key, ["c0", "c1", "c2"]) & np.isin(rows.query, ["c0", "c1", "c2"]))
+    found = held_out(three, INPUTS, keep=0.9)
+    assert np.isnan(found["auroc_10mm"])
+    assert found["good_kept"] is None
+
+
+def test_the_checks_hold_for_whole_and_for_cut_scans():
+    rows = made()
+    kept = held_out(rows, INPUTS, keep=0.9)
+    for whole, name in ((True, "good_kept"), (False, "good_in_cut_scans_kept")):
+        failing = replace(rows, checked=rows.whole != whole)
+        found = held_out(failing, INPUTS, keep=0.9)
+        assert kept[name] > 0.5
+        assert found[name] == 0
+
+
+@pytest.mark.parametrize("end", [0, 14])
+def test_measured_matches_pass_the_checks_that_a_match_passes(matcher, query_input, key_input, points, end):
+    """Between the scans as they are, and with a key that ends above the middle; half of the points lie in the air."""
+    stop = np.array(key_input.grid.shape) - [0, 0, end]
+    query, key = matcher.embed(query_input), matcher.embed(key_input.cropped(np.zeros(3, int), stop))
+    key = replace(key, body=key.body & (torch.arange(key.body.shape[0]) < key.body.shape[0] // 2)[:, None, None])
+    marks = {str(n): point for n, point in enumerate(points)}
+    landmarks = Landmarks({"q": marks, "k": marks}, 0)
+    scans = type("Scans", (), {"matcher": matcher, "__getitem__": lambda self, case: query})()
+    shared = np.stack([marks[name] for name in sorted(marks)])
+    for mode in ("direct", "robust"):
+        found = matcher.match(query, key, shared, mode=mode)
+        rows = _matched(scans, landmarks, "q", "k", key, not end, (mode,))[mode]
+        np.testing.assert_array_equal(matcher.confidence.estimate(mode, rows.features).accepted, found.accepted)
+        inside = key.in_body(found.point_mm)
+        agree = found.agreement is None or found.agreement >= SAME_ANATOMY
+        np.testing.assert_array_equal(rows.checked, inside & agree)
+        assert not found.accepted[~inside].any()
 
 
 def test_too_few_good_or_bad_matches_are_refused():

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from alice3d.losses.contrast import correspondence_contrast, crop_contrast, distances_mm, point_contrast, sample_at
+from alice3d.losses.contrast import (
+    correspondence_contrast,
+    crop_contrast,
+    distances_mm,
+    other_distances_mm,
+    point_contrast,
+    sample_at,
+)
 
 
 def slow_contrast(query, positive, candidates, ignored, temperature):
@@ -76,6 +83,58 @@ def test_other_scans_count_as_negatives_when_asked():
     both = candidates.reshape(10, 4)
     slow = [slow_contrast(query[i], positive[i], both, torch.zeros(3, 10, dtype=torch.bool), 0.1) for i in range(2)]
     assert torch.allclose(across, torch.cat(slow).mean(), atol=1e-9)
+
+
+def test_places_of_other_pairs_are_no_negatives_near_the_true_place():
+    query, positive, candidates = unit(3, 3, 4), unit(3, 3, 4, seed=1), unit(3, 5, 4, seed=2)
+    distance, valid = torch.full((3, 3, 5), 99.0), torch.ones(3, 3, dtype=torch.bool)
+    known, draw = [(0, 1), (2, 0)], torch.Generator().manual_seed(0)
+    apart = {pair: 10 * torch.rand(3, 5, generator=draw) for pair in known}
+    across = correspondence_contrast(
+        *(query, positive, candidates, distance, valid),
+        temperature=0.1,
+        ignore_mm=5,
+        across=True,
+        other_mm=lambda i, j: apart.get((i, j)),
+    )
+    slow = []
+    for i in range(3):
+        order = [i, *(j for j in range(3) if j != i)]
+        near = [apart[i, j] < 5 if (i, j) in apart else torch.zeros(3, 5, dtype=torch.bool) for j in order]
+        every = torch.cat([candidates[j] for j in order])
+        slow.append(slow_contrast(query[i], positive[i], every, torch.cat(near, dim=1), 0.1))
+    assert torch.allclose(across, torch.cat(slow).mean(), atol=1e-9)
+
+
+def test_distances_to_other_pairs_are_known_within_a_points_own_two_scans():
+    """Pair 0 lies in scans 7 and 8; the key crops of pairs 1, 2 and 3 in scans 8, 7 and 9."""
+    turned = torch.tensor([[0.0, -2.0, 0.0, 5.0], [3.0, 0.0, 0.0, 1.0], [0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 0.0, 1.0]])
+    draw = torch.Generator().manual_seed(0)
+    batch = {"case_q": torch.tensor([7, 1, 2, 3]), "case_k": torch.tensor([8, 8, 7, 9])}
+    for name in "qk":
+        batch[f"affine_{name}"] = torch.stack([torch.eye(4), turned, turned, turned])
+        batch[f"points_{name}"] = torch.rand(4, 2, 3, generator=draw) * 9
+        batch[f"candidates_{name}"] = torch.rand(4, 3, 3, generator=draw) * 9
+    for j, side in ((1, "k"), (2, "q")):
+        found = other_distances_mm(batch, "q", "k", 0, j)
+        for n in range(2):
+            for m in range(3):
+                place = turned[:3, :3] @ batch["candidates_k"][j, m] + turned[:3, 3]
+                assert found[n, m] == pytest.approx(float((batch[f"points_{side}"][0, n] - place).norm()), abs=1e-4)
+    assert other_distances_mm(batch, "q", "k", 0, 3) is None
+
+
+def test_crops_of_one_scan_are_no_negatives_of_each_other_at_the_same_place():
+    maps = [torch.nn.functional.normalize(torch.randn(1, 8, 4, 4, 4).expand(2, -1, -1, -1, -1), dim=1)]
+    points = torch.rand(2, 9, 3, generator=torch.Generator().manual_seed(0)) * 7
+    batch = {"q": torch.zeros(2, 1, 8, 8, 8), "valid": torch.ones(2, 9, dtype=torch.bool)}
+    for name in "qk":
+        batch |= {f"points_{name}": points[:1].expand(2, -1, -1), f"candidates_{name}": points[:1].expand(2, -1, -1)}
+        batch |= {f"axes_{name}": torch.eye(3).expand(2, 3, 3), f"affine_{name}": torch.eye(4).expand(2, 4, 4)}
+    settings = {"query": "q", "key": "k", "temperature": 0.05, "ignore_mm": 99.0, "across": True}
+    one, two = (torch.tensor(cases) for cases in ([0, 0], [0, 1]))
+    assert crop_contrast(maps, maps, {**batch, "case_q": one, "case_k": one}, **settings) == 0  # no negative is left
+    assert crop_contrast(maps, maps, {**batch, "case_q": two, "case_k": two}, **settings) > 0.1
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])

@@ -10,6 +10,7 @@ from alice3d.errors import UserError
 from alice3d.geometry import Grid, diagonal_affine
 from alice3d.matching import Matcher
 from alice3d.matching.confidence import (
+    IN_BODY,
     KINDS,
     MATCH_FEATURES,
     MOST_MM,
@@ -107,7 +108,7 @@ def test_a_calibrated_matcher_predicts_its_errors(query_input, key_input, points
     matcher = Matcher(PlaceNet(), {**CARD, "matching": {**CARD["matching"], **CALIBRATED}}, "place")
     query, key = matcher.embed(query_input), matcher.embed(key_input)
     found = matcher.match(query, key, points, mode=mode)
-    assert set(found.features) == set(KINDS[mode])
+    assert set(found.features) == {*KINDS[mode], IN_BODY}
     np.testing.assert_allclose(found.far_10mm, MODEL.probability(found.features))
     assert (found.far_20mm <= found.far_10mm).all()
     np.testing.assert_array_equal(found.accepted, found.far_10mm <= MODEL.most_far)

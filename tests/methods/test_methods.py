@@ -28,7 +28,7 @@ SMALL = {"casa_heads": 2, "decoder_width": 12, "decoder_depth": 1, "decoder_head
 HEADS = {"prototypes": 16, "hidden": 16, "bottleneck": 8}
 
 
-def batch_of(count: int = 2, seed: int = 0) -> dict[str, Tensor]:
+def batch_of(count: int = 4, seed: int = 0) -> dict[str, Tensor]:
     """Crop pairs as `MatchedPair` gives them: K is Q shifted by two voxels, with half of the patches hidden."""
     generator = torch.Generator().manual_seed(seed)
     whole = torch.randn(count, 1, CROP + 2, CROP, CROP, generator=generator)
@@ -125,7 +125,7 @@ def test_hidden_voxels_do_not_reach_the_online_branch() -> None:
     for kind in BACKBONES:
         method = alice(kind, dense_weight=0.0)
         batch = batch_of()
-        grid = batch["visible_q"].view(2, 1, 2, 2, 2)
+        grid = batch["visible_q"].view(4, 1, 2, 2, 2)
         hidden = ~grid.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3).repeat_interleave(PATCH, 4)
         changed = {**batch, "q": torch.where(hidden, torch.full_like(batch["q"], 7.0), batch["q"])}
         with torch.no_grad():
@@ -149,7 +149,7 @@ def test_dense_features_from_the_decoder() -> None:
         for row in range(len(rows)):
             for seen, place in enumerate(visible[row].nonzero()[:, 0]):
                 rows[row, place] = rows[row, place] + tokens[row, seen]
-        online[name] = method.dense([rows.transpose(1, 2).reshape(2, 24, 2, 2, 2)])
+        online[name] = method.dense([rows.transpose(1, 2).reshape(4, 24, 2, 2, 2)])
         target[name] = method.target_dense(method.target_backbone.pyramid(batch[f"{name}_target"]))
     config = method.config
     sides = [
@@ -168,7 +168,7 @@ def test_dense_features_from_the_decoder() -> None:
     out["loss"].backward()
     silent = {key for key, p in method.named_parameters() if p.requires_grad and p.grad is None}
     assert not {key for key in silent if "original0" not in key}
-    hidden = ~batch["visible_q"].view(2, 1, 2, 2, 2)
+    hidden = ~batch["visible_q"].view(4, 1, 2, 2, 2)
     for axis in (2, 3, 4):
         hidden = hidden.repeat_interleave(PATCH, axis)
     changed = method.forward({**batch, "q": batch["q"].masked_fill(hidden, 7.0)}, 0)

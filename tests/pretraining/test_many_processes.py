@@ -69,6 +69,29 @@ def test_sharded_weights_learn_alike_and_one_process_goes_on(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shard_weights", [False, True])
+def test_few_pairs_over_two_processes_use_the_queue_of_one(
+    tiny_store: Path, tmp_path: Path, shard_weights: bool
+) -> None:
+    """One pair in each process; and one process goes on from the two, queue included."""
+    few = {"batch": 2, "steps": 9, "checkpoint_every": 1}
+    assert together(1, pretrain, tiny_store, tmp_path / "alone", few, folder=tmp_path) == [""]
+    processes = begin_together(
+        2, pretrain, tiny_store, tmp_path / "two", {**few, "shard_weights": shard_weights}, folder=tmp_path
+    )
+    wait_for_step(tmp_path / "two", 6, processes[0])
+    for process in processes:
+        process.kill()
+        process.join()
+    kept = load_checkpoint(tmp_path / "two" / "checkpoints")
+    assert kept is not None
+    assert kept["step"] < 9
+    assert len(kept["method"]["class_queue.tokens"]) == 8
+    assert together(1, pretrain, tiny_store, tmp_path / "two", few, folder=tmp_path) == [""]
+    torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "alone"), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
 def test_a_batch_in_parts_gives_the_same_step(tiny_store: Path, tmp_path: Path) -> None:
     names = ("loss", "gradient_norm")
     settings = {**SETTINGS, "method": "mae", "options": {"decoder_width": 12, "decoder_heads": 2}}

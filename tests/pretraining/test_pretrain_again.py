@@ -60,6 +60,10 @@ SAM = {"method": "sam", "options": {"fine_width": 4, "coarse_width": 4}}
         ({"accumulate": 2, "batch": 3}, r"--batch: 3 samples cannot be split equally over 1 process in 2 parts"),
         ({"options": {**SMALL["options"], "koleo_weight": 0.1}, "batch": 1}, "need 2 pairs at a time"),
         ({"options": {**SMALL["options"], "koleo_weight": 0.1}, "accumulate": 2}, "need 2 pairs at a time"),
+        (
+            {"options": {**SMALL["options"], "queue": 0}, "batch": 6, "accumulate": 2},
+            "need 4 pairs in one forward pass of all processes, there would be 3; .* opposite; .* --options.queue 8",
+        ),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused_before_the_folder_is_claimed(

@@ -42,7 +42,8 @@ class LoopSettings(Config):
     clip: Annotated[float, Field(gt=0)] = 3.0
     """Maximum gradient norm; larger gradients are scaled down."""
     accumulate: Annotated[int, Field(ge=1)] = 1
-    """Gradient accumulation: compute each batch in this many parts, one after another, to save memory."""
+    """Gradient accumulation: compute each batch in this many parts, one after another, to save memory. What is computed
+    over a batch sees one part: targets of `alice`, soft Dice, batch normalisation; docs/how-to/many-devices.md."""
     shard_weights: bool = False
     """Under torchrun, split weights and optimiser state over the devices (FSDP), for networks too large for one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -25,6 +25,7 @@ from alice3d.matching.confidence import (
     transformed,
 )
 from alice3d.matching.embedding import EmbeddedScan
+from alice3d.matching.landmarks import SAME_ANATOMY
 from alice3d.matching.memory_cache import EmbeddedCases
 from alice3d.metrics.classification import auroc_of
 
@@ -43,26 +44,33 @@ class Measured:
         error_mm: distance of the match from the true position, also where it lies outside the key scan.
         outside_mm: distance of the true position outside the key scan; negative: inside.
         whole: True = the key scan was not cropped.
-        key: case ids.
+        query, key: case ids.
+        checked: True = passes the checks that no model makes, the same for cropped and uncropped key scans: the match
+            lies in the key's body, and enough points agree on the map between the scans where there is one.
     """
 
     features: MatchFeatures
     error_mm: NDArray[np.float64]
     outside_mm: NDArray[np.float64]
     whole: NDArray[np.bool_]
+    query: NDArray[np.str_]
     key: NDArray[np.str_]
+    checked: NDArray[np.bool_]
 
     def chosen(self, rows: NDArray[np.bool_]) -> Measured:
         """The rows that are True."""
         features = {name: values[rows] for name, values in self.features.items()}
-        return Measured(features, self.error_mm[rows], self.outside_mm[rows], self.whole[rows], self.key[rows])
+        return Measured(features=features, **{name: getattr(self, name)[rows] for name in COLUMNS})
+
+
+COLUMNS = ("error_mm", "outside_mm", "whole", "query", "key", "checked")
+"""What `Measured` holds of each match but its features."""
 
 
 def joined(parts: Sequence[Measured]) -> Measured:
     """Concatenated rows of several."""
     features = {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features}
-    names = ("error_mm", "outside_mm", "whole", "key")
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
     return Measured(features=features, **columns)
 
 
@@ -119,16 +127,23 @@ def _matched(
     points = np.stack([landmarks.points_mm[query][name] for name in shared])
     true = np.stack([landmarks.points_mm[key][name] for name in shared])
     gone = beyond_mm(key_scan.grid, true)
-    field = None
-    if any(kind != "direct" for kind in kinds):
-        field = scans.matcher.fit(scans[query], key_scan).correspondence
+    fit = scans.matcher.fit(scans[query], key_scan) if any(kind != "direct" for kind in kinds) else None
+    field = fit.correspondence if fit is not None else None
     rows: dict[Kind, Measured] = {}
     for kind in kinds:
         if kind != "direct" and field is None:
             continue
         found, features = scans.matcher.look(scans[query], key_scan, points, kind, field)
-        error = np.linalg.norm(found - true, axis=1)
-        rows[kind] = Measured(features, error, gone, np.full(len(points), whole), np.full(len(points), key))
+        agree = kind == "direct" or fit is None or fit.agreement >= SAME_ANATOMY
+        rows[kind] = Measured(
+            features=features,
+            error_mm=np.linalg.norm(found - true, axis=1),
+            outside_mm=gone,
+            whole=np.full(len(points), whole),
+            query=np.full(len(points), query),
+            key=np.full(len(points), key),
+            checked=key_scan.in_body(found) & agree,
+        )
     return rows
 
 
@@ -217,24 +232,40 @@ def _plain(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in values)
 
 
-def held_out(rows: Measured, inputs: Sequence[str], *, keep: float, folds: int = 5) -> dict[str, Any]:
-    """Cross-validation of the model over patients: each fifth of the key scans is predicted by a model fitted without
-    it.
+def held_out(rows: Measured, inputs: Sequence[str], *, keep: float, folds: int = 10) -> dict[str, Any]:
+    """Cross-validation of the model over patients: cases are split into folds, and the matches between two folds, or
+    within one, are predicted by a model fitted to matches that have no case of these folds on either side.
+
+    Accepted is what the model accepts and what passes the checks on the match itself (`Measured.checked`).
 
     Returns:
-        `auroc_10mm`, `auroc_20mm` over whole key scans (NaN where all matches are of one class), and `refusal`.
+        `auroc_10mm`, `auroc_20mm` over whole key scans (NaN where all matches are of one class), and `refusal`, of the
+        matches that could be predicted: none of fewer than four cases, where all numbers are NaN or None.
     """
-    place = np.unique(rows.key, return_inverse=True)[1] % folds
-    far, gross, accepted = np.zeros(len(place)), np.zeros(len(place)), np.zeros(len(place), bool)
-    for n in np.unique(place):
-        if (place == n).all():
-            raise UserError("landmarks: cross-validation needs more than one key scan; give more cases")
-        model, features = _fit(rows.chosen(place != n), inputs, keep), rows.chosen(place == n).features
-        far[place == n], gross[place == n] = model.probability(features), model.probability(features, GROSS_MM)
-        accepted[place == n] = far[place == n] <= model.most_far
-    whole, error = rows.whole, rows.error_mm
+    far, gross = np.full(len(rows.key), np.nan), np.full(len(rows.key), np.nan)
+    accepted = np.zeros(len(rows.key), bool)
+    for fitted, predicted in case_folds(rows, folds):
+        if not (fitted & (rows.outside_mm <= 0)).any():
+            continue
+        model, features = _fit(rows.chosen(fitted), inputs, keep), rows.chosen(predicted).features
+        far[predicted], gross[predicted] = model.probability(features), model.probability(features, GROSS_MM)
+        accepted[predicted] = (far[predicted] <= model.most_far) & rows.checked[predicted]
+    known = np.isfinite(far)
+    whole, error = rows.whole & known, rows.error_mm
     return {
-        "auroc_10mm": auroc_of(error[whole] > FAR_MM, far[whole]),
-        "auroc_20mm": auroc_of(error[whole] > GROSS_MM, gross[whole]),
-        **refusal(error, accepted, rows.outside_mm, whole),
+        "auroc_10mm": auroc_of(error[whole] > FAR_MM, far[whole]) if whole.any() else float("nan"),
+        "auroc_20mm": auroc_of(error[whole] > GROSS_MM, gross[whole]) if whole.any() else float("nan"),
+        **refusal(error[known], accepted[known], rows.outside_mm[known], rows.whole[known]),
     }
+
+
+def case_folds(rows: Measured, folds: int) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """For each two folds of the cases: the rows to fit to and the rows to predict, which share no case."""
+    cases = np.unique(np.concatenate([rows.query, rows.key]))
+    of_query, of_key = (np.searchsorted(cases, side) % folds for side in (rows.query, rows.key))
+    first, second = np.minimum(of_query, of_key), np.maximum(of_query, of_key)
+    parts = []
+    for a, b in sorted(set(zip(first.tolist(), second.tolist(), strict=True))):
+        fitted = ~np.isin(of_query, (a, b)) & ~np.isin(of_key, (a, b))
+        parts.append((fitted, (first == a) & (second == b)))
+    return parts

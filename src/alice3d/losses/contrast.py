@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -61,6 +63,7 @@ def correspondence_contrast(
     temperature: float,
     ignore_mm: float,
     across: bool = False,
+    other_mm: Callable[[int, int], Tensor | None] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean contrast over the valid points of a batch of crop pairs.
 
@@ -73,6 +76,8 @@ def correspondence_contrast(
         temperature: of the softmax.
         ignore_mm: candidates nearer than this to the true position are no negatives.
         across: also take the candidates of the batch's other pairs as negatives.
+        other_mm: of two pairs i and j, mm (n, m) from the true places of i to the candidates of j, None where that is
+            not known; candidates nearer than `ignore_mm` are no negatives, and of an unknown distance they all are.
 
     Returns:
         scalar; zero (with gradient) where nothing is valid. Its mean over ranks is that over all their points; `across`
@@ -85,9 +90,12 @@ def correspondence_contrast(
         ignored = distance_bnm[i][keep] < ignore_mm
         candidates = candidates_bmd[i]
         if across and b > 1:
+            for j in (*range(i), *range(i + 1, b)):
+                apart = other_mm(i, j) if other_mm is not None else None
+                near = apart[keep] < ignore_mm if apart is not None else torch.zeros_like(ignored[:, :m])
+                ignored = torch.cat([ignored, near], dim=1)
             others = torch.cat([candidates_bmd[:i], candidates_bmd[i + 1 :]]).reshape((b - 1) * m, -1)
             candidates = torch.cat([candidates, others])
-            ignored = F.pad(ignored, (0, len(others)))
         losses.append(point_contrast(query_bnd[i][keep], positive_bnd[i][keep], candidates, ignored, temperature))
     each = torch.cat(losses)
     # The mean over all ranks' points: each rank is weighted by its number of points.
@@ -100,6 +108,25 @@ def distances_mm(batch: dict[str, Tensor], key: str) -> Float[Tensor, "b n m"]:
     axes = batch[f"axes_{key}"]
     points, candidates = (batch[f"{name}_{key}"] @ axes.transpose(1, 2) for name in ("points", "candidates"))
     return torch.cdist(points, candidates)
+
+
+def other_distances_mm(batch: dict[str, Tensor], query: str, key: str, i: int, j: int) -> Tensor | None:
+    """mm (n, m) from the corresponding points of pair i to the candidates of crop `key` of pair j.
+
+    Known where the crop of j lies in the key scan or in the query scan of i; None of another scan: two scans of a batch
+    need not be a row of the pairs table, so where i's anatomy lies in it is not known.
+    """
+    there = batch[f"case_{key}"][j]
+    for side in (key, query):
+        if there == batch[f"case_{side}"][i]:
+            points = _world(batch[f"points_{side}"][i], batch[f"affine_{side}"][i])
+            return torch.cdist(points, _world(batch[f"candidates_{key}"][j], batch[f"affine_{key}"][j]))
+    return None
+
+
+def _world(index_n3: Tensor, affine: Tensor) -> Tensor:
+    """RAS mm of voxel indices."""
+    return index_n3.float() @ affine[:3, :3].float().T + affine[:3, 3].float()
 
 
 def crop_contrast(
@@ -120,6 +147,7 @@ def crop_contrast(
     Args:
         query_maps, key_maps: unit-length maps (b, d, …) of both crops, of any strides.
         batch: from the pair sampler in `data.sampling`.
+        across: see `correspondence_contrast`; the distance is known between crops of one scan.
     """
     shape = tuple(batch[query].shape[2:])
 
@@ -136,4 +164,5 @@ def crop_contrast(
         temperature=temperature,
         ignore_mm=ignore_mm,
         across=across,
+        other_mm=lambda i, j: other_distances_mm(batch, query, key, i, j),
     )

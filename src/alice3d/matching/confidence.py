@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -26,6 +26,8 @@ MATCH_FEATURES = {
     "certainty": "certainty of the fitted map at the point, 0 .. 1",
 }
 """Features of a match; the last two need a map between the scans."""
+IN_BODY = "in_body"
+"""Beside the features that models read: 1 where the match lies in the key's body, else 0."""
 Kind = Literal["direct", "robust", "rows"]
 KINDS: dict[Kind, tuple[str, ...]] = {
     "direct": ("similarity", "cycle_mm", "edge_mm", "beyond_mm"),
@@ -212,8 +214,20 @@ class Confidence:
         numbers = {kind: model.to_card() for kind, model in self.models.items()}
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def uncalibrated(self) -> Confidence:
+        """The hand-set rule alone."""
+        return Confidence(self.acceptance, {})
+
     def estimate(self, kind: Kind, features: MatchFeatures) -> ErrorEstimate:
-        """Estimate errors; without a map (no `certainty` among the features) only direct matches are accepted."""
+        """Estimate errors; without a map (no `certainty` among the features) only direct matches are accepted.
+
+        Nor is a match accepted outside the key's body, where the features say so (`IN_BODY`).
+        """
+        found = self._estimate(kind, features)
+        return replace(found, accepted=found.accepted & (features[IN_BODY] > 0)) if IN_BODY in features else found
+
+    def _estimate(self, kind: Kind, features: MatchFeatures) -> ErrorEstimate:
         rows = len(features["similarity"])
         nothing = np.full(rows, np.nan)
         if kind != "direct" and "certainty" not in features:

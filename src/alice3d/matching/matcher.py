@@ -18,7 +18,7 @@ from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
-from alice3d.matching.confidence import Confidence, Kind, MatchFeatures, position_features
+from alice3d.matching.confidence import IN_BODY, Confidence, Kind, MatchFeatures, position_features
 from alice3d.matching.disk_cache import EmbeddingCache
 from alice3d.matching.embedding import EmbeddedScan, body_cells, embed_image
 from alice3d.matching.results import Matches, PairFit
@@ -146,7 +146,7 @@ class Matcher:
             similarity=features["similarity"],
             cycle_mm=features["cycle_mm"],
             certainty=features.get("certainty", np.full(len(points), np.nan if fit is None else 0.0)),
-            accepted=estimate.accepted & key.in_body(found),
+            accepted=estimate.accepted,
             far_10mm=estimate.far_10mm,
             far_20mm=estimate.far_20mm,
             expected_mm=estimate.expected_mm,
@@ -173,7 +173,7 @@ class Matcher:
         elif field is not None and kind == "rows":
             apart = np.linalg.norm(direct - field.map(points), axis=1)
         similarity, cycle = self._check(query, points, vectors, key, found)
-        features = {"similarity": similarity, "cycle_mm": cycle}
+        features = {"similarity": similarity, "cycle_mm": cycle, IN_BODY: key.in_body(found).astype(float)}
         features |= position_features(query, key, points, found, None if kind == "direct" else field)
         return found, features | ({"apart_mm": apart} if "certainty" in features else {})
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.distributed import ReduceOp
 
 from alice3d.config import Config
-from alice3d.distributed import all_reduce
+from alice3d.distributed import all_reduce, world_size
 from alice3d.losses.contrast import crop_contrast
 from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise
 from alice3d.losses.reconstruct import reconstruction_loss
+from alice3d.losses.target_queue import FEWEST_PAIRS, TargetQueue, by_crop
 from alice3d.methods.alice_settings import AliceConfig
 from alice3d.methods.base import PretrainMethod
 from alice3d.nn.backbones.base import Backbone
@@ -39,6 +40,8 @@ class Alice(PretrainMethod):
         "larger --batch",
         "features": "try a lower --learning-rate, a longer --warmup, --options.momentum 0.996 or more "
         "--options.reconstruction_weight",
+        "pairs": "balanced over fewer, the targets of two matched crops become opposite; take a larger --batch, a "
+        "smaller --accumulate, or --options.queue 8",
     }
     places_seed: Tensor
 
@@ -66,6 +69,7 @@ class Alice(PretrainMethod):
         self.target_patch_head = target_of(self.patch_head)
         self.target_class_head = target_of(self.class_head)
         self.patch_centre, self.class_centre = Centring(config.prototypes), Centring(config.prototypes)
+        self.patch_queue, self.class_queue = TargetQueue(config.queue), TargetQueue(config.queue)
         self.patch_predictor = _predictor(width, config.hidden) if config.predictor else nn.Identity()
         self.class_predictor = _predictor(width, config.hidden) if config.predictor else nn.Identity()
         self.dense = dense_head(backbone) if config.dense_weight else None
@@ -87,6 +91,11 @@ class Alice(PretrainMethod):
     def fewest_pairs(self) -> int:
         """KoLeo spreads crops apart, so it needs two."""
         return 2 if self.config.koleo_weight else 1
+
+    @property
+    def fewest_pairs_together(self) -> int:
+        """Balanced targets need several, unless a queue holds those of earlier passes."""
+        return FEWEST_PAIRS if self.config.balances and not self.config.queue else 1
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """All losses of one batch of crop pairs; Q and K go through the networks as one stack, Q first."""
@@ -121,7 +130,7 @@ class Alice(PretrainMethod):
             student, teacher = online_patches, take_visible(target_patches, visible)
 
         # Intra-volume: S_u^Q against T_w^Q and S_r^K against T_v^K, per visible token.
-        patch_loss, patch_monitors = self._distil("patch", student.flatten(0, 1), teacher.flatten(0, 1), step)
+        patch_loss, patch_monitors = self._distil("patch", student.flatten(0, 1), teacher, step)
         # Inter-volume: cls_u^Q against cls_v^K and cls_r^K against cls_w^Q.
         crossed = target_class.roll(len(masked) // 2, dims=0)
         classes = [online_class, *self._local_classes(masked, step)]
@@ -154,24 +163,42 @@ class Alice(PretrainMethod):
 
         Where the student has several answers to each of the teacher's, they follow one another in its rows.
         """
-        online_head, target_head = getattr(self, f"{kind}_head"), getattr(self, f"target_{kind}_head")
         student = getattr(self, f"{kind}_predictor")(student)
-        temperature = self._teacher_temperature(step)
-        with torch.no_grad():
-            logits = target_head(teacher)
-            if self.config.spread:
-                logits = standardise(logits, self.config.spread)
-            if self.config.balance == "sinkhorn":
-                probability = sinkhorn(logits, temperature)
-            else:
-                probability = getattr(self, f"{kind}_centre")(logits, temperature)
+        probability, watched, enough = self._targets(kind, teacher, step)
         answers = probability.repeat(len(student) // len(probability), 1)
-        loss = distillation_loss(online_head(student), answers, student_temperature=self.config.student_temperature)
-        mean = all_reduce(probability.mean(dim=0, keepdim=True), ReduceOp.AVG)
-        return loss, {
-            f"{kind}_target_entropy": entropy(probability),  # of each answer: falls as the teacher grows sure
+        logits = getattr(self, f"{kind}_head")(student)
+        loss = distillation_loss(logits, answers, student_temperature=self.config.student_temperature)
+        mean = all_reduce(watched.mean(dim=0, keepdim=True), ReduceOp.AVG)
+        return loss if enough else loss * 0, {
+            f"{kind}_target_entropy": entropy(watched),  # of each answer: falls as the teacher grows sure
             f"{kind}_marginal_entropy": entropy(mean),  # of their mean over all ranks: 0 = collapsed
         }
+
+    @torch.no_grad()
+    def _targets(self, kind: str, teacher: Tensor, step: int) -> tuple[Tensor, Tensor, bool]:
+        """Target probabilities of the teacher's tokens (2b, …, d); those to watch; whether they are of enough pairs.
+
+        Few pairs are standardised and balanced together with those in the queue, which are watched as well.
+        """
+        head, queue = getattr(self, f"target_{kind}_head"), getattr(self, f"{kind}_queue")
+        pairs, rows = len(teacher) // 2, teacher.flatten(0, -2)
+        if not queue.pairs or not self.config.balances or pairs * world_size() >= FEWEST_PAIRS:
+            probability = self._balanced(kind, head(rows), step)
+            return probability, probability, True
+        tokens, own = queue.put(rows, pairs)
+        # The same rows in every process: sums over processes multiply all alike, and leave means as they are.
+        every = self._balanced(kind, head(tokens.flatten(0, 1)), step)
+        return by_crop(every.reshape(*tokens.shape[:2], -1)[own]), every, len(tokens) >= FEWEST_PAIRS
+
+    def _balanced(self, kind: str, logits: Tensor, step: int) -> Tensor:
+        """Probabilities of target logits, standardised and balanced over the rows of all processes."""
+        temperature = self._teacher_temperature(step)
+        if self.config.spread:
+            logits = standardise(logits, self.config.spread)
+        if self.config.balance == "sinkhorn":
+            return sinkhorn(logits, temperature)
+        probability: Tensor = getattr(self, f"{kind}_centre")(logits, temperature)
+        return probability
 
     def _local_classes(self, views: Tensor, step: int) -> list[Tensor]:
         """Class tokens of crops of half the side, at places drawn from the run's seed and the number of the step."""

@@ -54,6 +54,10 @@ class AliceConfig(Config):
     spread: Annotated[float, Field(ge=0)] = 0.15
     """Deviation over the batch that each prototype's target logits are given; 0 leaves them as they are, as the paper
     does. Without it short runs stayed at uniform targets, ln(prototypes) in both losses."""
+    queue: Annotated[int, Field(ge=0)] = 8
+    """Past pairs whose target tokens are kept. Where a forward pass of all processes holds fewer than 4 pairs, its
+    targets are standardised and balanced over these as well, and class and patch losses wait until 4 pairs are
+    together; with 4 pairs or more it is not used. 0 = no queue, and fewer than 4 pairs are refused."""
     momentum: Annotated[float, Field(ge=0, le=1)] = 0.99
     """Momentum of the target at the first step; it rises to 1 along a cosine. The paper's 0.996 is for long runs."""
     momentum_end: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -74,6 +78,17 @@ class AliceConfig(Config):
     """Crops of half the side, cut from Q and K, whose class tokens are aligned as well (multi-crop); past the paper."""
     downstream: Literal["online", "target"] = "online"
     """Which encoder is exported: E_s, as in the paper, or its moving average E_t."""
+
+    @model_validator(mode="after")
+    def _fills(self) -> Self:
+        if 0 < self.queue < 4:
+            raise ValueError(f"queue: {self.queue} pairs are too few to balance targets over; give 0, or 4 or more")
+        return self
+
+    @property
+    def balances(self) -> bool:
+        """Whether a target depends on the other crops of its batch, and a loss on such targets."""
+        return bool((self.balance == "sinkhorn" or self.spread) and (self.class_weight or self.patch_weight))
 
     @model_validator(mode="after")
     def _learns(self) -> Self:

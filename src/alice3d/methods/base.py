@@ -40,7 +40,8 @@ class PretrainMethod(nn.Module):
         Config: its settings; every field is an option of `alice pretrain --options.FIELD`.
         Sampler: the kind of samples that it learns from.
         defaults: settings of `alice pretrain` that suit it, such as a learning rate; what the user gives wins.
-        advice: what to try when a run collapses: `answers` of heads with prototypes are empty, or `features` are.
+        advice: what to try when a run collapses: `answers` of heads with prototypes are empty, or `features` are; for
+            `pairs`, why a forward pass needs several and what else to try.
     """
 
     Config: ClassVar[type[Config]] = Config
@@ -83,6 +84,11 @@ class PretrainMethod(nn.Module):
     @property
     def fewest_pairs(self) -> int:
         """Pairs of crops that `forward` must see at a time, in each process."""
+        return 1
+
+    @property
+    def fewest_pairs_together(self) -> int:
+        """Pairs of crops that one forward pass of all processes together must hold; `advice` says why, by `pairs`."""
         return 1
 
     def param_groups(self) -> list[dict[str, Any]]:

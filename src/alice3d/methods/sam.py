@@ -29,7 +29,8 @@ class SAMConfig(Config):
     ignore_mm: Annotated[float, Field(ge=0)] = 16.0
     """Places nearer than this to the true one, in mm, are no negatives."""
     across: bool = False
-    """Take places of the batch's other scans as negatives too."""
+    """Take places of the batch's other pairs of crops as negatives too. Those within `ignore_mm` are left out where
+    they lie in one of the point's own two scans; in a third scan the same anatomy is not known, and is a negative."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """EMA decay of the weights; the matcher has the EMA weights."""
 

@@ -200,6 +200,13 @@ def _refuse_unfit(method: PretrainMethod, config: SelfSupervisedSettings, mask_r
             f"--batch: these options need {method.fewest_pairs} pairs at a time in each process, there would be "
             f"{pairs}; take a larger --batch, or a smaller --accumulate"
         )
+    together = pairs * distributed.announced()
+    if together < method.fewest_pairs_together:
+        reason = method.advice.get("pairs", "take a larger --batch, or a smaller --accumulate")
+        raise UserError(
+            f"--batch: these options need {method.fewest_pairs_together} pairs in one forward pass of all processes, "
+            f"there would be {together}; {reason}"
+        )
     patches = (config.crop // method.backbone.stride) ** 3
     if mask_ratio is not None and method.needs_hidden and not hidden_patches(patches, mask_ratio):
         advice = "a larger --crop" if patches == 1 else "a larger --mask-ratio or --crop"
