@@ -186,7 +186,7 @@ def test_help_lists_every_setting_with_its_default() -> None:
         "--rate X",
         "How fast. [0.001]",
         "--mirror",
-        "--no-tidy",
+        "--tidy / --no-tidy              Whether to tidy. [on]",
         "--window-mm",
         "fast|slow",
     ):

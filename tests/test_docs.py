@@ -33,7 +33,7 @@ def config_class(command):
 
 def fenced(text: str, languages: tuple[str, ...]) -> list[str]:
     """Bodies of the fenced blocks of these languages."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [body for language, body in blocks if language in languages]
 
 
@@ -80,7 +80,7 @@ def test_python_snippets_parse_and_their_imports_exist(page):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     importlib.import_module(alias.name)
-            elif isinstance(node, ast.ImportFrom):
+            elif isinstance(node, ast.ImportFrom) and not node.level:
                 module = importlib.import_module(node.module)
                 for alias in node.names:
                     assert hasattr(module, alias.name), f"{page.name}: no {alias.name} in {node.module}"

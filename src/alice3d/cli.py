@@ -54,11 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        return _fail(f"internal error: {_place_of(error)}; run it again with --debug to see why, and tell us", 1, debug)
+        return _fail(_unexpected(error), 1, debug)
+
+
+def _unexpected(error: Exception) -> str:
+    """An error that nobody foresaw: its type and place alone, since its words may hold a patient's name."""
+    plugins = sys.modules.get("alice3d.plugins")  # importing it takes long; without it no code of the user's ran
+    own = plugins.place_in_own_code(error) if plugins is not None else ""
+    if own:
+        return f"{type(error).__name__} {own}; run it again with --debug to see why"
+    return f"internal error: {_place_of(error)}; run it again with --debug to see why, and tell us"
 
 
 def _place_of(error: Exception) -> str:
-    """Type of an error and the last place of this package that it came through; its words may hold a patient's name."""
+    """Type of an error and the last place of this package that it came through."""
     package = Path(__file__).parent
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in Path(frame.filename).parents]
     place = f" in {Path(frames[-1].filename).relative_to(package)}, line {frames[-1].lineno}" if frames else ""

@@ -249,8 +249,8 @@ def describe(command: str, what: str, kind: type[CommandConfig]) -> str:
             continue
         default = field.get_default(call_default_factory=True)
         if is_flag(field):
-            shown = f"--{dashed(name)}" if not default else f"--no-{dashed(name)}"
-            entries.append((shown, text))
+            on = f"--{dashed(name)} / --no-{dashed(name)}"  # the text says what the setting does, not its opposite
+            entries.append((on, f"{text} [on]") if default else (f"--{dashed(name)}", text))
         elif is_group(field):
             entries.append((f"--{dashed(name)}.KEY VALUE", text))
         else:

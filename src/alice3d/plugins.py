@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from alice3d.config import Config, nearest
 from alice3d.errors import UserError
 
 T = TypeVar("T")
+_own: set[str] = set()
+"""Top-level packages that hold the user's own methods, networks and tasks, as far as they were asked for."""
 NO_PLUGIN = ("__init__", "base", "registry", "feature_statistics")
 """Modules of such a folder that are no plugins, in addition to those that end in `_settings`."""
 
@@ -53,6 +56,8 @@ def find_class(name: str, base: type[T], known: dict[str, str], kind: str) -> ty
         hint = nearest(name, known)
         more = "" if hint.startswith("did") else ", or package.module of your own"
         raise UserError(f"{kind}: {name!r} is unknown; {hint}{more}")
+    if name not in known:
+        _own.update({name.partition(".")[0]} - {"alice3d"})
     try:
         module = importlib.import_module(known.get(name, name))
     except Exception as error:  # the user's own module may raise anything on import
@@ -64,6 +69,18 @@ def find_class(name: str, base: type[T], known: dict[str, str], kind: str) -> ty
             f"{kind}: {name!r} must define one class that derives from {base.__name__}, it defines {len(found)}"
         )
     return found[0]
+
+
+def place_in_own_code(error: BaseException) -> str:
+    """`in your own NAME.py, line N`: the last place of the user's own code that an error came through; "" for none.
+
+    Only a file's name is given: a message or a folder may hold a patient's name.
+    """
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in _own:
+            place = f"in your own {Path(frame.f_code.co_filename).name}, line {line}"
+    return place
 
 
 def checked_options(kind: type[Any], options: dict[str, Any], group: str) -> Any:

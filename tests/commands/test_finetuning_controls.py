@@ -16,9 +16,10 @@ from alice3d.engine.log import read_log
 from alice3d.errors import UserError
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.nn.heads.embedding import FPN3D
+from alice3d.tasks.classification.task import Classification
 from alice3d.tasks.segmentation.job import prepare_finetuning
 from alice3d.tasks.segmentation.objective import SegmentationTask
-from alice3d.tasks.settings import EvaluateConfig, FinetuneConfig
+from alice3d.tasks.settings import EVERY_TASK, EvaluateConfig, FinetuneConfig
 from alice3d.weights.files import save_weights
 
 SMALL = {
@@ -104,6 +105,8 @@ def test_head_both_is_solved_again_where_every_checkpoint_is_damaged(tiny_store,
     (tmp_path / "classes.csv").write_text("case,class\n" + "".join(f"{id},{i % 2}\n" for i, id in enumerate(cases)))
     about = {"task": task, "classes": tmp_path / "classes.csv"} if task == "classification" else {}
     settings = {**SMALL, **about, "labels": None}
+    if about:
+        settings = {key: value for key, value in settings.items() if key in Classification.uses | EVERY_TASK}
     config = FinetuneConfig(store=tiny_store, out=tmp_path / "model", head="both", steps=2, **settings)
     finetune.run(config)
     first = load_file(tmp_path / "model" / "model.safetensors")

@@ -23,7 +23,7 @@ from alice3d.engine.loader import batches
 from alice3d.engine.log import Log, final_loss, read_log, speed
 from alice3d.engine.optim import build_optimiser, learning_rate
 from alice3d.engine.settings import LoopSettings, TrainingConfig
-from alice3d.errors import WorkFailed
+from alice3d.errors import UserError, WorkFailed
 from alice3d.nn.ema import target_of, update_ema
 
 CPU = torch.device("cpu")
@@ -265,3 +265,24 @@ def test_sigterm_writes_a_checkpoint_before_the_end(tmp_path: Path) -> None:
     kept = load_checkpoint(tmp_path / "checkpoints")
     assert kept is not None
     assert f"at step {kept['step']};" in errors
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (torch.zeros(()), "a dictionary with the key 'loss' must be returned, got a Tensor"),
+        ({}, "the key 'loss' is missing; returned are none"),
+        ({"loss": torch.zeros(2)}, r"'loss' must be a scalar tensor \(shape \(\)\), got one of shape \(2,\)"),
+        ({"loss": torch.zeros(()), "part": 0.5}, "'part' must be a scalar tensor .*, got a float"),
+        ({"loss": torch.zeros(())}, "'loss' has no gradient"),
+    ],
+)
+def test_what_a_forward_must_not_return_is_refused_by_the_name_of_its_class(
+    tmp_path: Path, returned: Any, message: str
+) -> None:
+    class Wrong(Regression):
+        def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+            return returned
+
+    with pytest.raises(UserError, match=rf"^Wrong\.forward: {message}"):
+        fit(Wrong(), Lines(), settings(tmp_path), device=CPU, claim=lambda: None)

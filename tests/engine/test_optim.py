@@ -10,6 +10,7 @@ from torch import nn
 
 from alice3d.engine.optim import build_optimiser, learning_rate, set_rates
 from alice3d.engine.settings import LoopSettings
+from alice3d.errors import UserError
 from alice3d.methods.alice import Alice, AliceConfig
 from alice3d.nn.backbones.registry import build_backbone
 
@@ -76,3 +77,14 @@ def test_tokens_and_tables_of_offsets_do_not_decay(name: str) -> None:
     assert {f"backbone.{each}" for each in own[name]} <= still
     assert all(each.endswith(("weight", "weight.original1")) for each in decays)
     assert all(method.get_parameter(each).ndim == 1 for each in still if each.endswith("weight"))
+
+
+def test_keys_that_no_group_has_are_refused() -> None:
+    weights = [nn.Parameter(torch.zeros(2, 2))]
+    for group, message in (
+        ({"params": weights, "lr": 0.1}, "no key 'lr'; known are params, .*lr_scale times that of the loop"),
+        ({"params": weights, "start_at": 0.1}, "no key 'start_at'; did you mean 'starts_at'"),
+        ({"lr_scale": 0.1}, "needs the key 'params'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build_optimiser([group], LOOP)

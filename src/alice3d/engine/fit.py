@@ -24,7 +24,7 @@ from alice3d.engine.log import UNKNOWN_SPEED, Log, Speed, final_loss, speed
 from alice3d.engine.optim import build_optimiser, set_rates
 from alice3d.engine.settings import TrainingConfig
 from alice3d.errors import UserError, WorkFailed
-from alice3d.methods.base import Method
+from alice3d.methods.base import Method, check_returned
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def fit(
         guard: called next, with all values of the step as well; a non-empty result is the reason to stop.
 
     Raises:
-        UserError: the batch cannot be split equally, or the checkpoint is of another method or version.
+        UserError: the batch cannot be split equally, the method's groups of weights or what its `forward` returns are
+            not of the form that `Method` says, or the checkpoint is of another method or version.
         WorkFailed: the loss is not finite, the disk is full, `guard` stops the run, or SIGTERM was received; the
             last checkpoint is kept.
     """
@@ -150,7 +151,7 @@ class _Run:
             waited += time.monotonic() - asked
             with self.model.keeping(turn + 1 < turns):
                 with autocast(self.device, self.config.precision):
-                    parts = self.model(batch, number)
+                    parts = check_returned(self.method, self.model(batch, number))
                 (parts["loss"] / turns).backward()  # type: ignore[no-untyped-call]
             losses.append(parts)
         return losses, waited

@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alice3d.config import nearest
 from alice3d.engine.settings import LoopSettings
+from alice3d.errors import UserError
+
+GROUP_KEYS = ("params", "lr_scale", "starts_at", "weight_decay")
+"""Keys of a group of `param_groups`; all but the first may be left out."""
 
 
 def learning_rate(step: int, settings: LoopSettings, *, starts_at: float = 0.0) -> float:
@@ -62,10 +67,14 @@ def build_optimiser(
             which the group is frozen, 0) and `weight_decay` (then constant).
         settings: of the loop.
         named: the method's weights by name; for others only the shape counts.
+
+    Raises:
+        UserError: a group has an unknown key, or no `params`.
     """
     names = {weight: name for name, weight in named}
     split = []
     for group in groups:
+        _check_keys(group)
         decay = float(group.get("weight_decay", settings.weight_decay))
         shared = {"lr_scale": float(group.get("lr_scale", 1.0)), "starts_at": float(group.get("starts_at", 0.0))}
         params = list(group["params"])
@@ -75,6 +84,15 @@ def build_optimiser(
                 follows = "weight_decay" not in group and its_decay == decay
                 split.append({"params": chosen, **shared, "weight_decay": its_decay, "decay_follows": follows})
     return torch.optim.AdamW(split, lr=settings.learning_rate, betas=(0.9, 0.95))
+
+
+def _check_keys(group: dict[str, Any]) -> None:
+    for key in group:
+        if key not in GROUP_KEYS:
+            more = "; a group's learning rate is lr_scale times that of the loop" if key == "lr" else ""
+            raise UserError(f"param_groups(): a group has no key {key!r}; {nearest(key, GROUP_KEYS)}{more}")
+    if "params" not in group:
+        raise UserError("param_groups(): a group needs the key 'params', a list of weights")
 
 
 def set_rates(optimiser: torch.optim.Optimizer, step: int, settings: LoopSettings) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from alice3d.config import Config
 from alice3d.data.sampling.base import Sampler
 from alice3d.data.sampling.matched_pair import MatchedPair
+from alice3d.errors import UserError
 from alice3d.methods.feature_statistics import watch_features
 from alice3d.nn.backbones.base import Backbone
 from alice3d.plugins import checked_options, find_class, listed
@@ -31,6 +32,26 @@ class Method(Protocol):
     def after_step(self, step: int) -> None:
         """Called after each optimiser step: moving averages and the like."""
         ...
+
+
+def check_returned(method: Method, returned: Any) -> dict[str, Tensor]:
+    """What `forward` returned, if the loop can use it.
+
+    Raises:
+        UserError: no dictionary, no `loss`, a value that is no scalar tensor, or a loss without a gradient.
+    """
+    whose = f"{type(method).__name__}.forward"
+    if not isinstance(returned, Mapping):
+        raise UserError(f"{whose}: a dictionary with the key 'loss' must be returned, got a {type(returned).__name__}")
+    if "loss" not in returned:
+        raise UserError(f"{whose}: the key 'loss' is missing; returned are {', '.join(map(str, returned)) or 'none'}")
+    for key, value in returned.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            got = f"one of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise UserError(f"{whose}: {key!r} must be a scalar tensor (shape ()), got {got}")
+    if not returned["loss"].requires_grad:
+        raise UserError(f"{whose}: 'loss' has no gradient: it is detached, or no weight that learns is used")
+    return dict(returned)
 
 
 class PretrainMethod(nn.Module):

@@ -69,10 +69,13 @@ class Task(ABC):
 
     Attributes:
         Config: settings that `alice finetune --task-options.FIELD` takes for it.
+        uses: settings of `alice finetune`, `evaluate` and `predict` that it uses beyond `EVERY_TASK`, such as `LOOP`
+            (`tasks/settings.py`); a call that gives another one is refused.
         done: participle for messages, such as `segmented`.
     """
 
     Config: ClassVar[type[Config]] = Config
+    uses: ClassVar[frozenset[str]] = frozenset()
     done: ClassVar[str] = "predicted"
 
     @abstractmethod

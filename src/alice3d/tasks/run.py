@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from alice3d import console, distributed, files, outputs
+from alice3d.config import CommandConfig
 from alice3d.data.sources.scan_list import find_scans, readable
 from alice3d.data.store import Store
 from alice3d.device import resolve_device
 from alice3d.errors import UserError
 from alice3d.plugins import checked_options
 from alice3d.tasks.base import Selection, Task, find_task
-from alice3d.tasks.settings import EvaluateConfig, FinetuneSettings, PredictConfig
+from alice3d.tasks.settings import EVERY_TASK, EvaluateConfig, FinetuneSettings, PredictConfig
 from alice3d.weights.files import find_weights, read_card, save_weights
 from alice3d.weights.provenance import guard_scores
 
@@ -31,6 +32,7 @@ def finetune(config: FinetuneSettings) -> dict[str, Any]:
             "--validate-every: one process computes the scores from unsharded weights; leave out --shard-weights"
         )
     task = find_task(config.task)
+    _refuse_unused(config, task)
     job = task.prepare(config, checked_options(type(task), config.task_options, "task-options"))
     state = outputs.check(config.out, "model", job.settings, overwrite=config.overwrite)
     if state == "done":
@@ -48,6 +50,15 @@ def finetune(config: FinetuneSettings) -> dict[str, Any]:
     return done
 
 
+def _refuse_unused(config: CommandConfig, task: Task) -> None:
+    """Refuse a setting that the task would leave out silently."""
+    for name, field in type(config).model_fields.items():
+        unused = name not in EVERY_TASK | task.uses
+        if unused and getattr(config, name) != field.get_default(call_default_factory=True):
+            what = type(task).__name__
+            raise UserError(f"--{name.replace('_', '-')}: the task {what} does not use it (see `uses`); leave it out")
+
+
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Score a model on the labelled cases of a split; writes metrics.csv and metrics.json.
 
@@ -55,6 +66,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         UserError: model and store do not match, no case to score, or a case of a test split was used in training.
     """
     weights, task = task_of_model(config.model)
+    _refuse_unused(config, task)
     model = task.load(weights)
     store = Store.open(config.store)
     if model.rule.modality != store.spec.modality:
@@ -89,6 +101,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         UserError: an option does not match the model, or no scan can be read.
     """
     weights, task = task_of_model(config.model)
+    _refuse_unused(config, task)
     model = task.load(weights)
     found = find_scans(config.scans)
     chosen = task.select_scans(model, found, config)

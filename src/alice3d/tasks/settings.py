@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d.config import ComputeConfig, Config, Keys, OutputConfig
-from alice3d.engine.settings import TrainingConfig, backbone_types
+from alice3d.engine.settings import LoopSettings, TrainingConfig, backbone_types
 from alice3d.plugins import config_named
 
 
@@ -190,3 +190,20 @@ class FinetuneConfig(FinetuneSettings):
     """`alice finetune STORE OUT --encoder E --labels N`."""
 
     positional: ClassVar[tuple[str, ...]] = ("store", "out")
+
+
+LOOP = frozenset(LoopSettings.model_fields)
+"""Settings that a task uses whose training is `fit`."""
+TUNING = frozenset(BackboneSettings.model_fields)
+"""Settings that a task uses whose network is trained by `TunedTask`."""
+VALIDATION = frozenset({"validate_every", "validate_split", "validate_cases"})
+"""Settings that a task uses which gives `fit` what `watched` makes."""
+EVERY_TASK = frozenset(
+    {
+        *OutputConfig.model_fields,
+        *ComputeConfig.model_fields,
+        *("store", "task", "task_options", "encoder", "labels", "split", "windows", "backbone", "backbone_options"),
+        *("licence", "model", "scans", "allow_seen"),
+    }
+)
+"""Settings of `alice finetune`, `evaluate` and `predict` that every task uses."""

@@ -32,6 +32,9 @@ from alice3d.tasks.settings import EvaluateConfig, FinetuneSettings, PredictConf
 class Classification(Task):
     """A class for every scan, or for points in scans, trained on a table."""
 
+    uses = (frozenset(FinetuneSettings.model_fields) | {"points"}) - {
+        *("structure_weight", "anywhere", "linear_voxels", "linear_rounds")
+    }
     done = "classified"
 
     def prepare(self, config: FinetuneSettings, options: Any) -> ClassificationJob:

@@ -25,6 +25,8 @@ from alice3d.tasks.settings import EvaluateConfig, FinetuneSettings, PredictConf
 class Segmentation(Task):
     """A label for every voxel, trained on the label maps of a store."""
 
+    uses = (frozenset(FinetuneSettings.model_fields) | {"tolerance", "points"}) - {"pool", "field", "shift"}
+    """`classes` and `points` among them: they are refused below, with a reason."""
     done = "segmented"
 
     def prepare(self, config: FinetuneSettings, options: Any) -> FinetuneJob:
