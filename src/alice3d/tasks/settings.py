@@ -176,8 +176,9 @@ class EvaluateConfig(ComputeConfig):
     """For a classifier: CSV of the classes; left out, the one that it was trained on."""
     split: str = "test"
     """Split whose labelled cases are scored."""
-    tolerance: Annotated[float, Field(gt=0)] = 2.0
-    """Distance in mm up to which surfaces agree, for NSD."""
+    tolerance: Annotated[float, Field(gt=0)] | None = None
+    """Distance in mm up to which surfaces agree, for NSD; left out, 2, or the longest voxel side of the scored cases
+    where that is more: below the voxel NSD hardly tells good from bad."""
     out: Path | None = None
     """Folder for metrics.json and metrics.csv; left out, MODEL/evaluation-SPLIT."""
     allow_seen: bool = False

@@ -15,7 +15,14 @@ from alice3d.errors import UserError
 from alice3d.metrics.segmentation import summarise
 from alice3d.tasks.base import Selection, Task
 from alice3d.tasks.cases import labelled_cases
-from alice3d.tasks.segmentation.evaluate import SegmentationCheck, same_names, say_scores, score_cases, write_scores
+from alice3d.tasks.segmentation.evaluate import (
+    SegmentationCheck,
+    nsd_tolerance,
+    same_names,
+    say_scores,
+    score_cases,
+    write_scores,
+)
 from alice3d.tasks.segmentation.job import FinetuneJob, finetune, prepare_finetuning
 from alice3d.tasks.segmentation.model import SegmentationModel, load_model
 from alice3d.tasks.segmentation.predict import predict_label_maps
@@ -69,10 +76,12 @@ class Segmentation(Task):
         and, for HD95, the diagonal of the stored scan (`missed`).
         """
         cases, names = chosen.cases, chosen.rows
-        scores = score_cases(model, store, cases, names, config, device)
+        tolerance_mm = nsd_tolerance(config.tolerance, cases)
+        scores = score_cases(model, store, cases, names, tolerance_mm, device)
         shown = sorted({value for case in cases for value in case.structures})
         write_scores(out, scores)
-        return summarise(scores, len(cases), [names[value] for value in shown])
+        result = summarise(scores, len(cases), [names[value] for value in shown])
+        return {**result, "nsd_tolerance_mm": tolerance_mm}
 
     def say(self, model: SegmentationModel, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
         """Each structure's scores, then their mean over cases."""
