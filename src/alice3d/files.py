@@ -47,14 +47,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def json_text(value: Any, indent: int | None = 1) -> str:
     """A result as JSON, which has no NaN and no infinity: null in their place."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    return json.dumps(as_json(value), indent=indent, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """A result as it is read back from JSON: None in place of NaN and infinity, lists in place of tuples."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [as_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

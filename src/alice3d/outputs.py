@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from alice3d.config import RENAMED
 from alice3d.errors import UserError
-from alice3d.files import UNFINISHED, json_text, write_text
+from alice3d.files import UNFINISHED, as_json, write_text
 from alice3d.version import __version__
 
 MARKER = "status.json"
@@ -113,7 +113,7 @@ def finish(out: Path, result: dict[str, Any]) -> None:
     """Mark the work in the folder as finished; `result` is printed by `--json`, now and when the call is repeated."""
     marker = read_marker(out)
     assert marker is not None, "begin() comes before finish()"
-    _write(out, {**marker, "state": "done", "result": json.loads(json_text(result)), "files": _made(out, marker)})
+    _write(out, {**marker, "state": "done", "result": as_json(result), "files": _made(out, marker)})
 
 
 def earlier_result(out: Path) -> dict[str, Any]:

@@ -46,9 +46,10 @@ def test_both_heads_on_both_backbones(tiny_store, tmp_path, described, head):
     scores = evaluate.run(EvaluateConfig(model=tmp_path / "model", store=tiny_store, split="val"))
     assert scores["cases"] == 1
     assert 0 <= scores["dice"]["mean"] <= 1
+    assert (scores["dice"]["low"], scores["dice"]["high"]) == (None, None)  # of one case
     written = (tmp_path / "model" / "evaluation-val" / "metrics.json").read_text()
     assert "NaN" not in written  # JSON has none
-    assert json.loads(written)["dice"] == {"mean": scores["dice"]["mean"], "low": None, "high": None}  # of one case
+    assert json.loads(written)["dice"] == scores["dice"]
     assert json.loads(written)["nsd_tolerance_mm"] == 8.0  # a voxel
     assert finetune.run(config) == result  # done already
 

@@ -111,7 +111,7 @@ def _percent(result: dict[str, Any], name: str) -> str:
     """A fraction with its interval, in per cent."""
     from alice3d.metrics.intervals import in_words
 
-    ends = {end: 100 * value for end, value in result["intervals"][name].items()}
+    ends = {end: None if value is None else 100 * value for end, value in result["intervals"][name].items()}
     return in_words({**ends, "mean": 100 * result[name]}, 0) + " %"
 
 

@@ -17,7 +17,7 @@ from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.memory_cache import EmbeddedCases
 from alice3d.matching.search import search_all
 from alice3d.metrics.classification import auroc, auroc_of
-from alice3d.metrics.intervals import pair_interval, percentile_interval
+from alice3d.metrics.intervals import FRACTION, NOT_NEGATIVE, pair_interval, percentile_interval
 
 Points = NDArray[np.float64]
 MAX_PAIRS = 2500
@@ -157,7 +157,7 @@ def _scores(errors: PointErrors, chosen: NDArray[np.bool_]) -> dict[str, Any]:
     }
 
 
-def patient_intervals(errors: PointErrors, *, seed: int = 0) -> dict[str, dict[str, float]]:
+def patient_intervals(errors: PointErrors, *, seed: int = 0) -> dict[str, dict[str, float | None]]:
     """95 % intervals over patients: thousands of points of a few patients tell no more than these patients do.
 
     Args:
@@ -165,7 +165,7 @@ def patient_intervals(errors: PointErrors, *, seed: int = 0) -> dict[str, dict[s
         seed: of the bootstrap of medians and AUROC.
 
     Returns:
-        `low` and `high` by the name of the score; NaN where there are too few patients, or no such score.
+        `low` and `high` by the name of the score; None where there are too few patients, or no such score.
     """
     error, accepted = errors.error_mm, errors.accepted
     every = np.ones(len(error), bool)
@@ -183,18 +183,18 @@ def patient_intervals(errors: PointErrors, *, seed: int = 0) -> dict[str, dict[s
         "baseline_box_median_mm": errors.box_mm,
         "baseline_untrained_median_mm": errors.untrained_mm,
     }
-    found = {
-        name: pair_interval(values[rows].astype(float).tolist(), errors.query[rows].tolist(), errors.key[rows].tolist())
-        for name, (values, rows) in means.items()
-    }
-    query, key = errors.query.tolist(), errors.key.tolist()
+    query, key, found = errors.query.tolist(), errors.key.tolist(), {}
+    for name, (values, rows) in means.items():
+        patients = errors.query[rows].tolist(), errors.key[rows].tolist()
+        bounds = NOT_NEGATIVE if name.endswith("_mm") else FRACTION
+        found[name] = pair_interval(values[rows].astype(float).tolist(), *patients, bounds=bounds)
     for name, values in medians.items():
         known = np.isfinite(values).all()
         found[name] = pair_interval(values.tolist() if known else [], query, key, median=True, seed=seed)
     found["cycle_auroc_10mm"] = auroc_interval(errors, error > FAR_MM, errors.cycle_mm, seed=seed)
     if np.isfinite(errors.far_10mm).all():
         found["foretold_auroc_10mm"] = auroc_interval(errors, error > FAR_MM, errors.far_10mm, seed=seed)
-    return {name: {end: float(one[end]) for end in ("low", "high")} for name, one in found.items()}
+    return {name: {end: _number(float(one[end])) for end in ("low", "high")} for name, one in found.items()}
 
 
 def auroc_interval(

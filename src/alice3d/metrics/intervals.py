@@ -76,6 +76,7 @@ def pair_interval(
     *,
     median: bool = False,
     level: float = 0.95,
+    bounds: tuple[float, float] = UNBOUNDED,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, float]:
@@ -90,6 +91,7 @@ def pair_interval(
         first, second: (n,) the cases of each value's pair.
         median: instead of the mean.
         level: of confidence.
+        bounds: least and greatest possible mean; its interval ends there.
         resamples, seed: of the bootstrap.
 
     Returns:
@@ -107,7 +109,8 @@ def pair_interval(
         return {name: float(np.median(given)), "low": low, "high": high}
     centre, within = float(given.mean()), pseudo_values(given, one, two, len(cases))
     half = t_quantile(len(cases) - 1, level) * within.std(ddof=1) / np.sqrt(len(cases)) if len(cases) > 1 else np.nan
-    return {name: centre, "low": float(centre - half), "high": float(centre + half)}
+    low, high = np.clip([centre - half, centre + half], *bounds)
+    return {name: centre, "low": float(low), "high": float(high)}
 
 
 def pseudo_values(given: Floats, one: NDArray[np.int64], two: NDArray[np.int64] | None, cases: int) -> Floats:

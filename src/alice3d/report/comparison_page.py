@@ -72,7 +72,7 @@ def page(
             shown = ", ".join(f"{value:.{digits}f}" for value in values)
             cells = [arm, f"{np.mean(values):.{digits}f}", shown]
             test = by_test.get((*key, arm))
-            if test is None:
+            if test is None or np.isnan(test["low"]):  # the reference itself, or one case and one seed
                 cells += ["", "", ""]
             else:
                 low, high = (f"{test[end]:+.{digits}f}" for end in ("low", "high"))

@@ -82,7 +82,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         return outputs.earlier_result(out)
     device = resolve_device(config.device, config.threads)
     outputs.begin(out, "evaluation", settings, state=state, overwrite=config.overwrite)
-    result = task.score(model, store, chosen, config, out=out, device=str(device))
+    result: dict[str, Any] = files.as_json(task.score(model, store, chosen, config, out=out, device=str(device)))
     files.write_text(out / "metrics.json", files.json_text({**result, "settings": settings}) + "\n")
     outputs.finish(out, result)
     task.say(model, result, config, out)
