@@ -75,9 +75,8 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)
     matcher = Matcher.load(weights, device=device)
-    matcher.confidence = (
-        matcher.confidence.uncalibrated
-    )  # an earlier calibration must not choose what maps are fitted to
+    # An earlier calibration must not choose what maps are fitted to.
+    matcher.confidence = matcher.confidence.uncalibrated
     landmarks = read_landmarks(config.landmarks, chosen_cases(store, config.split))
     settings = config.settings(
         store=store.checksum,
