@@ -84,7 +84,7 @@ def search_all(vectors_nd: Float[Tensor, "n d"], key: EmbeddedScan) -> NDArray[n
     cells = best_cells(vectors_nd, key)
     rows = max(SIMILARITIES // (len(_around(1)) * vectors_nd.shape[1]), 1)
     # Of nearly equal size: a last block of one row would go through another kernel and differ in the last digit.
-    blocks = -(-len(cells) // rows)
+    blocks = max(-(-len(cells) // rows), 1)
     parts = zip(vectors_nd.tensor_split(blocks), cells.tensor_split(blocks), strict=True)
     return np.concatenate([refine(vectors, key, near) for vectors, near in parts])
 
