@@ -19,8 +19,7 @@ crops become opposite (benchmarks/results/alice/few_pairs.md)."""
 class TargetQueue(nn.Module):
     """The teacher's tokens of the last pairs of all processes (queue of SwAV, Caron et al., NeurIPS 2020).
 
-    Tokens are kept rather than logits, so that the present head answers for all of them: logits of an earlier head
-    differ from those of the present one by more than two crops differ from each other.
+    Tokens are kept rather than logits, so that the present head answers for all of them.
 
     Attributes:
         pairs: how many are kept.
