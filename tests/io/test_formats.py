@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scan_files import affine_of, head_like, oblique
+from scan_files import affine_of, head_like, oblique, write_nrrd
 
 from alice3d.geometry import apply_affine, spacing_of
 from alice3d.io.read import case_id, read_header, read_scan
@@ -65,55 +65,32 @@ def test_metaimage_keeps_what_the_first_format_said(tmp_path: Path, key: str) ->
     np.testing.assert_array_equal(read_scan(tmp_path / "b.mha").array, head_like())
 
 
-def nrrd(path: Path, *, data: bytes | None = None, **fields: str) -> Path:
-    """Write an NRRD by hand; a field of value "" is left out."""
-    image = head_like((6, 7, 5))
-    header = {
-        "type": "short",
-        "dimension": "3",
-        "sizes": "6 7 5",
-        "encoding": "raw",
-        "endian": "little",
-        "space": "left-posterior-superior",
-        "space directions": "(2,0,0) (0,2,0) (0,0,3)",
-        "space origin": "(1,2,3)",
-    }
-    header |= {key.replace("_", " "): value for key, value in fields.items()}
-    lines = [
-        "NRRD0004",
-        "# a comment",
-        *(f"{key}: {value}" for key, value in header.items() if value),
-        "PatientName:=X",
-    ]
-    content = image.tobytes(order="F") if data is None else data
-    path.write_bytes("\n".join(lines).encode() + b"\n\n" + content)
-    return path
-
-
 def test_spaces_units_and_encodings_of_nrrd(tmp_path: Path) -> None:
     image = head_like((6, 7, 5))
-    lps = read_scan(nrrd(tmp_path / "a.nrrd"))
+    lps = read_scan(write_nrrd(tmp_path / "a.nrrd"))
     np.testing.assert_array_equal(lps.array, image)
     np.testing.assert_allclose(lps.affine, [[-2, 0, 0, -1], [0, -2, 0, -2], [0, 0, 3, 3], [0, 0, 0, 1]])
-    ras = read_scan(nrrd(tmp_path / "a.nrrd", space="RAS"))
+    ras = read_scan(write_nrrd(tmp_path / "a.nrrd", space="RAS"))
     np.testing.assert_allclose(ras.affine, [[2, 0, 0, 1], [0, 2, 0, 2], [0, 0, 3, 3], [0, 0, 0, 1]])
-    las = read_scan(nrrd(tmp_path / "a.nrrd", space="left-anterior-superior"))
+    las = read_scan(write_nrrd(tmp_path / "a.nrrd", space="left-anterior-superior"))
     np.testing.assert_allclose(las.affine, [[-2, 0, 0, -1], [0, 2, 0, 2], [0, 0, 3, 3], [0, 0, 0, 1]])
-    cm = read_scan(nrrd(tmp_path / "a.nrrd", space_units='"cm" "cm" "cm"'))
+    cm = read_scan(write_nrrd(tmp_path / "a.nrrd", space_units='"cm" "cm" "cm"'))
     assert spacing_of(cm.affine).tolist() == [20, 20, 30]
     for encoding, pack in (("gzip", gzip.compress), ("bzip2", bz2.compress)):
         packed = pack(image.tobytes(order="F"))
-        np.testing.assert_array_equal(read_scan(nrrd(tmp_path / "a.nrrd", data=packed, encoding=encoding)).array, image)
+        np.testing.assert_array_equal(
+            read_scan(write_nrrd(tmp_path / "a.nrrd", data=packed, encoding=encoding)).array, image
+        )
     big = image.astype(">i2").tobytes(order="F")
-    np.testing.assert_array_equal(read_scan(nrrd(tmp_path / "a.nrrd", data=big, endian="big")).array, image)
+    np.testing.assert_array_equal(read_scan(write_nrrd(tmp_path / "a.nrrd", data=big, endian="big")).array, image)
     skipped = b"first line\n" + b"xx" + image.tobytes(order="F")
-    path = nrrd(tmp_path / "a.nrrd", data=skipped, line_skip="1", byte_skip="2")
+    path = write_nrrd(tmp_path / "a.nrrd", data=skipped, line_skip="1", byte_skip="2")
     np.testing.assert_array_equal(read_scan(path).array, image)
-    path = nrrd(tmp_path / "a.nrrd", data=b"junk" + image.tobytes(order="F"), byte_skip="-1")
+    path = write_nrrd(tmp_path / "a.nrrd", data=b"junk" + image.tobytes(order="F"), byte_skip="-1")
     np.testing.assert_array_equal(read_scan(path).array, image)
     four = {"dimension": "4", "sizes": "1 6 7 5", "space_directions": "none (2,0,0) (0,2,0) (0,0,3)"}
-    np.testing.assert_array_equal(read_scan(nrrd(tmp_path / "a.nrrd", **four)).array, image)
-    plain = nrrd(tmp_path / "a.nrrd", space="", space_directions="", space_origin="", spacings="2 2 3")
+    np.testing.assert_array_equal(read_scan(write_nrrd(tmp_path / "a.nrrd", **four)).array, image)
+    plain = write_nrrd(tmp_path / "a.nrrd", space="", space_directions="", space_origin="", spacings="2 2 3")
     assert np.diag(read_header(plain, unoriented="las").affine).tolist() == [-2, 2, 3, 1]
 
 
@@ -152,7 +129,7 @@ NRRD_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 def test_faults_of_nrrd(tmp_path: Path, fault: str) -> None:
     fields, words = NRRD_FAULTS[fault]
     with pytest.raises(ScanError, match=words) as error:
-        read_scan(nrrd(tmp_path / "a.nrrd", **fields))
+        read_scan(write_nrrd(tmp_path / "a.nrrd", **fields))
     assert "\n" not in str(error.value)
     assert str(tmp_path) not in str(error.value)
 
@@ -235,7 +212,7 @@ def test_slicer_segmentations_lose_their_double_ending() -> None:
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_damaged_headers_never_end_in_a_traceback(tmp_path: Path, name: str) -> None:
-    whole = (nrrd if name == "a.nrrd" else mha)(tmp_path / name).read_bytes()
+    whole = (write_nrrd if name == "a.nrrd" else mha)(tmp_path / name).read_bytes()
 
     @given(st.data())
     @settings(max_examples=500, deadline=None)

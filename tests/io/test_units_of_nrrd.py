@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scan_files import write_nrrd
 
 from alice3d.io.read import read_header
 from alice3d.io.volume import ScanError
@@ -12,22 +13,8 @@ MATRIX = np.array([[2, -0.5, 0], [0.5, 2, 0], [0, 0, 3.0]])
 
 
 def nrrd(folder, **fields):
-    """An NRRD of 6 x 7 x 5 voxels; a field of value "" is left out."""
-    header = {
-        "type": "short",
-        "dimension": "3",
-        "sizes": "6 7 5",
-        "encoding": "raw",
-        "endian": "little",
-        "space": "left-posterior-superior",
-        "space directions": TURNED,
-        "space origin": "(1,2,3)",
-    }
-    header |= {key.replace("_", " "): value for key, value in fields.items()}
-    lines = ["NRRD0004", *(f"{key}: {value}" for key, value in header.items() if value)]
-    count = np.prod([int(side) for side in header["sizes"].split()])
-    (folder / "a.nrrd").write_bytes("\n".join(lines).encode() + b"\n\n" + bytes(2 * int(count)))
-    return folder / "a.nrrd"
+    """An NRRD of 6 x 7 x 5 voxels with turned axes; a field of value "" is left out."""
+    return write_nrrd(folder / "a.nrrd", **{"space_directions": TURNED, **fields})
 
 
 @pytest.mark.parametrize(
