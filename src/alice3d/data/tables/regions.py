@@ -23,19 +23,16 @@ def region_names(regions: Mapping[str, Sequence[Any]], known: Mapping[int, str],
         UserError: a value that is not an integer from 1 to 32,767, or a name that two values would have.
     """
     values_of = {name: frozenset(_value(value, name, where) for value in values) for name, values in regions.items()}
-    inner_of = {
-        name: [other for other, held in values_of.items() if held < values] for name, values in values_of.items()
-    }
     names = dict(known)
     for value in sorted(frozenset().union(*values_of.values()) - set(known)):
         name = min((name for name, held in values_of.items() if value in held), key=lambda one: len(values_of[one]))
-        rest = values_of[name].difference(*(values_of[other] for other in inner_of[name]), known)
+        parts = {other: held for other, held in values_of.items() if held < values_of[name]}
+        parts |= {known[one]: frozenset({one}) for one in values_of[name] & set(known)}
         if values_of[name] == {value}:
             names[value] = name
-        elif rest == {value}:
-            largest = [one for one in inner_of[name] if not any(values_of[one] < values_of[o] for o in inner_of[name])]
-            without = [*largest, *(known[one] for one in sorted(values_of[name] & set(known)))]
-            names[value] = f"{name}_without_{'_'.join(dict.fromkeys(without))}"
+        elif values_of[name].difference(*parts.values()) == {value}:
+            largest = [one for one, held in parts.items() if not any(held < other for other in parts.values())]
+            names[value] = f"{name}_without_{'_'.join(largest)}"
         else:
             names[value] = f"{name}_label_{value}"
     if len(set(names.values())) < len(names):
