@@ -31,7 +31,7 @@ from alice3d.comparison.arms import FIXED, OF_SCRATCH
 from alice3d.comparison.settings import ArmSettings
 from alice3d.config import Config, keys_of
 from alice3d.data.sources import layouts
-from alice3d.data.sources.layouts import LISTS
+from alice3d.data.sources.lists import LISTS
 from alice3d.data.store.splits import FORM as SPLITS
 from alice3d.data.tables import classes, landmarks
 from alice3d.data.tables.csv_rows import POINT
@@ -196,9 +196,10 @@ def files_page() -> str:
         + forms
     )
     parts.append(
-        "## dataset.json, for `alice prepare`\n\nOf the Medical Segmentation Decathlon, or of nnU-Net, whose folders "
-        "`imagesTr` and `labelsTr` are read in place of the lists. `labels` holds label names as above; other keys are "
-        "ignored.\n\n" + table(LISTS, "Key")
+        "## dataset.json, for `alice prepare`\n\nOf the Medical Segmentation Decathlon, of MONAI (any name of the "
+        "file), or of nnU-Net, whose folders `imagesTr` and `labelsTr` are read in place of the lists unless `dataset` "
+        "lists them. `labels` holds label names as above; the value named `ignore` has no reference, and a list of "
+        "values is a region. Other keys are ignored.\n\n" + table(LISTS, "Key")
     )
     return "\n".join(parts)
 

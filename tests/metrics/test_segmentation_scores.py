@@ -102,3 +102,15 @@ def test_means_are_over_present_structures_then_over_cases():
     assert (spleen["cases"], spleen["absent"], spleen["missed"]) == (2, 1, 1)
     assert spleen["dice"]["mean"] == pytest.approx(0.5)
     assert (result["absent"], result["missed"]) == (1, 1)
+
+
+def test_voxels_without_a_reference_are_not_scored():
+    reference = blob(1).astype(np.int16)
+    predicted = blob(1).astype(np.int16)
+    reference[12:], predicted[12:] = -1, 1
+    (score,) = score_case("a", reference, predicted, (1, 1, 1), {1: "ball"}, tolerance_mm=1)
+    assert (score.dice, score.nsd, score.hd95_mm) == (1, 1, 0)
+    assert score.predicted_voxels == score.reference_voxels == int(blob(1)[:12].sum())
+    predicted[0, 0, 0] = 1
+    (worse,) = score_case("a", reference, predicted, (1, 1, 1), {1: "ball"}, tolerance_mm=1)
+    assert worse.dice < 1

@@ -94,8 +94,9 @@ def _labelled(config: PropagateConfig) -> tuple[ScanList, dict[int, str]]:
     """The scans with labels, and the names of the values where they are known."""
     from dataclasses import replace
 
+    from alice3d.data.sources.labels import with_labels
     from alice3d.data.sources.scan_list import ScanList
-    from alice3d.data.sources.sources import Found, with_labels
+    from alice3d.data.sources.sources import Found
 
     scans = ScanList.of([config.atlases], config.atlas_split)
     if scans.store is not None:

@@ -77,11 +77,13 @@ class Volume:
         array: (i, j, k) values in the scanner's units: any scaling of the file is applied.
         affine: voxel index to RAS mm, (4, 4).
         notes: remarks and repairs.
+        modality: what a DICOM header says; "" where nothing does.
     """
 
     array: NDArray[Any]
     affine: Affine
     notes: tuple[str, ...] = ()
+    modality: str = ""
 
 
 def check_shape(dims: tuple[int, ...], name: str) -> tuple[tuple[int, int, int], tuple[str, ...]]:

@@ -76,6 +76,12 @@ def surface_scores(
     return nsd, float(compute_robust_hausdorff(distances, 95))
 
 
+def with_reference(reference_xyz: NDArray[Any], predicted_xyz: NDArray[Any]) -> NDArray[Any]:
+    """A prediction without the voxels that have no reference, whose reference value is below 0: they become 0."""
+    ignored = reference_xyz < 0
+    return np.where(ignored, 0, predicted_xyz) if ignored.any() else predicted_xyz
+
+
 def score_case(
     case: str,
     reference_xyz: NDArray[Any],
@@ -87,6 +93,8 @@ def score_case(
 ) -> list[StructureScore]:
     """Scores of the structures in a case's reference; others were not contoured and are left out.
 
+    Voxels whose reference is below 0 have none, and belong to no structure in either map.
+
     Args:
         case: id.
         reference_xyz, predicted_xyz: label values on one grid.
@@ -96,7 +104,8 @@ def score_case(
     """
     spacing = [float(mm) for mm in spacing_mm]
     scores = []
-    for value in sorted({int(v) for v in np.unique(reference_xyz)} - {0}):
+    predicted_xyz = with_reference(reference_xyz, predicted_xyz)
+    for value in sorted({int(v) for v in np.unique(reference_xyz) if v > 0}):
         reference, predicted = reference_xyz == value, predicted_xyz == value
         nsd, hd95_mm = surface_scores(reference, predicted, spacing, tolerance_mm=tolerance_mm)
         scores.append(

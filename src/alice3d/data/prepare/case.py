@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from alice3d.data.preprocessing.labels import check_classes, check_same_grid, resample_labels
+from alice3d.data.preprocessing.labels import (
+    check_classes,
+    check_same_grid,
+    resample_labels,
+    structures_of,
+    with_ignored,
+)
 from alice3d.data.preprocessing.modality import modality_notes
 from alice3d.data.preprocessing.preprocess import extent_mm, prepare_array
+from alice3d.data.sources.masks import read_masks
 from alice3d.data.sources.sources import Source
 from alice3d.data.store import Case
 from alice3d.data.store.arrays import write_array
@@ -39,6 +46,8 @@ class Task:
     crop: Literal["body", "none"]
     label_names: dict[int, str]
     unoriented: Unoriented
+    ignored: int | None = None
+    """Label value whose voxels have no reference."""
 
 
 def stamp(source: Source) -> str:
@@ -46,13 +55,19 @@ def stamp(source: Source) -> str:
     words = []
     try:
         scan = walk(source.path) if source.path.is_dir() else [source.path]
-        for files in (source.files or scan, [source.label] if source.label else []):
+        for files in (source.files or scan, _label_files(source)):
             seen = [path.stat() for path in files]
             if seen:
                 words.append(f"{sum(s.st_size for s in seen)}:{max(s.st_mtime_ns for s in seen)}")
     except OSError:
         return ""
     return " ".join(words)
+
+
+def _label_files(source: Source) -> list[Path]:
+    if source.label is None:
+        return []
+    return list(walk(source.label)) if source.label.is_dir() else [source.label]
 
 
 def refused_row(source: Source, reason: str, split: str = "") -> Row:
@@ -109,12 +124,13 @@ def _prepare(task: Task) -> Row:
     if source.label is not None:
         label, label_affine, notes = _label(task, header)
     prepared = prepare_array(
-        Volume(array, header.affine, header.notes),
+        Volume(array, header.affine, header.notes, header.details.get("modality", "")),
         spacing_mm=task.spacing_mm,
         modality=task.modality,
         crop=task.crop,
         keep_mm=None if label is None else extent_mm(label, label_affine),
         modality_given=task.modality_given,
+        modality_overrides=task.modality_given,
         name=source.name,
     )
     notes = (*notes, *modality_notes(array, task.modality, header.details.get("modality", "")))
@@ -143,7 +159,7 @@ def _prepare(task: Task) -> Row:
         content=prepared.content,
         source=source.name,
         labelled=on_grid is not None,
-        structures=() if on_grid is None else tuple(int(v) for v in np.flatnonzero(np.bincount(on_grid.ravel())) if v),
+        structures=() if on_grid is None else structures_of(on_grid),
         label_checksum="" if on_grid is None else voxels_checksum(on_grid),
         notes="; ".join((*prepared.notes, *notes)),
     )
@@ -165,7 +181,7 @@ def check_label_grid(source: Source, header: Header, unoriented: Unoriented) -> 
     Raises:
         ScanError: the label cannot be read, or lies on another grid than its scan.
     """
-    if source.label is None or extension_of(source.label) is None:
+    if source.label is None or extension_of(source.label) is None or source.label.is_dir():
         return
     try:
         label = read_header(source.label, unoriented=unoriented)
@@ -179,15 +195,19 @@ def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
     source = task.source
     assert source.label is not None
     try:
-        if extension_of(source.label) is None:
+        if source.label.is_dir():
+            volume = read_masks(source.label, header, task.label_names, task.unoriented)
+        elif extension_of(source.label) is None:
             volume = read_labels(source.label, header, task.label_names)
         else:
             volume = read_label(source.label, unoriented=task.unoriented)
-        values = np.flatnonzero(np.bincount(volume.array.ravel()))
+        array = volume.array if task.ignored is None else with_ignored(volume.array, task.ignored)
+        volume = replace(volume, array=array)
+        values = np.array(structures_of(volume.array), int)
         check_classes(values, task.label_names, source.label_name)
         label, affine = check_same_grid(volume.array, volume.affine, header.shape, header.affine, source.label_name)
     except ScanError as error:
         raise _of_label(source, error) from None
     if not values.any():
         return None, affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
-    return label, affine, volume.notes if extension_of(source.label) is None else ()
+    return label, affine, volume.notes if source.label.is_dir() or extension_of(source.label) is None else ()

@@ -20,6 +20,7 @@ from alice3d.data.store.spec import SPEC, read_spec, write_spec
 from alice3d.data.store.splits import SPLITS, default_splits, read_splits, write_splits
 from alice3d.data.store.writer import FOLDERS, claim, fold, is_fresh, locked, sweep, sync_folders, unseal
 from alice3d.data.store.writer import verify as verify_files
+from alice3d.data.tables.label_names import without_ignored
 from alice3d.errors import UserError, WorkFailed
 from alice3d.executors import run_batch
 
@@ -51,7 +52,7 @@ def prepare(
     if options.overwrite and options.shard is not None:
         raise UserError("overwrite: not with --shard, whose calls share one store; remove the store first")
     fresh = is_fresh(store, overwrite=options.overwrite)
-    names = dict(options.label_names or found.label_names)
+    names, ignored = without_ignored(options.label_names or found.label_names)
     spec = None if fresh else read_spec(store)
     if spec is None:
         spec = new_spec(found, options, names or found.structures)
@@ -69,7 +70,7 @@ def prepare(
                 repair_index(store)
             unseal(store)
             spec = _settle(store, spec, options, found)
-            return _fill(store, spec, found, split_file, options, executor)
+            return _fill(store, spec, found, split_file, options, executor, ignored)
         except OSError as error:  # of the index, the spec or the manifest; an error of a scan becomes its row
             raise WorkFailed(cannot_write(store, error)) from None
 
@@ -87,7 +88,7 @@ def _settle(store: Path, spec: StoreSpec, options: PrepareOptions, found: Found)
     """Write store.json, unless it exists by now: another shard of the same array may have written it."""
     existing = read_spec(store)
     if existing is not None:
-        check_settings(store, existing, options, options.label_names or {})
+        check_settings(store, existing, options, without_ignored(options.label_names or {})[0])
         if existing.label_names or not found.structures:
             return existing
         if any(row["label"] for row in read_index(store)):
@@ -104,6 +105,7 @@ def _fill(
     split_file: dict[str, str] | None,
     options: PrepareOptions,
     executor: Executor | None,
+    ignored: int | None,
 ) -> dict[str, Any]:
     rows = read_index(store)
     split_of = _splits(store, found, split_file, spec, rows)
@@ -126,6 +128,7 @@ def _fill(
             crop=spec.crop,
             label_names=spec.label_names,
             unoriented=options.unoriented,
+            ignored=ignored,
         )
         for source in todo
     )

@@ -11,8 +11,27 @@ from numpy.typing import NDArray
 from alice3d.geometry import Affine, Grid, apply_affine, resample, smooth_for, spacing_of, to_closest_ras
 from alice3d.io.volume import ScanError
 
+IGNORED = -1
+"""Value of voxels without a reference, such as nnU-Net's `ignore`: in no structure, and not background."""
 SAME_PLACE = 0.1
 """A label lies on its scan's grid if no corner is farther off than this fraction of a voxel."""
+
+
+def with_ignored(label: NDArray[Any], value: int) -> NDArray[Any]:
+    """A label map whose voxels of `value` are `IGNORED`; int16, or the same where there is none."""
+    inside = label == value
+    if not inside.any():
+        return label
+    result: NDArray[Any] = label.astype(np.int16)
+    result[inside] = IGNORED
+    return result
+
+
+def structures_of(label: NDArray[Any]) -> tuple[int, ...]:
+    """The values of structures that occur, ascending: neither background nor `IGNORED`."""
+    flat = label.ravel()
+    counts = np.bincount(flat if label.dtype.kind == "u" else flat[flat > 0])
+    return tuple(int(value) for value in np.flatnonzero(counts) if value)
 
 
 def check_same_grid(
@@ -70,7 +89,7 @@ def resample_labels(label: NDArray[Any], affine: Affine, grid: Grid) -> tuple[ND
     best = np.full(grid.shape, 0.5, np.float32)  # background where no class, nor all of them together, has half
     others = np.zeros(grid.shape, np.float32)
     margin = np.ceil(3 * np.maximum(grid.spacing_mm / spacing_of(affine), 1)).astype(int) + 1
-    present = [int(value) for value in np.flatnonzero(np.bincount(label.ravel())) if value]
+    present = [*structures_of(label), *([IGNORED] if label.dtype.kind == "i" and (label == IGNORED).any() else [])]
     shares: list[tuple[int, tuple[slice, ...], NDArray[np.float32]]] = []
     for value in present:
         box, share = _share(label, affine, grid, value, margin)
@@ -110,7 +129,7 @@ def _share(
 def _keep_lost(result: NDArray[Any], label: NDArray[Any], affine: Affine, grid: Grid, present: list[int]) -> list[str]:
     """Give each structure without a voxel the one at its centre; report those that lie outside."""
     notes = []
-    kept = set(np.flatnonzero(np.bincount(result.ravel())).tolist())
+    kept = {*structures_of(result), IGNORED}
     for value in present:
         if value in kept:
             continue

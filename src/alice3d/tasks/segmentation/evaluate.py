@@ -17,7 +17,7 @@ from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_case
 from alice3d.errors import UserError
 from alice3d.metrics.intervals import in_words
-from alice3d.metrics.segmentation import StructureScore, dice_score, score_case
+from alice3d.metrics.segmentation import StructureScore, dice_score, score_case, with_reference
 from alice3d.nn.tiling import reading_window
 from alice3d.tasks.cases import draw_cases, labelled_cases
 from alice3d.tasks.segmentation.job import FinetuneJob
@@ -67,6 +67,7 @@ class SegmentationCheck:
         for case, (image, grid) in zip(self.cases, self.read, strict=True):
             predicted = model.label_map(image, grid, case.grid, device=device)
             reference = job.store.label(case.id)[:, :, :]
+            predicted = with_reference(reference, predicted)
             means.append(np.mean([dice_score(reference == value, predicted == value) for value in case.structures]))
         return {"val_dice": float(np.mean(means))}
 

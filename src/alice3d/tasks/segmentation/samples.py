@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.preprocessing.labels import IGNORED
 from alice3d.data.sampling.augmentation import change_intensity
 from alice3d.data.sampling.crops import ViewSettings, random_matrix
 from alice3d.data.store import Case, Store
@@ -58,11 +59,12 @@ def contoured_classes(case: Case, values: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def classes_of(labels_xyz: NDArray[Any], values: tuple[int, ...]) -> NDArray[np.int64]:
-    """Label values (x, y, z) to class indices; a value without a class becomes background."""
+    """Label values (x, y, z) to class indices; a value without a class becomes background, `IGNORED` stays."""
     order = np.argsort(values)
     ranked = np.asarray(values)[order]
     at = np.clip(np.searchsorted(ranked, labels_xyz), 0, len(ranked) - 1)
     classes: NDArray[np.int64] = np.where(ranked[at] == labels_xyz, order[at], 0)
+    classes[labels_xyz == IGNORED] = IGNORED
     return classes
 
 
@@ -72,8 +74,8 @@ class SegmentationSamples:
     Structures take turns (sample i is centred on structure i modulo their number), so that all structures are equally
     frequent; the case is sampled among those that have it.
 
-    A sample holds (no batch axis): `image` (c, x, y, z) float32; `labels` (x, y, z) int64, class indices; `contoured`
-    (k,) bool, True = this class was contoured in the case.
+    A sample holds (no batch axis): `image` (c, x, y, z) float32; `labels` (x, y, z) int64, class indices or
+    `IGNORED`; `contoured` (k,) bool, True = this class was contoured in the case.
 
     Args:
         store: of the scans.
