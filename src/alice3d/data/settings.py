@@ -18,14 +18,14 @@ class PrepareConfig(CommandConfig):
     positional: ClassVar[tuple[str, ...]] = ("scans", "store")
     scans: Path
     """Folder of scans (searched recursively; nnU-Net and Decathlon layouts and DICOM are recognised), one
-    file, a CSV with a column image (and label, id, split), or a dataset.json."""
+    file, a CSV with a column image (and label, id, split, patient), or a dataset.json."""
     store: Path
     """Folder of the store; the same call again resumes, or adds new scans."""
     labels: Path | None = None
     """Folder of label maps, named like their scans."""
     splits: Path | None = None
-    """JSON file, split name to list of ids; without it labelled cases are split 70/10/20 into train, val and test, and
-    the others go to pretrain."""
+    """JSON file, split name to list of ids; without it the patients with labelled cases are split 70/10/20 into train,
+    val and test, and the others go to pretrain. Cases of one patient are never in two splits."""
     label_names: str = ""
     """Names of label values: a JSON file (a dataset.json is accepted) or 1=liver,2=spleen; other values are then
     refused."""
@@ -54,6 +54,8 @@ class PrepareConfig(CommandConfig):
     """Seed of the default split."""
     overwrite: bool = False
     """Replace a store that was made with other settings."""
+    prune: bool = False
+    """Remove cases from the store whose scans are gone from SCANS; without it they are named."""
     verify: bool = False
     """Compare every file of the store with its checksum, and do nothing else; SCANS may be left out."""
     dry_run: bool = False

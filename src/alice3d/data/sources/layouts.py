@@ -36,6 +36,7 @@ COLUMNS = {
     "label": "path of its label map; may be empty",
     "id": "case id; left out or empty, the file's name without extension",
     "split": "its split; the column left out, as `--splits` or a draw says; empty, in none",
+    "patient": "any identifier of the patient: its cases share a split; the store keeps a salted hash of it",
 }
 """Columns of a table of scans, and what they hold; image is needed."""
 LISTS = {
@@ -43,6 +44,8 @@ LISTS = {
     "test": "the same",
 }
 """Lists of a dataset.json, and what they hold."""
+NO_FILE = "no such file"
+"""Why a scan that a list names is refused when it is not there."""
 OUTSIDE = "path leaves its folder: give paths inside the folder of the file that lists them"
 
 
@@ -207,7 +210,7 @@ def _decathlon(folder: Path, content: dict[str, Any]) -> Found:
 
 
 def _csv(path: Path) -> Found:
-    """A table with the columns image, and optionally label, id and split."""
+    """A table with the columns image, and optionally label, id, split and patient."""
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="strict") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -226,7 +229,8 @@ def _csv(path: Path) -> Found:
         if not text:
             raise UserError(f"{path.name}: line {number} has no image")
         label, name = cells.get("label") or None, cells.get("id") or None
-        sources.append(_listed(path.parent, text, label, name, cells.get("split")))
+        source = _listed(path.parent, text, label, name, cells.get("split"))
+        sources.append(replace(source, patient=cells.get("patient", "")))
     if not sources:
         raise UserError(f"{path.name}: lists no scans")
     return Found(without_duplicates(sources))
@@ -248,7 +252,7 @@ def _listed(root: Path, image: str, label: str | None, name: str | None, split: 
         split=split,
         fault=fault,
     )
-    return replace(source, fault="no such file") if not fault and not _exists(path) else source
+    return replace(source, fault=NO_FILE) if not fault and not _exists(path) else source
 
 
 def _exists(path: Path) -> bool:

@@ -34,6 +34,7 @@ class Source:
         split: from the layout; None where it gives none.
         fault: why it is refused before it is opened; "" otherwise.
         series, frame: identifiers of a DICOM series and of its coordinate system, to find its labels; never shown.
+        patient: identifier of the patient, "" where none is known; never shown or written.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Source:
     fault: str = ""
     series: str = field(default="", repr=False)
     frame: str = field(default="", repr=False)
+    patient: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], li
         if one.part:
             name, at = f"{name}_{one.part}", f"{at} ({one.part})"
         sources.append(Source(id=name, path=one.folder, name=at, files=tuple(sorted(one.files)), fault=one.fault))
-        sources[-1] = replace(sources[-1], series=one.uid, frame=one.frame)
+        sources[-1] = replace(sources[-1], series=one.uid, frame=one.frame, patient=one.patient)
     for path, reason in damaged:
         sources.append(Source(id=clean(case_id(path)), path=path, name=shown(path, root), fault=reason))
     sources, warnings = with_objects(sources, labels, root)
