@@ -99,11 +99,14 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
     if missing:
         raise UserError("landmarks: no two scans have a map between them; train the matcher longer")
     keep = dict.fromkeys(KINDS, config.keep) | {"rows": max(config.keep, ROWS_KEEP)}
+    owners = store.patients
     models = {kind: fit_model(measured[kind], KINDS[kind], keep=keep[kind]) for kind in KINDS}
     result: dict[str, Any] = {
         "points": _points(measured),
         "cases": len(landmarks.points_mm),
-        "held_out": {kind: finite(held_out(measured[kind], KINDS[kind], keep=keep[kind])) for kind in KINDS},
+        "held_out": {
+            kind: finite(held_out(measured[kind], KINDS[kind], keep=keep[kind], patients=owners)) for kind in KINDS
+        },
         "most_far": {kind: model.most_far for kind, model in models.items()},
         "out": str(config.matcher),
     }

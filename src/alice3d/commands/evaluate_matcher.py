@@ -68,7 +68,8 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         cache = EmbeddingCache(config.cache or Path(scratch), config.embeddings)
         matcher = Matcher.load(config.matcher, device=device, cache=cache)
-        provenance.guard_by_split(matcher.card, map(store.case, sorted(landmarks.points_mm)), force=config.allow_seen)
+        marked = [store.case(name) for name in sorted(landmarks.points_mm)]
+        provenance.guard_by_split(matcher.card, marked, force=config.allow_seen, among=store.cases())
         if config.mode != "card":
             matcher.mode = config.mode
         note = matcher.reading_note(store)

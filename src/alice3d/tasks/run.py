@@ -73,7 +73,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         held, read = (one.upper() for one in (store.spec.modality, model.rule.modality))
         raise UserError(f"{store.path}: holds {held} scans; the model reads {read}")
     chosen = task.select_cases(model, store, config, weights)
-    guard_scores(model.card, chosen.cases, config.split, allow_seen=config.allow_seen)
+    guard_scores(model.card, chosen.cases, config.split, allow_seen=config.allow_seen, among=store.cases())
     out = scores_folder(config, weights)
     settings = config.settings(model=files.file_sha256(weights), store=store.checksum, **chosen.inputs)
     state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)
