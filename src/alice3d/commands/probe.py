@@ -110,7 +110,7 @@ def _inputs(
     config: ProbeConfig, store: Store
 ) -> tuple[list[str], list[Case], list[Case], list[Case], Landmarks | None]:
     """The measures, training cases, scored cases, cases with landmarks, and the landmarks."""
-    from alice3d.data.tables.landmarks import read_landmarks
+    from alice3d.data.tables.landmarks import landmarks_of
     from alice3d.tasks.cases import draw_cases, labelled_cases
 
     for name in config.measures:
@@ -141,7 +141,7 @@ def _inputs(
             )
     landmarks = None
     if "landmark" in measures and config.landmarks is not None:
-        landmarks = read_landmarks(config.landmarks, {case.id for case in held})
+        landmarks = landmarks_of(config.landmarks, store, {case.id for case in held})
         _check(config, store, landmarks)
     marked = [case for case in held if landmarks is not None and case.id in landmarks.points_mm]
     return list(measures), train, cases, marked, landmarks
