@@ -109,6 +109,13 @@ def begin(out: Path, kind: str, settings: dict[str, Any], *, state: State, overw
         raise UserError(f"{out}: cannot be written ({error.strerror})") from None
 
 
+def remove(out: Path) -> None:
+    """Remove what a command made in a folder, and the folder where nothing else is in it."""
+    _clear(out)
+    with suppress(OSError):
+        out.rmdir()
+
+
 def finish(out: Path, result: dict[str, Any]) -> None:
     """Mark the work in the folder as finished; `result` is printed by `--json`, now and when the call is repeated."""
     marker = read_marker(out)

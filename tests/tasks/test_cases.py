@@ -20,6 +20,11 @@ class Labelled:
     structures: tuple[int, ...]
     labelled: bool = True
     split: str = "train"
+    known_patient: str = ""
+
+    @property
+    def patient(self) -> str:
+        return self.known_patient or self.id
 
 
 @dataclass
@@ -78,3 +83,15 @@ def test_a_small_draw_lacks_no_class(tiny_store):
     for seed in range(6):
         drawn = draw_cases(cases, 2, seed, shows=lambda case: shown[case.id])
         assert "rare" in set().union(*(shown[case.id] for case in drawn))
+
+
+def test_draws_count_patients_and_take_all_of_their_cases():
+    cases = [Labelled(f"c{n}{visit}", (1,), known_patient=f"key {9 - n}") for n in range(6) for visit in "ab"]
+    for seed in range(5):
+        drawn = [case.id for case in draw_cases(cases, 3, seed)]
+        assert len(drawn) == 6
+        assert {name[:2] + visit for name in drawn for visit in "ab"} == set(drawn)
+        single = [Labelled(f"c{n}a", (1,)) for n in range(6)]  # keys of patients do not change the order
+        assert [case.id for case in draw_cases(single, 3, seed)] == drawn[::2]
+    with pytest.raises(UserError, match="7 patients with labelled cases are requested, the training split has 6"):
+        draw_cases(cases, 7, 0)

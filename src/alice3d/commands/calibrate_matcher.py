@@ -59,7 +59,7 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
     import hashlib
 
     from alice3d.data.store import Store
-    from alice3d.data.tables.landmarks import read_landmarks
+    from alice3d.data.tables.landmarks import landmarks_of
     from alice3d.device import resolve_device
     from alice3d.evaluation.calibration import fit_model, held_out
     from alice3d.evaluation.field_of_view import draw_cuts
@@ -77,7 +77,7 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
     matcher = Matcher.load(weights, device=device)
     # An earlier calibration must not choose what maps are fitted to.
     matcher.confidence = matcher.confidence.uncalibrated
-    landmarks = read_landmarks(config.landmarks, chosen_cases(store, config.split))
+    landmarks = landmarks_of(config.landmarks, store, chosen_cases(store, config.split))
     settings = config.settings(
         store=store.checksum,
         landmarks=hashlib.sha256(config.landmarks.read_bytes()).hexdigest(),
@@ -99,11 +99,15 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
     if missing:
         raise UserError("landmarks: no two scans have a map between them; train the matcher longer")
     keep = dict.fromkeys(KINDS, config.keep) | {"rows": max(config.keep, ROWS_KEEP)}
+    owners = store.patients
     models = {kind: fit_model(measured[kind], KINDS[kind], keep=keep[kind]) for kind in KINDS}
     result: dict[str, Any] = {
         "points": _points(measured),
         "cases": len(landmarks.points_mm),
-        "held_out": {kind: finite(held_out(measured[kind], KINDS[kind], keep=keep[kind])) for kind in KINDS},
+        "outside_points": len(landmarks.outside),
+        "held_out": {
+            kind: finite(held_out(measured[kind], KINDS[kind], keep=keep[kind], patients=owners)) for kind in KINDS
+        },
         "most_far": {kind: model.most_far for kind, model in models.items()},
         "out": str(config.matcher),
     }

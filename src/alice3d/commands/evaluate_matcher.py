@@ -50,7 +50,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     import tempfile
 
     from alice3d.data.store import Store
-    from alice3d.data.tables.landmarks import read_landmarks
+    from alice3d.data.tables.landmarks import landmarks_of
     from alice3d.device import resolve_device
     from alice3d.evaluation.landmarks import chosen_cases, ordered_pairs
     from alice3d.evaluation.matcher import evaluate_matcher
@@ -61,14 +61,15 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
 
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)
-    landmarks = read_landmarks(config.landmarks, chosen_cases(store, config.split))
+    landmarks = landmarks_of(config.landmarks, store, chosen_cases(store, config.split))
     pairs = ordered_pairs(landmarks, limit=config.max_pairs, seed=config.seed)
     if not pairs:
         raise UserError(f"{config.landmarks}: no two cases of the store share a structure; at least two are needed")
     with tempfile.TemporaryDirectory() as scratch:
         cache = EmbeddingCache(config.cache or Path(scratch), config.embeddings)
         matcher = Matcher.load(config.matcher, device=device, cache=cache)
-        provenance.guard_by_split(matcher.card, map(store.case, sorted(landmarks.points_mm)), force=config.allow_seen)
+        marked = [store.case(name) for name in sorted(landmarks.points_mm)]
+        provenance.guard_by_split(matcher.card, marked, force=config.allow_seen, among=store.cases())
         if config.mode != "card":
             matcher.mode = config.mode
         note = matcher.reading_note(store)

@@ -47,9 +47,10 @@ class LandmarksConfig(OutputConfig, ComputeConfig):
 def run(config: LandmarksConfig) -> dict[str, Any]:
     """Write OUT/landmarks.csv, one row per landmark and scan, and OUT/refused.csv; a later call adds new scans."""
     import hashlib
+    from dataclasses import replace
 
     from alice3d.data.sources.scan_list import ScanList
-    from alice3d.data.tables.landmarks import check_convention, read_landmarks
+    from alice3d.data.tables.landmarks import check_convention, read_landmarks, tell_unknown, within_scans
     from alice3d.device import resolve_device
     from alice3d.matching import Matcher
     from alice3d.matching.batch import ScanRows
@@ -72,7 +73,10 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
         console.warn(warning)
     if scans.store is not None and (note := matcher.reading_note(scans.store)):
         console.say(note)
-    examples = _examples(matcher, marked, marks)
+    tell_unknown(config.landmarks, marks, set(marked.ids))
+    embedded = _examples(matcher, marked, marks)
+    marks = within_scans(config.landmarks, marks, lambda case: embedded[case].scan.grid)
+    examples = {id: replace(embedded[id], points_mm=points) for id, points in marks.points_mm.items()}
     check_convention(config.landmarks, marks, lambda case, points: examples[case].scan.in_body(points, margin=1))
     outputs.begin(config.out, "landmarks", settings, state=state, overwrite=config.overwrite)
     _search(config, matcher, rows, examples, str(device))

@@ -17,7 +17,7 @@ from alice3d.nn.backbones.registry import build_backbone
 from alice3d.pretraining.job import prepare_training
 from alice3d.tasks.settings import LinearSettings
 from alice3d.weights.files import load_encoder
-from alice3d.weights.provenance import NOT_FOR_TESTING, described, guard, leaked
+from alice3d.weights.provenance import NOT_FOR_TESTING, described, guard, leaked, of_seen_patients
 
 LEARNING = ("linear", "knn", "finetune")
 """Measures that need labelled training cases."""
@@ -55,11 +55,13 @@ def _scored(cells: Cells) -> list[Case]:
     scored = cells.labelled("split")
     for labels in config.labels:
         for seed in config.seeds:
-            both = leaked({"cases": described(cells.drawn(labels, seed))}, scored)
+            drawn = {"cases": described(cells.drawn(labels, seed))}
+            both = [*leaked(drawn, scored), *of_seen_patients(drawn, scored)]
             if both:
                 raise UserError(
-                    f"--split: {len(both)} of {len(scored)} scored cases of {config.split!r} also train "
-                    f"heads ({labels} labels of {config.train_split!r}, seed {seed}: {both[0]}, ...); choose another"
+                    f"--split: {len(both)} of {len(scored)} scored cases of {config.split!r}, or their patients, also "
+                    f"train heads ({labels} labels of {config.train_split!r}, seed {seed}: {both[0]}, ...); choose "
+                    "another"
                 )
     return scored
 
@@ -94,7 +96,8 @@ def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
         except UserError as error:
             raise UserError(f"arm {arm.name}: {error}") from None
     strict = config.split not in NOT_FOR_TESTING
-    guard(card, judged, what=f"{config.split} split (arm {arm.name})", strict=strict, force=config.allow_seen)
+    what, among = f"{config.split} split (arm {arm.name})", cells.store.cases()
+    guard(card, judged, what=what, strict=strict, force=config.allow_seen, among=among)
 
 
 def _check_random(cells: Cells, arm: Arm) -> None:

@@ -11,8 +11,9 @@ from alice3d.comparison.cells import Cells
 from alice3d.comparison.checks import LEARNING, check
 from alice3d.comparison.conditions import described, differences
 from alice3d.comparison.finetuning import finetuned
+from alice3d.comparison.scores import SCORES, scores_csv
 from alice3d.comparison.settings import MEASURES, CompareConfig
-from alice3d.comparison.table import TESTS, Unit, best, paired_tests, table
+from alice3d.comparison.table import TESTS, Unit, best, by_patient, paired_tests, table
 from alice3d.config import nearest
 from alice3d.errors import UserError
 from alice3d.report.comparison_page import draw_comparison, page, table_csv
@@ -57,20 +58,20 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         for arm in arms.values():
             console.say(f"{arm.name}, seed {seed}")
             units += cells.probe(arm, seed, quick)
-            _write_table(config, units)
+            _write_table(cells, units)
         if seed != config.seeds[-1] or "finetune" in config.measures:
-            _write(config, units, reference, conditions)
+            _write(cells, units, reference, conditions)
     if "finetune" in config.measures:
         for seed in config.seeds:
             for arm in arms.values():
                 if not config.finetune_arms or arm.name in config.finetune_arms:
                     console.say(f"{arm.name}, seed {seed}, fine-tuning")
                     units += finetuned(cells, arm, seed)
-                    _write_table(config, units)
-    result = {**_write(config, units, reference, conditions), "asked": asked, "out": str(config.out)}
+                    _write_table(cells, units)
+    result = {**_write(cells, units, reference, conditions), "asked": asked, "out": str(config.out)}
     outputs.finish(config.out, result)
     _say(result, reference)
-    console.say(f"Comparison written to {config.out}: compare.md, compare.csv, compare.png")
+    console.say(f"Comparison written to {config.out}: compare.md, compare.csv, compare.png, scores.csv")
     return result
 
 
@@ -116,20 +117,24 @@ def _left_out(cells: Cells) -> list[str]:
     return [f"Left out of every arm's scores, since no drawn case shows it: {'; '.join(said)}."] if said else []
 
 
-def _write_table(config: CompareConfig, units: list[Unit]) -> None:
+def _write_table(cells: Cells, units: list[Unit]) -> None:
+    """Write compare.csv and scores.csv of the finished cells."""
+    patients, out = cells.store.patients, cells.config.out
+    files.write_text(out / "compare.csv", table_csv(table(by_patient(units, patients))))
+    files.write_text(out / SCORES, scores_csv(units, patients))
 
-    files.write_text(config.out / "compare.csv", table_csv(table(units)))
 
-
-def _write(config: CompareConfig, units: list[Unit], reference: str, conditions: list[str]) -> dict[str, Any]:
-    """Write compare.csv, compare.md and compare.png of the finished cells; returns `table`, `best` and `tests`."""
-
-    rows = table(units)
-    tested = paired_tests(units, reference)
-    _write_table(config, units)
+def _write(cells: Cells, units: list[Unit], reference: str, conditions: list[str]) -> dict[str, Any]:
+    """Write compare.csv, scores.csv, compare.md and compare.png of the finished cells; returns `table`, `best` and
+    `tests`."""
+    config, patients = cells.config, cells.store.patients
+    of_patients = by_patient(units, patients)
+    rows = table(of_patients)
+    tested = paired_tests(of_patients, reference, patients)
+    _write_table(cells, units)
     seeds = ", ".join(map(str, sorted({unit.seed for unit in units})))
     about = [
-        f"Scored on the {len({unit.case for unit in units})} cases of split `{config.split}`; "
+        f"Scored on {_counted({unit.case for unit in units}, patients)} of split `{config.split}`; "
         f"seeds {seeds}; warm start: {Path(config.init).name if config.init else 'none'}.",
         "",
         *conditions,
@@ -141,6 +146,12 @@ def _write(config: CompareConfig, units: list[Unit], reference: str, conditions:
     with files.replacing(config.out / "compare.png") as temporary:
         temporary.write_bytes(draw_comparison(rows, reference))
     return {"table": rows, "best": best(rows), "tests": tested}
+
+
+def _counted(cases: set[str], patients: dict[str, str]) -> str:
+    """`the 12 cases`, and of how many patients where these are fewer."""
+    owners = {patients.get(case, case) for case in cases}
+    return f"the {len(cases)} cases" + (f" ({len(owners)} patients)" if len(owners) < len(cases) else "")
 
 
 def _say(result: dict[str, Any], reference: str) -> None:

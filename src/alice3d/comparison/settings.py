@@ -45,7 +45,7 @@ class CompareConfig(OutputConfig, ComputeConfig):
     """In a YAML: arm name to its `method` or `recipe` or `encoder` (one that exists), and any setting of
     `alice pretrain` in which it differs from the others; of scratch backbone, backbone_options, windows and crop."""
     labels: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [5])
-    """Numbers of labelled cases, comma separated; each seed has another random subset."""
+    """Numbers of patients with labelled cases, comma separated; each seed has another random subset."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0, 1, 2])
     """Seeds, comma separated: of initial weights, crops and the subset of labelled cases, the same for every arm."""
     measures: list[str] = Field(default_factory=lambda: ["linear"])

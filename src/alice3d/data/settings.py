@@ -18,16 +18,16 @@ class PrepareConfig(CommandConfig):
     positional: ClassVar[tuple[str, ...]] = ("scans", "store")
     scans: Path
     """Folder of scans (searched recursively; DICOM and the layouts of nnU-Net, Decathlon, MONAI, LiTS, BraTS, BIDS,
-    TotalSegmentator and KiTS are recognised), one file, a CSV with a column image (and label, id, split), or a JSON
-    file of lists such as dataset.json."""
+    TotalSegmentator and KiTS are recognised), one file, a CSV with a column image (and label, id, split, patient), or a
+    JSON file of lists such as dataset.json."""
     store: Path
     """Folder of the store; the same call again resumes, or adds new scans."""
     labels: Path | None = None
     """Folder of label maps, named like their scans."""
     splits: Path | None = None
     """JSON file, split name to list of ids; without it the splits are those that the data set declares (lists or
-    folders of training, validation and test cases), else labelled cases are split 70/10/20 into train, val and test,
-    and the others go to pretrain."""
+    folders of training, validation and test cases), else the patients with labelled cases are split 70/10/20 into
+    train, val and test, and the others go to pretrain. Cases of one patient are never in two splits."""
     label_names: str = ""
     """Names of label values: a JSON file (a dataset.json is accepted) or 1=liver,2=spleen; other values are then
     refused."""
@@ -58,6 +58,8 @@ class PrepareConfig(CommandConfig):
     """Seed of the default split."""
     overwrite: bool = False
     """Replace a store that was made with other settings."""
+    prune: bool = False
+    """Remove cases from the store whose scans are gone from SCANS; without it they are named."""
     verify: bool = False
     """Compare every file of the store with its checksum, and do nothing else; SCANS may be left out."""
     dry_run: bool = False

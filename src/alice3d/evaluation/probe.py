@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,17 +42,26 @@ def nearest_classes(
 
 
 def knn_accuracy(
-    scans: Sequence[FrozenScan], bank: Sequence[FrozenScan], similarity: FeatureSimilarity, *, neighbours: int = 15
+    scans: Sequence[FrozenScan],
+    bank: Sequence[FrozenScan],
+    similarity: FeatureSimilarity,
+    *,
+    neighbours: int = 15,
+    patients: Mapping[str, str] | None = None,
 ) -> dict[str, dict[int, float]]:
     """k-NN accuracy of sampled voxels, for each case and class.
 
     Args:
         scans: whose voxels are classified.
-        bank: labelled voxels of these scans; those of the classified scan itself are left out.
+        bank: labelled voxels of these scans; those of the classified scan's patient are left out.
+        neighbours: k of k-NN.
+        patients: case id to patient, where one has several cases.
     """
+    known_as = patients or {}
     accuracy: dict[str, dict[int, float]] = {}
     for one in scans:
-        others = [other for other in bank if other.scan.case != one.scan.case]
+        own = known_as.get(one.scan.case, one.scan.case)
+        others = [other for other in bank if known_as.get(other.scan.case, other.scan.case) != own]
         truth = one.scan.classes
         if not others or not len(truth):
             continue
@@ -96,12 +105,18 @@ class Probed:
         knn: accuracy of each case and class index.
         landmark: one row per landmark of an ordered pair.
         names: of the classes.
+        patients: case id to patient, where one has several cases; intervals are over patients.
     """
 
     linear: list[StructureScore] | None
     knn: dict[str, dict[int, float]] | None
     landmark: Retrieved | None
     names: tuple[str, ...]
+    patients: Mapping[str, str] = field(default_factory=dict)
+
+    def owners(self, cases: Iterable[str]) -> list[str]:
+        """The patient of each case."""
+        return [self.patients.get(case, case) for case in cases]
 
     def by_case(self, measure: str) -> dict[str, float]:
         """Mean over the structures of each case: Dice (`linear`) or accuracy (`knn`)."""
@@ -119,14 +134,14 @@ class Probed:
         )
         if self.linear is not None:
             of_case = self.by_case("linear")
-            interval = mean_interval(list(of_case.values()), bounds=FRACTION)
+            interval = mean_interval(list(of_case.values()), self.owners(of_case), bounds=FRACTION)
             names = sorted({score.structure for score in self.linear})
             structures = {n: float(np.mean([s.dice for s in self.linear if s.structure == n])) for n in names}
             result["linear_dice"] = clear_of(interval["mean"])
             result["linear"] = {"cases": len(of_case), **interval, "by_structure": structures}
         if self.knn is not None:
             of_case = self.by_case("knn")
-            interval = mean_interval(list(of_case.values()), bounds=FRACTION)
+            interval = mean_interval(list(of_case.values()), self.owners(of_case), bounds=FRACTION)
             structures = {
                 name: float(np.mean([of[k] for of in self.knn.values() if k in of]))
                 for k, name in enumerate(self.names)
@@ -135,7 +150,7 @@ class Probed:
             result["knn_accuracy"] = clear_of(interval["mean"])
             result["knn"] = {"cases": len(of_case), **interval, "by_structure": structures}
         if self.landmark is not None:
-            errors = describe_errors(self.landmark, self.landmark.error_mm, seed=seed)
+            errors = describe_errors(self.landmark, self.landmark.error_mm, seed=seed, patients=self.patients)
             pairs = set(zip(self.landmark.query.tolist(), self.landmark.key.tolist(), strict=True))
             result["landmark_mean_mm"] = errors["mean_mm"]["mean"]
             result["landmark_median_mm"] = errors["median_mm"]["median"]
@@ -195,7 +210,9 @@ def probe_encoder(
     if "knn" in measures:
         similarity = alike_of(backbone, [scans[case.id] for case in train])
         bank = [scans[case.id] for case in train]
-        knn = knn_accuracy([scans[case.id] for case in cases], bank, similarity, neighbours=neighbours)
+        knn = knn_accuracy(
+            [scans[case.id] for case in cases], bank, similarity, neighbours=neighbours, patients=store.patients
+        )
     if points:
         chosen = [scans[name] for name in sorted(scans) if name in points]
         landmark = find_landmarks(chosen, alike_of(backbone, chosen), seed=seed)
@@ -203,4 +220,4 @@ def probe_encoder(
     if "linear" in measures:
         linear = linear_scores(backbone, reading, store, train, cases, settings, seed=seed)
     names = ("background", *(store.label_names.get(value, f"label_{value}") for value in values[1:]))
-    return Probed(linear, knn, landmark, names)
+    return Probed(linear, knn, landmark, names, store.patients)

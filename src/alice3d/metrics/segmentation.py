@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,13 +124,17 @@ def score_case(
     return scores
 
 
-def summarise(scores: list[StructureScore], cases: int, structures: list[str]) -> dict[str, Any]:
-    """Means over the structures of a case, then over cases, with 95 % intervals over cases.
+def summarise(
+    scores: list[StructureScore], cases: int, structures: list[str], patients: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Means over the structures of a case, then over the cases of a patient, then over patients, with 95 % intervals
+    over patients.
 
     Args:
         scores: of all cases.
         cases: number of scored cases; one without any structure is in none of the means.
         structures: names that could have been present, for the count of absent ones.
+        patients: case id to patient; a case that is not named is its own.
 
     Returns:
         `cases`; `dice`, `nsd`, `hd95_mm`, each with `mean`, `low`, `high`; `by_structure`: name to the same, with its
@@ -140,9 +144,13 @@ def summarise(scores: list[StructureScore], cases: int, structures: list[str]) -
     by_case: dict[str, list[StructureScore]] = {}
     for score in scores:
         by_case.setdefault(score.case, []).append(score)
+    known = patients or {}
+    owners = [known.get(case, case) for case in by_case]
     overall = {
         metric: mean_interval(
-            [float(np.mean([getattr(score, metric) for score in its])) for its in by_case.values()], bounds=bounds
+            [float(np.mean([getattr(score, metric) for score in its])) for its in by_case.values()],
+            owners,
+            bounds=bounds,
         )
         for metric, bounds in METRICS.items()
     }
@@ -154,7 +162,11 @@ def summarise(scores: list[StructureScore], cases: int, structures: list[str]) -
             "absent": cases - len(its),
             "missed": sum(score.missed for score in its),
             **{
-                metric: mean_interval([getattr(score, metric) for score in its], bounds=bounds)
+                metric: mean_interval(
+                    [getattr(score, metric) for score in its],
+                    [known.get(score.case, score.case) for score in its],
+                    bounds=bounds,
+                )
                 for metric, bounds in METRICS.items()
             },
         }

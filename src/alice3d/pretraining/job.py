@@ -32,7 +32,7 @@ from alice3d.pretraining.monitors import Monitors, Probe
 from alice3d.pretraining.settings import SelfSupervisedSettings
 from alice3d.pretraining.warm_start import follow_card, load_matching, tell_of_spacing
 from alice3d.weights.files import read_card_of
-from alice3d.weights.provenance import described, described_start, source_commit
+from alice3d.weights.provenance import described, described_start, report_held_out, source_commit
 
 C = TypeVar("C", bound=SelfSupervisedSettings)
 Around = Callable[[Path], contextlib.AbstractContextManager[None]]
@@ -101,6 +101,7 @@ def prepare_training(
     config = with_defaults(config, kind)
     store = Store.open(config.store)
     cases = choose_cases(store, config.split)
+    report_held_out(store, cases)
     pairs = PairsTable.open(config.pairs) if config.pairs is not None else None
     rule = intensity_rule(store, config.windows)
     initial: Path | None = None

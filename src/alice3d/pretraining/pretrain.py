@@ -12,7 +12,7 @@ from alice3d import console, outputs
 from alice3d.config import nearest
 from alice3d.data.sampling.base import Masks
 from alice3d.data.store import Case, Store
-from alice3d.data.tables.landmarks import Landmarks, read_landmarks
+from alice3d.data.tables.landmarks import Landmarks, landmarks_of
 from alice3d.device import resolve_device
 from alice3d.errors import UserError
 from alice3d.evaluation.features import ProbeScan, Reading, probe_scan
@@ -38,7 +38,7 @@ def build_probe(config: PretrainConfig, job: Job) -> Probe:
             f"--probe-split: the store has no {config.probe_split!r}; {nearest(config.probe_split, store.splits)}"
         )
     there = {case.id: case for case in store.cases(config.probe_split)}
-    marks = read_landmarks(config.landmarks, there) if config.landmarks is not None else None
+    marks = landmarks_of(config.landmarks, store, there) if config.landmarks is not None else None
     marked = set(marks.points_mm) if marks is not None else set()
     useful = [case for case in there.values() if case.id in marked or (case.labelled and case.structures)]
     chosen = sorted(useful, key=lambda case: (case.id not in marked, case.id))[: config.probe_cases]

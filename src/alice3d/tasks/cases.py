@@ -33,14 +33,15 @@ def draw_cases(
     seed: int,
     shows: Callable[[Case], Iterable[int | str]] = lambda case: case.structures,
 ) -> list[Case]:
-    """The first `count` cases of a seeded order: the subset of 5 is part of the subset of 20 with the same seed.
+    """The cases of the first `count` patients of a seeded order: the subset of 5 is part of that of 20 with the same
+    seed.
 
-    In that order, cases that add a new structure come first, so that a small subset contains as many structures as
-    possible.
+    In that order, patients that add a new structure come first, so that a small subset contains as many structures as
+    possible; healthy ones, whose label maps are empty, come with the rest.
 
     Args:
         cases: labelled ones.
-        count: number of cases; None takes all.
+        count: number of patients, each with all of its cases; None takes all.
         seed: of the order.
         shows: the structures of a case, or the classes of its rows.
 
@@ -49,16 +50,27 @@ def draw_cases(
     """
     if count is None:
         return cases
-    if count > len(cases):
-        raise UserError(f"--labels: {count} labelled cases are requested, the training split has {len(cases)}")
-    shuffled = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]
+    patients = patients_of(cases)
+    if count > len(patients):
+        of = "labelled cases" if len(patients) == len(cases) else "patients with labelled cases"
+        raise UserError(f"--labels: {count} {of} are requested, the training split has {len(patients)}")
+    shuffled = [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
     seen: set[int | str] = set()
-    first = []
-    for case in shuffled:
-        if not seen.issuperset(shows(case)):
-            first.append(case)
-            seen.update(shows(case))
-    return [*first, *(case for case in shuffled if case not in first)][:count]
+    first: list[list[Case]] = []
+    rest: list[list[Case]] = []
+    for mine in shuffled:
+        shown = {one for case in mine for one in shows(case)}
+        (rest if seen.issuperset(shown) else first).append(mine)
+        seen.update(shown)
+    return [case for mine in [*first, *rest][:count] for case in mine]
+
+
+def patients_of(cases: Iterable[Case]) -> list[list[Case]]:
+    """The cases of each patient, in the order of their first."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        found.setdefault(case.patient, []).append(case)
+    return list(found.values())
 
 
 def unlearnt(train: Iterable[Case], scored: Iterable[Case]) -> list[int]:

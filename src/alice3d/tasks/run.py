@@ -15,6 +15,7 @@ from alice3d.errors import UserError
 from alice3d.plugins import checked_options
 from alice3d.tasks.base import Selection, Task, find_task
 from alice3d.tasks.settings import EVERY_TASK, EvaluateConfig, FinetuneSettings, PredictConfig
+from alice3d.tasks.stale_scores import remove_stale_scores
 from alice3d.weights.files import find_weights, read_card, save_weights
 from alice3d.weights.provenance import guard_scores
 
@@ -41,6 +42,8 @@ def finetune(config: FinetuneSettings) -> dict[str, Any]:
     watch = bool(config.validate_every) and config.head != "linear"
     result, net, card = task.train(job, state, watch=watch)
     save_weights(config.out, "model", net.state_dict(), card)
+    if distributed.rank() == 0:
+        remove_stale_scores(config.out)
     done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
     outputs.finish(config.out, done)
     console.say(
@@ -73,7 +76,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         held, read = (one.upper() for one in (store.spec.modality, model.rule.modality))
         raise UserError(f"{store.path}: holds {held} scans; the model reads {read}")
     chosen = task.select_cases(model, store, config, weights)
-    guard_scores(model.card, chosen.cases, config.split, allow_seen=config.allow_seen)
+    guard_scores(model.card, chosen.cases, config.split, allow_seen=config.allow_seen, among=store.cases())
     out = scores_folder(config, weights)
     settings = config.settings(model=files.file_sha256(weights), store=store.checksum, **chosen.inputs)
     state = outputs.check(out, "evaluation", settings, overwrite=config.overwrite)

@@ -92,7 +92,8 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSetti
     encoder: str | None = None
     """Encoder or matcher to start from (folder, file or shipped name); left out, training starts from scratch."""
     labels: Annotated[int, Field(ge=1)] | None = None
-    """Number of labelled training cases, a seeded random subset of the split; left out, all of them."""
+    """Number of patients whose labelled cases are trained on, a seeded random subset of the split; left out, all of
+    them. Where each patient has one case, the number of cases."""
     head: Literal["unet", "linear", "both"] = "unet"
     """unet: a decoder with skip connections, all weights are trained; linear: one layer on the frozen encoder, fitted
     in seconds; both: the fitted layer first, then all weights, with the decoder as its correction. A classifier has no

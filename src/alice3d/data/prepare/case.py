@@ -46,6 +46,8 @@ class Task:
     crop: Literal["body", "none"]
     label_names: dict[int, str]
     unoriented: Unoriented
+    patient: str = ""
+    root: str = ""
     ignored: int | None = None
     """Label value whose voxels have no reference."""
 
@@ -70,7 +72,7 @@ def _label_files(source: Source) -> list[Path]:
     return list(walk(source.label)) if source.label.is_dir() else [source.label]
 
 
-def refused_row(source: Source, reason: str, split: str = "") -> Row:
+def refused_row(source: Source, reason: str, split: str = "", root: str = "") -> Row:
     """The row of a refused scan."""
     return {
         "id": source.id,
@@ -80,6 +82,7 @@ def refused_row(source: Source, reason: str, split: str = "") -> Row:
         "source": source.name,
         "label_source": source.label_name,
         "stamp": stamp(source),
+        "root": root,
     }
 
 
@@ -94,17 +97,21 @@ def work(task: Task) -> Row:
     """
     source = task.source
     if source.fault:
-        return refused_row(source, source.fault, task.split)
+        return _refused(task, source.fault)
     try:
         return _prepare(task)
     except ScanError as error:
-        return refused_row(source, error.reason, task.split)
+        return _refused(task, error.reason)
     except MemoryError:
-        return refused_row(source, "too large: preparing it takes more memory than there is", task.split)
+        return _refused(task, "too large: preparing it takes more memory than there is")
     except WorkFailed:
         raise
     except Exception as error:  # one bad scan never stops a batch; its text may hold what must not be shown
-        return refused_row(source, f"unexpected {type(error).__name__} while it was prepared", task.split)
+        return _refused(task, f"unexpected {type(error).__name__} while it was prepared")
+
+
+def _refused(task: Task, reason: str) -> Row:
+    return refused_row(task.source, reason, task.split, task.root)
 
 
 def _of_label(source: Source, error: ScanError) -> ScanError:
@@ -162,11 +169,12 @@ def _prepare(task: Task) -> Row:
         structures=() if on_grid is None else structures_of(on_grid),
         label_checksum="" if on_grid is None else voxels_checksum(on_grid),
         notes="; ".join((*prepared.notes, *notes)),
+        patient=task.patient,
     )
     turned, turned_affine = to_closest_ras(np.broadcast_to(np.uint8(0), header.shape), header.affine)
     row["source_shape"] = joined(turned.shape)
     row["source_spacing_mm"] = joined(np.sqrt((turned_affine[:3, :3] ** 2).sum(axis=0)).round(6))
-    return {**case.to_row(), **row, "label_source": source.label_name, "stamp": stamp(source)}
+    return {**case.to_row(), **row, "label_source": source.label_name, "stamp": stamp(source), "root": task.root}
 
 
 def cannot_write(store: Path, error: OSError) -> str:

@@ -40,6 +40,7 @@ def prepare_by(config: PrepareConfig) -> dict[str, Any]:
         seed=config.seed,
         jobs=config.jobs,
         overwrite=config.overwrite,
+        prune=config.prune,
         dry_run=config.dry_run,
     )
     with cluster(config.dask) as (executor, workers):

@@ -45,6 +45,7 @@ class PrepareOptions:
         jobs: processes.
         shard: (i, n): only every n-th case, from the i-th (from 1), as one of n calls that fill one store.
         overwrite: replace an earlier store.
+        prune: remove cases whose scans are gone from where they were found.
         dry_run: read headers, write nothing.
     """
 
@@ -61,6 +62,7 @@ class PrepareOptions:
     jobs: int = 1
     shard: tuple[int, int] | None = None
     overwrite: bool = False
+    prune: bool = False
     dry_run: bool = False
 
 

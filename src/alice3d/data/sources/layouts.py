@@ -31,6 +31,7 @@ COLUMNS = {
     "label": "path of its label map, or of a folder of binary masks; may be empty",
     "id": "case id; left out or empty, the file's name without extension",
     "split": "its split; the column left out, as `--splits` or a draw says; empty, in none",
+    "patient": "any identifier of the patient: its cases share a split; the store keeps a salted hash of it",
 }
 """Columns of a table of scans, and what they hold; image is needed."""
 WITH_CHANNELS = ("nnU-Net", "MONAI", "BraTS", "BIDS")
@@ -124,7 +125,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _csv(path: Path) -> Found:
-    """A table with the columns image, and optionally label, id and split."""
+    """A table with the columns image, and optionally label, id, split and patient."""
     named, rows = read_rows(path)
     columns = {name.lower(): name for name in named}
     image = next((columns[name] for name in IMAGE_COLUMNS if name in columns), None)
@@ -138,7 +139,8 @@ def _csv(path: Path) -> Found:
         if not text:
             raise UserError(f"{path.name}: line {number} has no image")
         label, name = cells.get("label") or None, cells.get("id") or None
-        sources.append(listed_source(path.parent, text, label, name, cells.get("split")))
+        source = listed_source(path.parent, text, label, name, cells.get("split"))
+        sources.append(replace(source, patient=cells.get("patient", "")))
     if not sources:
         raise UserError(f"{path.name}: lists no scans")
     return Found(without_duplicates(sources), layout="CSV of paths")

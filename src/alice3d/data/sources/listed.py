@@ -11,6 +11,8 @@ from alice3d.data.sources.sources import Source
 from alice3d.io.folders import clean, shown
 from alice3d.io.read import case_id
 
+NO_FILE = "no such file"
+"""Why a scan that a list names is refused when it is not there."""
 OUTSIDE = "path leaves its folder: give paths inside the folder of the file that lists them"
 DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
@@ -65,7 +67,7 @@ def listed_source(
         fault=fault,
     )
     if not fault and not exists(path):
-        return replace(source, fault="no such file")
+        return replace(source, fault=NO_FILE)
     if label_path is not None and not fault and not exists(label_path):
         return replace(source, fault=f"label {source.label_name}: no such file")
     return source

@@ -35,7 +35,8 @@ class Source:
         split: from the layout; None where it gives none.
         fault: why it is refused before it is opened; "" otherwise.
         series, frame: identifiers of a DICOM series and of its coordinate system, to find its labels; never shown.
-        patient: who it is of, such as the subject of a BIDS folder; "" where nothing says so; never shown.
+        patient: who it is of, such as PatientID or the subject of a BIDS folder; "" where nothing says so; never shown
+            or written.
     """
 
     id: str
@@ -195,7 +196,7 @@ def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], li
         if one.part:
             name, at = f"{name}_{one.part}", f"{at} ({one.part})"
         sources.append(Source(id=name, path=one.folder, name=at, files=tuple(sorted(one.files)), fault=one.fault))
-        sources[-1] = replace(sources[-1], series=one.uid, frame=one.frame)
+        sources[-1] = replace(sources[-1], series=one.uid, frame=one.frame, patient=one.patient)
     for path, reason in damaged:
         sources.append(Source(id=clean(case_id(path)), path=path, name=shown(path, root), fault=reason))
     sources, warnings = with_objects(sources, labels, root)

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Case:
         structures: label values that occur: what was contoured; () where unlabelled.
         label_checksum: SHA-256 of the stored label's voxels; "" where unlabelled.
         notes: remarks and repairs.
+        patient: key of the patient, the same for all of its cases in this store; the id where none is known.
     """
 
     id: str
@@ -57,6 +59,11 @@ class Case:
     structures: tuple[int, ...]
     label_checksum: str = ""
     notes: str = ""
+    patient: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.patient:
+            object.__setattr__(self, "patient", self.id)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -83,6 +90,7 @@ class Case:
             structures=integers(row["structures"]),
             label_checksum=row["label_checksum"],
             notes=row["notes"],
+            patient=row.get("patient", ""),
         )
 
     def to_row(self) -> Row:
@@ -105,7 +113,20 @@ class Case:
             "label_checksum": self.label_checksum,
             "structures": joined(self.structures),
             "notes": self.notes,
+            "patient": self.patient if self.patient != self.id else "",
         }
+
+
+def first_of_patient(patients: Mapping[str, str]) -> dict[str, str]:
+    """Case id to the first case id of the same patient.
+
+    Args:
+        patients: case id to any key of its patient.
+    """
+    first: dict[str, str] = {}
+    for name in sorted(patients):
+        first.setdefault(patients[name], name)
+    return {name: first[patients[name]] for name in sorted(patients)}
 
 
 class Store:
@@ -168,6 +189,11 @@ class Store:
         return sorted({case.split for case in self._cases.values()} - {""})
 
     @property
+    def patients(self) -> dict[str, str]:
+        """Case id to the first case id of its patient, which stands for the patient wherever patients are counted."""
+        return first_of_patient({case.id: case.patient for case in self._cases.values()})
+
+    @property
     def label_names(self) -> dict[int, str]:
         """Label value to name: as declared, and `label_3` for a value without one."""
         found = {value for case in self._cases.values() for value in case.structures}
@@ -176,11 +202,17 @@ class Store:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over the spec, and the voxels, labels and split of every accepted case."""
-        spec = self.spec.model_dump(mode="json", exclude={"made_by", "intensity", "seed"})
+        """SHA-256 over the spec, and the voxels, labels, split and patient of every accepted case.
+
+        A patient counts by its first case, so that the salt of its key does not matter.
+        """
+        spec = self.spec.model_dump(mode="json", exclude={"made_by", "intensity", "seed", "salt"})
         digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
         for case in self._cases.values():
             digest.update("\0".join((case.id, case.split, case.checksum, case.label_checksum, "\n")).encode())
+        for name, first in self.patients.items():
+            if name != first:
+                digest.update("\0".join((name, first, "\n")).encode())
         return digest.hexdigest()
 
     def image(self, id: str) -> Any:

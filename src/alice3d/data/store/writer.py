@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alice3d.data.store.index import INDEX, PARTS, Row, read_index, write_rows
@@ -67,6 +67,19 @@ def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]
     finally:
         for handle in held:
             os.close(handle)
+
+
+@contextmanager
+def settling(folder: Path) -> Iterator[None]:
+    """Wait for the other shards of a job array that write store.json, and keep them waiting."""
+    handle = os.open(folder / ".lock-settings", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def sweep(folder: Path) -> None:

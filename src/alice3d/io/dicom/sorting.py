@@ -14,7 +14,7 @@ from pydicom.uid import UID
 
 from alice3d.io.dicom.labels import RTSTRUCT, SEG, LabelObject, read_object
 from alice3d.io.dicom.series import numbers_of, open_dataset, silent
-from alice3d.io.folders import clean, is_plain
+from alice3d.io.folders import clean, is_plain, walk
 from alice3d.io.volume import ScanError
 from alice3d.io.volume import damaged as damaged_reason
 
@@ -38,6 +38,7 @@ class Series:
         uid, frame: identifiers of the series and of its coordinate system, to find its labels; never shown.
         fault: why it is not a scan; "" where it is one.
         part: "localiser" for the localisers of a series that is a scan, else "".
+        patient: PatientID; never shown or written.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Series:
     frame: str = ""
     fault: str = ""
     part: str = ""
+    patient: str = field(default="", repr=False)
 
     @property
     def folder(self) -> Path:
@@ -106,6 +108,16 @@ def is_dicom(path: Path) -> bool:
 
 
 @silent()
+def patient_of(path: Path) -> str:
+    """PatientID of a DICOM file, or of the first one in a folder; "" where there is none. Never shown or written."""
+    for file in walk(path) if path.is_dir() else [path]:
+        with contextlib.suppress(Exception):  # a damaged tag raises nearly any exception; told when the scan is read
+            if is_dicom(file):
+                return str(open_dataset(file, force=True).get("PatientID") or "").strip()
+    return ""
+
+
+@silent()
 def group(files: Iterable[Path]) -> Grouped:
     """Sort DICOM files by series; a series that a damaged file may belong to gets a fault."""
     series: dict[tuple[str, bool], Series] = {}
@@ -157,6 +169,7 @@ def _add(series: dict[tuple[str, bool], Series], dataset: Any, path: Path, kind:
     one = series.setdefault((key, overview), Series())
     one.files.append(path)
     one.number, one.modality = one.number or number, one.modality or modality
+    one.patient = one.patient or str(dataset.get("PatientID") or "").strip()
     one.uid, one.frame, one.fault = one.uid or uid, one.frame or frame, one.fault or fault
     if (key, not overview) in series:
         series[key, True].part = "localiser"

@@ -99,6 +99,7 @@ def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
         "source_commit": source_commit(),
     }
     report_seen(encoder, cases)
+    provenance.report_held_out(store, cases)
     inputs = {"store": store.checksum, "encoder": encoder["sha256"] if encoder else None}
     settings = config.settings(**inputs, classes=files.file_sha256(config.classes))
     net = ClassificationNet(backbone, len(classes), config.pool)

@@ -67,7 +67,9 @@ class Classification(Task):
         reference = np.array([model.classes.index(example.name) for example in examples])
         cases = [example.case.id for example in examples]
         write_scores(out, model, examples, probabilities)
-        return summarise_classes(cases, reference, probabilities, model.classes, seed=config.seed)
+        return summarise_classes(
+            cases, reference, probabilities, model.classes, seed=config.seed, patients=store.patients
+        )
 
     def say(self, model: Classifier, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
         """Scores over all rows, then of each class."""

@@ -19,7 +19,7 @@ from alice3d.errors import UserError
 from alice3d.metrics.intervals import in_words
 from alice3d.metrics.segmentation import StructureScore, dice_score, score_case, with_reference
 from alice3d.nn.tiling import reading_window
-from alice3d.tasks.cases import draw_cases, labelled_cases
+from alice3d.tasks.cases import draw_cases, labelled_cases, patients_of
 from alice3d.tasks.segmentation.job import FinetuneJob
 from alice3d.tasks.segmentation.model import SegmentationModel
 from alice3d.tasks.settings import EvaluateConfig
@@ -44,7 +44,8 @@ class SegmentationCheck:
         config = job.config
         cases = labelled_cases(job.store, config.validate_split)
         self.job = job
-        self.cases = draw_cases(cases, min(config.validate_cases, len(cases)), ORDER_SEED)
+        count = min(config.validate_cases, len(patients_of(cases)))
+        self.cases = draw_cases(cases, count, ORDER_SEED)[: config.validate_cases]
         self.read = [read_case(job.store, case, job.rule, job.spacing_mm) for case in self.cases]
 
     def __call__(self, net: nn.Module) -> dict[str, float]:

@@ -96,6 +96,7 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
     }
     encoder = described["encoder"]
     report_seen(encoder, cases)
+    provenance.report_held_out(store, cases)
     settings = config.settings(store=store.checksum, encoder=encoder["sha256"] if encoder else None)
     return FinetuneJob(config, net, store, cases, values, rule, spacing_mm, crop, settings, card)
 

@@ -71,7 +71,8 @@ class Segmentation(Task):
     ) -> dict[str, Any]:
         """Predict each labelled case and score it on the store's grid, against the stored reference.
 
-        A score is the mean over the structures in a case's reference, then over cases. A structure that the
+        A score is the mean over the structures in a case's reference, then over the cases of a patient, then over
+        patients. A structure that the
         reference lacks is left out and counted (`absent`); one that is present but not predicted scores Dice 0, NSD 0
         and, for HD95, the diagonal of the stored scan (`missed`).
         """
@@ -80,7 +81,7 @@ class Segmentation(Task):
         scores = score_cases(model, store, cases, names, tolerance_mm, device)
         shown = sorted({value for case in cases for value in case.structures})
         write_scores(out, scores)
-        result = summarise(scores, len(cases), [names[value] for value in shown])
+        result = summarise(scores, len(cases), [names[value] for value in shown], store.patients)
         return {**result, "nsd_tolerance_mm": tolerance_mm}
 
     def say(self, model: SegmentationModel, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
