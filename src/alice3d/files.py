@@ -62,4 +62,10 @@ def as_json(value: Any) -> Any:
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d import console
-from alice3d.config import ComputeConfig
+from alice3d.config import ComputeConfig, Reads, Writes
 from alice3d.errors import UserError
 
 
@@ -16,11 +16,11 @@ class EvaluateMatcherConfig(ComputeConfig):
     """`alice evaluate-matcher MATCHER STORE --landmarks CSV`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "store")
-    matcher: str
+    matcher: Annotated[str, Reads()]
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
-    store: Path
+    store: Annotated[Path, Reads()]
     """Store of scans, made by `alice prepare`."""
-    landmarks: Path
+    landmarks: Annotated[Path, Reads()]
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS)."""
     split: str = ""
     """Splits to evaluate, comma separated; by default every stored case with landmarks."""
@@ -33,15 +33,15 @@ class EvaluateMatcherConfig(ComputeConfig):
     cuts: Annotated[int, Field(ge=0)] = 0
     """Times each scan is cropped so that one of its landmarks lies outside, to measure whether its match is refused; 0
     = not."""
-    plot: Path | None = None
+    plot: Annotated[Path | None, Writes(file=True)] = None
     """PNG to write: predicted against observed errors, of a calibrated matcher."""
-    cache: Path | None = None
+    cache: Annotated[Path | None, Writes()] = None
     """Folder in which embeddings are cached for later calls; by default they are not kept."""
     embeddings: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Precision of the embeddings on disk; fp32 takes twice the space."""
     allow_seen: bool = False
     """Evaluate cases of a test split although the matcher was trained on them."""
-    out: Path | None = None
+    out: Annotated[Path | None, Writes(file=True)] = None
     """Write the result as JSON to this file, too."""
 
 
@@ -95,14 +95,14 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
 
 def _draw(path: Path, trust: dict[str, Any]) -> None:
     """The reliability plot."""
+    from alice3d.files import write_bytes
     from alice3d.report.matching_page import draw_reliability
 
     if trust["reliability"] is None:
         console.warn("--plot: the matcher predicts no errors; run alice calibrate-matcher first")
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(draw_reliability(trust))
+        write_bytes(path, draw_reliability(trust))
     except OSError as error:
         raise UserError(f"--plot {path}: cannot be written ({error.strerror})") from None
 

@@ -9,24 +9,24 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from alice3d.config import CommandConfig
+from alice3d.config import CommandConfig, Reads, Writes
 
 
 class PrepareConfig(CommandConfig):
     """`alice prepare SCANS STORE [--labels DIR] [--splits FILE]`, or `alice prepare --verify STORE`."""
 
     positional: ClassVar[tuple[str, ...]] = ("scans", "store")
-    scans: Path
+    scans: Annotated[Path, Reads()]
     """Folder of scans (searched recursively; nnU-Net and Decathlon layouts and DICOM are recognised), one
     file, a CSV with a column image (and label, id, split), or a dataset.json."""
-    store: Path
+    store: Annotated[Path, Writes()]
     """Folder of the store; the same call again resumes, or adds new scans."""
-    labels: Path | None = None
+    labels: Annotated[Path | None, Reads()] = None
     """Folder of label maps, named like their scans."""
-    splits: Path | None = None
+    splits: Annotated[Path | None, Reads()] = None
     """JSON file, split name to list of ids; without it labelled cases are split 70/10/20 into train, val and test, and
     the others go to pretrain."""
-    label_names: str = ""
+    label_names: Annotated[str, Reads()] = ""
     """Names of label values: a JSON file (a dataset.json is accepted) or 1=liver,2=spleen; other values are then
     refused."""
     spacing: str = "auto"
@@ -63,6 +63,10 @@ class PrepareConfig(CommandConfig):
     def by_place(cls, words: list[str], options: Mapping[str, Any]) -> list[str]:
         """SCANS STORE; with --verify the scans are not read, and STORE alone is enough."""
         return words * 2 if options.get("verify") is True and len(words) == 1 else words
+
+    def is_writing(self) -> bool:
+        """Whether the call writes anything."""
+        return not self.verify
 
     @field_validator("spacing")
     @classmethod

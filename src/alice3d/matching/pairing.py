@@ -16,6 +16,7 @@ from alice3d.data.pairs import PairsTable
 from alice3d.data.pairs.quality import quality, write_quality
 from alice3d.data.pairs.table import read_part, write_part, write_table
 from alice3d.data.store import Case, Store
+from alice3d.data.store.pins import pin, pinned_cases
 from alice3d.data.store.splits import choose_cases
 from alice3d.device import resolve_device
 from alice3d.errors import UserError, WorkFailed
@@ -25,6 +26,8 @@ from alice3d.matching.matcher import Matcher
 from alice3d.matching.memory_cache import EmbeddedCases
 from alice3d.matching.sanity_checks import SanityResult, run_sanity_checks
 from alice3d.matching.settings import PairConfig
+
+RESULTS = ("pairs.npz", "pairs.json")
 
 
 @dataclass(frozen=True)
@@ -172,27 +175,40 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
         UserError: an input is wrong, or a sanity check fails.
         WorkFailed: a process died twice at the same scan or pair.
     """
+    with outputs.claimed(config, "pairs table") as output:
+        return _made_pairs(output, draw)
+
+
+def _made_pairs(
+    output: outputs.Output[PairConfig], draw: Callable[[Path, dict[str, Any]], None] | None
+) -> dict[str, Any]:
+    """`make_pairs` into a folder that is claimed."""
+    config, out = output.config, outputs.shown(output.out)
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)
     matcher = Matcher.load(config.matcher, device=device)
-    cases = choose_cases(store, config.split)
+    trust = {"trust": matcher.confidence.checksum} if matcher.confidence.models else {}
+    known = {"matcher": matcher.checksum, **trust}
+    cases = pinned_cases(store, config.out, "pairs table", config.settings(**known), overwrite=config.overwrite)
+    cases = cases or choose_cases(store, config.split)
     if len(cases) < 2:
         raise UserError(
             f"{config.store}: {len(cases)} scan in split {config.split!r}; at least two patients are needed"
         )
-    trust = {"trust": matcher.confidence.checksum} if matcher.confidence.models else {}
-    settings = config.settings(store=store.checksum, matcher=matcher.checksum, **trust)
-    state = outputs.check(config.out, "pairs table", settings, overwrite=config.overwrite)
+    checksum = store.checksum_of(cases)
+    settings = config.settings(store=checksum, **known)
+    state = output.check(settings, former={"store": (store.checksum, checksum)}, results=RESULTS)
     if state == "done":
-        console.say(f"{config.out}: already done")
-        return outputs.earlier_result(config.out)
+        console.say(f"{out}: already done")
+        return output.earlier_result
     note = matcher.reading_note(store)
     if note:
         console.say(note)
     guards = check_sanity(matcher, store, cases)
     count = config.scan_pairs or config.pairs_per_case * len(cases)
     pairs = draw_scan_pairs([case.id for case in cases], count, config.seed)
-    outputs.begin(config.out, "pairs table", settings, state=state, overwrite=config.overwrite)
+    more = {"pinned": pin(store, cases)}
+    outputs.begin(config.out, "pairs table", settings, state=state, overwrite=config.overwrite, more=more)
     pairing = Pairing(
         store=config.store,
         matcher=config.matcher,
@@ -205,19 +221,18 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
     )
     _match_all(pairing, pairs, config.jobs)
     parts = [pairing.part(n) for n in range(len(pairs))]
-    card = {"store": store.checksum, "matcher": matcher.checksum, **trust, "settings": settings, "guards": vars(guards)}
+    card = {"store": checksum, "matcher": matcher.checksum, **trust, "settings": settings, "guards": vars(guards)}
     write_table(config.out, pairs, parts, card)
     report = _report_quality(config, draw)
     result = _result(report, guards, len(pairs))
-    outputs.finish(config.out, result)
-    shutil.rmtree(pairing.parts, ignore_errors=True)
-    if not config.keep_embeddings:
-        shutil.rmtree(pairing.cache, ignore_errors=True)
+    output.finish(result, results=RESULTS)
+    for scratch in (pairing.parts, *(() if config.keep_embeddings else (pairing.cache,))):
+        shutil.rmtree(output.out / scratch.name, ignore_errors=True)
     share = report["accepted"] / max(report["rows"], 1)
     console.say(
         f"{report['rows']} matched points of {len(pairs)} scan pairs, {share:.0%} accepted; "
-        f"{report['usable']} pairs usable. Table written to {config.out}. "
-        f"Next: alice pretrain {config.store} RUN --pairs {config.out}"
+        f"{report['usable']} pairs usable. Table written to {out}. "
+        f"Next: alice pretrain {config.store} RUN --pairs {out}"
     )
     return result
 

@@ -14,6 +14,9 @@ from alice3d.errors import UserError
 from alice3d.io.read import read_header, read_voxels
 from alice3d.io.volume import ScanError, Volume, check_voxels
 
+NO_MEMORY = "does not fit into memory; close other programs, or use a machine with more"
+"""Reason of a scan for which memory did not suffice."""
+
 
 @dataclass(frozen=True)
 class ScanList:
@@ -61,6 +64,15 @@ class ScanList:
             tuple(sorted({source.id for source in sources})),
             tuple(warning for one in found for warning in one.warnings),
         )
+
+    def files(self) -> list[Path]:
+        """Every file that is read of scans and their labels; [] for a store."""
+        return [
+            path
+            for source in self.sources.values()
+            for path in (*(source.files or (source.path,)), source.label)
+            if path is not None
+        ]
 
     def state(self, id: str) -> str:
         """Identifies the scan's content: the checksum of a stored case, size and modification time of a file."""

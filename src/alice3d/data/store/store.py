@@ -7,8 +7,12 @@ import json
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -108,6 +112,19 @@ class Case:
         }
 
 
+_limits: ContextVar[Mapping[Path, frozenset[str]]] = ContextVar("limits", default=MappingProxyType({}))
+
+
+@contextmanager
+def limited(folder: Path, ids: Iterable[str]) -> Iterator[None]:
+    """Inside, a store opens with these cases alone: those that it had when a run of several steps began."""
+    token = _limits.set({**_limits.get(), folder.resolve(): frozenset(ids)})
+    try:
+        yield
+    finally:
+        _limits.reset(token)
+
+
 class Store:
     """A store, opened for reading; may be shared by threads, sent to other processes and opened by many at once.
 
@@ -138,8 +155,10 @@ class Store:
         if spec is None:
             what = "no such folder" if not folder.exists() else f"no store there ({SPEC} is missing)"
             raise UserError(f"{folder}: {what}; make one by alice prepare SCANS {folder}")
+        only = _limits.get().get(folder.resolve())
         try:
-            return cls(folder, spec, read_index(folder))
+            rows = [row for row in read_index(folder) if only is None or row["id"] in only]
+            return cls(folder, spec, rows)
         except (ValueError, IndexError, TypeError):
             raise UserError(f"{folder}: {REPAIR_ADVICE}") from None
 
@@ -177,9 +196,13 @@ class Store:
     @property
     def checksum(self) -> str:
         """SHA-256 over the spec, and the voxels, labels and split of every accepted case."""
+        return self.checksum_of(self._cases.values())
+
+    def checksum_of(self, cases: Iterable[Case]) -> str:
+        """SHA-256 over the spec, and the voxels, labels and split of some cases, in whatever order."""
         spec = self.spec.model_dump(mode="json", exclude={"made_by", "intensity", "seed"})
         digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
-        for case in self._cases.values():
+        for case in sorted(cases, key=lambda case: case.id):
             digest.update("\0".join((case.id, case.split, case.checksum, case.label_checksum, "\n")).encode())
         return digest.hexdigest()
 

@@ -97,6 +97,10 @@ class Classification(Task):
             files.write_text(config.out / SCORES, text)
         return {"written": [SCORES] if rows else [], "rows": rows, "classes": list(model.classes)}
 
+    def predicts(self, names: list[str]) -> list[str]:
+        """One table."""
+        return [SCORES] if names else []
+
     def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
         """The number of rows."""
         return f"{made['rows']} rows of class scores written to {out / SCORES}", ""

@@ -106,6 +106,10 @@ class Segmentation(Task):
         written = predict_label_maps(model, chosen.sources, config.out, device, refused)
         return {"written": written, "labels": {str(value): name for value, name in model.names.items()}}
 
+    def predicts(self, names: list[str]) -> list[str]:
+        """A label map for each."""
+        return names
+
     def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
         """The number of label maps."""
         return f"{len(made['written'])} label maps written to {out}", ". Next: open them over their scans in a viewer"
