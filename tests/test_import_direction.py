@@ -10,7 +10,7 @@ import alice3d
 
 ROOT = Path(alice3d.__file__).parent
 LAYERS = (
-    ("errors", "version", "console", "files", "metrics", "distributed"),
+    ("errors", "version", "console", "files", "memory", "metrics", "distributed"),
     (
         *("config", "geometry", "losses", "executors", "plugins", "device"),
         *("outputs", "apart", "locks", "replacement", "same_settings"),

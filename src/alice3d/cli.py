@@ -14,6 +14,7 @@ from alice3d import console
 from alice3d.commands import COMMANDS, find_command
 from alice3d.errors import UserError, WorkFailed
 from alice3d.files import json_text
+from alice3d.memory import lacks_memory
 from alice3d.version import __version__
 
 if TYPE_CHECKING:
@@ -49,14 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2, debug)
     except WorkFailed as error:
         return _fail(str(error), 1, debug)
-    except KeyboardInterrupt:
-        return _fail("stopped by the user; the same command goes on where it can", 130, debug)
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "stopped by the user; the same command goes on where it can", 130, debug)
     except Exception as error:
         return _fail(_unexpected(error), 1, debug)
 
 
 def _unexpected(error: Exception) -> str:
     """An error that nobody foresaw: its type and place alone, since its words may hold a patient's name."""
+    if lacks_memory(error):
+        return "memory does not suffice; take a smaller --batch, --crop or number of --jobs where there is one"
     plugins = sys.modules.get("alice3d.plugins")  # importing it takes long; without it no code of the user's ran
     own = plugins.place_in_own_code(error) if plugins is not None else ""
     if own:
@@ -108,8 +111,8 @@ def _run(name: str, words: list[str]) -> int:
         raise WorkFailed("the disk is full; make room and give the same command again") from error
     finally:
         console.configure(json_only=False)
-    if call.json and (error := console.write(json_text(result, None))) is not None:
-        reason = getattr(error, "strerror", None) or "it is closed"
+    if call.json and (lost := console.write(json_text(result, None))) is not None:
+        reason = getattr(lost, "strerror", None) or "it is closed"
         raise WorkFailed(f"the work is done, but its JSON cannot be written to standard output ({reason})")
     return 0
 

@@ -210,14 +210,15 @@ def check(
         raise UserError(f"{out}: was made with {differing}; choose another folder or give --overwrite")
     if marker["state"] != "done":
         return "started"
-    gone = [name for name in marker.get("results", ()) if not _is_there(out / name)]
+    gone = [name for name in marker.get("results", ()) if not is_there(out / name)]
     if gone:
         some = ", ".join(gone[:3]) + (", ..." if len(gone) > 3 else "")
         console.say(f"{out}: {some} {'is' if len(gone) == 1 else 'are'} missing; made again")
     return "started" if gone else "done"
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Whether a result is there and not empty."""
     return path.is_file() and path.stat().st_size > 0
 
 

@@ -123,14 +123,13 @@ def _measure(
     cuts: list[Cut],
 ) -> dict[Kind, Measured]:
     """Embed and match, with two progress bars."""
-    import tempfile
-
     from alice3d.data.tables.landmarks import check_convention
     from alice3d.evaluation.calibration import measure
+    from alice3d.files import scratch_folder
     from alice3d.matching.disk_cache import EmbeddingCache
 
-    with tempfile.TemporaryDirectory() as scratch:
-        scans.matcher.cache = EmbeddingCache(config.cache or Path(scratch), config.embeddings)
+    with scratch_folder() as scratch:
+        scans.matcher.cache = EmbeddingCache(config.cache or scratch, config.embeddings)
         with console.progress("Embedding scans", len(landmarks.points_mm)) as bar:
             for case in sorted(landmarks.points_mm):
                 scans[case]

@@ -47,14 +47,12 @@ class EvaluateMatcherConfig(ComputeConfig):
 
 def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     """Evaluate; returns the keys of `--json`."""
-    import tempfile
-
     from alice3d.data.store import Store
     from alice3d.data.tables.landmarks import read_landmarks
     from alice3d.device import resolve_device
     from alice3d.evaluation.landmarks import chosen_cases, ordered_pairs
     from alice3d.evaluation.matcher import evaluate_matcher
-    from alice3d.files import json_text, write_text
+    from alice3d.files import json_text, scratch_folder, write_text
     from alice3d.matching import Matcher
     from alice3d.matching.disk_cache import EmbeddingCache
     from alice3d.weights import provenance
@@ -65,8 +63,8 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     pairs = ordered_pairs(landmarks, limit=config.max_pairs, seed=config.seed)
     if not pairs:
         raise UserError(f"{config.landmarks}: no two cases of the store share a structure; at least two are needed")
-    with tempfile.TemporaryDirectory() as scratch:
-        cache = EmbeddingCache(config.cache or Path(scratch), config.embeddings)
+    with scratch_folder() as scratch:
+        cache = EmbeddingCache(config.cache or scratch, config.embeddings)
         matcher = Matcher.load(config.matcher, device=device, cache=cache)
         provenance.guard_by_split(matcher.card, map(store.case, sorted(landmarks.points_mm)), force=config.allow_seen)
         if config.mode != "card":
@@ -80,7 +78,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
             landmarks,
             pairs,
             table=config.landmarks,
-            scratch=Path(scratch),
+            scratch=scratch,
             baselines=config.baselines,
             cuts=config.cuts,
             seed=config.seed,

@@ -70,7 +70,7 @@ def run(config: PropagateConfig) -> dict[str, Any]:
         state = output.check(settings, results=[ROWS])
         rows = ScanRows(config.out, scans, anew=state == "new")
         for id, row in list(rows.rows.items()):
-            if "reason" not in row and not (config.out / f"{id}.nii.gz").is_file():
+            if "reason" not in row and not outputs.is_there(config.out / f"{id}.nii.gz"):
                 del rows.rows[id]
         if state == "done" and not rows.missing:
             console.say(f"{out}: already done")

@@ -4,59 +4,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from alice3d import console, outputs
 from alice3d.data.pairs import PairsTable
 from alice3d.data.pairs.quality import quality, write_quality
-from alice3d.data.pairs.table import read_part, write_part, write_table
+from alice3d.data.pairs.table import write_table
 from alice3d.data.store import Case, Store
 from alice3d.data.store.pins import pin, pinned_cases
 from alice3d.data.store.splits import choose_cases
 from alice3d.device import resolve_device
-from alice3d.errors import UserError, WorkFailed
-from alice3d.executors import DIED, Workers
-from alice3d.matching.disk_cache import EmbeddingCache, Precision
+from alice3d.errors import UserError
 from alice3d.matching.matcher import Matcher
-from alice3d.matching.memory_cache import EmbeddedCases
+from alice3d.matching.pair_work import Pairing, match_pairs
 from alice3d.matching.sanity_checks import SanityResult, run_sanity_checks
 from alice3d.matching.settings import PairConfig
+from alice3d.memory import NO_MEMORY
 
 RESULTS = ("pairs.npz", "pairs.json")
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """The work of `alice pair`, sent to every process.
-
-    Attributes:
-        store: folder of the store.
-        matcher: folder, file or shipped name.
-        device: device of the network.
-        threads: of each process; 0 leaves them as they are.
-        cache: folder of the embeddings.
-        precision: of the embeddings on disk.
-        parts: folder of the parts, one per scan pair.
-        points: matched points per scan pair.
-    """
-
-    store: Path
-    matcher: str
-    device: str
-    threads: int
-    cache: Path
-    precision: Precision
-    parts: Path
-    points: int
-
-    def part(self, number: int) -> Path:
-        """File of scan pair `number`."""
-        return self.parts / f"{number:06d}.npz"
 
 
 def draw_scan_pairs(cases: Sequence[str], count: int, seed: int) -> list[tuple[str, str]]:
@@ -79,86 +47,6 @@ def draw_scan_pairs(cases: Sequence[str], count: int, seed: int) -> list[tuple[s
         left = [(a, b) for n, a in enumerate(names) for b in names[n + 1 :] if frozenset((a, b)) not in drawn]
         chosen += [left[n] for n in rng.permutation(len(left))[: min(count, most) - len(chosen)]]
     return sorted(chosen)
-
-
-class _Process:
-    """State of one process: the store, the matcher and the latest embeddings."""
-
-    def __init__(self, pairing: Pairing) -> None:
-        if pairing.threads:
-            torch.set_num_threads(pairing.threads)
-        self.pairing = pairing
-        matcher = Matcher.load(
-            pairing.matcher, device=pairing.device, cache=EmbeddingCache(pairing.cache, pairing.precision)
-        )
-        self.scans = EmbeddedCases(matcher, Store.open(pairing.store))
-
-    def embed(self, case: str) -> None:
-        self.scans[case]
-
-    def match(self, number: int, query: str, key: str) -> None:
-        fit = self.scans.matcher.fit(self.scans[query], self.scans[key], points=self.pairing.points)
-        write_part(self.pairing.part(number), fit.rows)
-
-
-_process: _Process | None = None
-
-
-def _open(pairing: Pairing) -> None:
-    global _process
-    _process = _Process(pairing)
-
-
-def _embed(case: str) -> None:
-    assert _process is not None
-    _process.embed(case)
-
-
-def _match(task: tuple[int, str, str]) -> None:
-    assert _process is not None
-    _process.match(*task)
-
-
-def _died(task: str | tuple[int, str, str]) -> None:
-    """Stop, since the table would be incomplete; finished parts are kept.
-
-    Raises:
-        WorkFailed: always.
-    """
-    what = task if isinstance(task, str) else f"{task[1]} and {task[2]}"
-    raise WorkFailed(f"{what}: {DIED}; the same call resumes from here; use fewer --jobs if memory is short")
-
-
-def match_pairs(
-    pairing: Pairing,
-    scan_pairs: Sequence[tuple[str, str]],
-    *,
-    jobs: int,
-    embedded: Callable[[], None],
-    matched: Callable[[], None],
-) -> None:
-    """Embed the scans and match the pairs whose part is missing; the parts do not depend on `jobs`.
-
-    Args:
-        pairing: the work.
-        scan_pairs: (query, key) case ids; the index in this list is the number of the part.
-        jobs: processes.
-        embedded, matched: called after each scan and each pair, also for finished ones.
-
-    Raises:
-        WorkFailed: a process died twice at the same scan or pair.
-    """
-    missing = [n for n in range(len(scan_pairs)) if read_part(pairing.part(n)) is None]
-    needed = sorted({name for n in missing for name in scan_pairs[n]})
-    for _ in range(len(scan_pairs) - len(missing)):
-        matched()
-    if not missing:
-        return
-    with Workers(jobs, opening=_open, arguments=(pairing,)) as workers:
-        for _ in workers.run(_embed, needed, lost=_died):
-            embedded()
-        for _ in workers.run(_match, [(n, *scan_pairs[n]) for n in missing], lost=_died):
-            matched()
 
 
 def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], None] | None = None) -> dict[str, Any]:
@@ -219,8 +107,11 @@ def _made_pairs(
         parts=config.out / "parts",
         points=config.points,
     )
-    _match_all(pairing, pairs, config.jobs)
-    parts = [pairing.part(n) for n in range(len(pairs))]
+    refused = _match_all(pairing, pairs, config.jobs)
+    parts = [pairing.part(n) for n, pair in enumerate(pairs) if not refused.intersection(pair)]
+    pairs = [pair for pair in pairs if not refused.intersection(pair)]
+    if not pairs:
+        raise UserError(f"no two scans could be matched; {min(refused)}: {NO_MEMORY}")
     card = {"store": checksum, "matcher": matcher.checksum, **trust, "settings": settings, "guards": vars(guards)}
     write_table(config.out, pairs, parts, card)
     report = _report_quality(config, draw)
@@ -263,11 +154,11 @@ def check_sanity(matcher: Matcher, store: Store, cases: list[Case]) -> SanityRes
     return guards
 
 
-def _match_all(pairing: Pairing, pairs: Sequence[tuple[str, str]], jobs: int) -> None:
-    """Do the work with two progress bars."""
+def _match_all(pairing: Pairing, pairs: Sequence[tuple[str, str]], jobs: int) -> set[str]:
+    """Do the work with two progress bars; the scans that are refused."""
     scans = len({name for pair in pairs for name in pair})
     with console.progress("Embedding scans", scans) as first, console.progress("Matching pairs", len(pairs)) as second:
-        match_pairs(pairing, pairs, jobs=jobs, embedded=first.advance, matched=second.advance)
+        return match_pairs(pairing, pairs, jobs=jobs, embedded=first.advance, matched=second.advance)
 
 
 def _result(report: dict[str, Any], guards: SanityResult, scan_pairs: int) -> dict[str, Any]:

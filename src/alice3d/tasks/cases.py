@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
+from alice3d import console
 from alice3d.data.store import Case, Store
 from alice3d.data.store.pins import pinned_cases
 from alice3d.data.tables.classes import Example
@@ -125,3 +127,24 @@ def draw_examples(
             "leave its rows out"
         )
     return cases, [example for example in held if example.case.id in drawn], classes
+
+
+def scored_of(cases: list[Case], refused: Mapping[str, str]) -> list[Case]:
+    """The cases that were not refused, said where some were.
+
+    Raises:
+        UserError: all were.
+    """
+    if not refused:
+        return cases
+    kept = [case for case in cases if case.id not in refused]
+    if not kept:
+        name, reason = next(iter(refused.items()))
+        raise UserError(f"none of {len(cases)} cases could be scored; {name}: {reason}")
+    console.warn(f"{len(refused)} of {len(cases)} cases are refused: the scores are those of the others")
+    return kept
+
+
+def named_refusals(refused: Mapping[str, str]) -> dict[str, Any]:
+    """The key `refused` of `--json`, where there are any."""
+    return {"refused": [{"case": name, "reason": reason} for name, reason in refused.items()]} if refused else {}

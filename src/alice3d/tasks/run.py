@@ -8,10 +8,11 @@ from typing import Any
 
 from alice3d import console, distributed, files, outputs
 from alice3d.config import CommandConfig
-from alice3d.data.sources.scan_list import NO_MEMORY, find_scans, readable
+from alice3d.data.sources.scan_list import find_scans, readable
 from alice3d.data.store import Store
 from alice3d.device import resolve_device
 from alice3d.errors import UserError
+from alice3d.memory import NO_MEMORY
 from alice3d.plugins import checked_options
 from alice3d.replacement import read_marker
 from alice3d.tasks.base import Selection, Task, find_task

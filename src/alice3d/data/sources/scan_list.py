@@ -14,9 +14,6 @@ from alice3d.errors import UserError
 from alice3d.io.read import read_header, read_voxels
 from alice3d.io.volume import ScanError, Volume, check_voxels
 
-NO_MEMORY = "does not fit into memory; close other programs, or use a machine with more"
-"""Reason of a scan for which memory did not suffice."""
-
 
 @dataclass(frozen=True)
 class ScanList:

@@ -14,7 +14,7 @@ from alice3d.engine.fit import FitResult
 from alice3d.errors import UserError
 from alice3d.metrics.segmentation import summarise
 from alice3d.tasks.base import Selection, Task
-from alice3d.tasks.cases import labelled_cases
+from alice3d.tasks.cases import labelled_cases, named_refusals, scored_of
 from alice3d.tasks.segmentation.evaluate import (
     SegmentationCheck,
     nsd_tolerance,
@@ -77,11 +77,13 @@ class Segmentation(Task):
         """
         cases, names = chosen.cases, chosen.rows
         tolerance_mm = nsd_tolerance(config.tolerance, cases)
-        scores = score_cases(model, store, cases, names, tolerance_mm, device)
+        refused: dict[str, str] = {}
+        scores = score_cases(model, store, cases, names, tolerance_mm, device, refused)
+        cases = scored_of(cases, refused)
         shown = sorted({value for case in cases for value in case.structures})
         write_scores(out, scores)
         result = summarise(scores, len(cases), [names[value] for value in shown])
-        return {**result, "nsd_tolerance_mm": tolerance_mm}
+        return {**result, "nsd_tolerance_mm": tolerance_mm, **named_refusals(refused)}
 
     def say(self, model: SegmentationModel, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
         """Each structure's scores, then their mean over cases."""
