@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from alice3d import console
-from alice3d.config import ComputeConfig
+from alice3d.config import ComputeConfig, Reads, Writes
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,19 +24,19 @@ class MatchConfig(ComputeConfig):
     """`alice match MATCHER QUERY KEY --point X,Y,Z`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "query", "key")
-    matcher: str
+    matcher: Annotated[str, Reads()]
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
-    query: str
+    query: Annotated[str, Reads()]
     """Scan in which the point is given: a file, or a case id where `--store` is given."""
-    key: str
+    key: Annotated[str, Reads()]
     """Scan in which it is looked for: a file, or a case id where `--store` is given."""
     point: tuple[float, float, float]
     """X,Y,Z of the point in the query scan, RAS mm (as 3D Slicer shows; ITK-SNAP and DICOM negate x and y)."""
-    store: Path | None = None
+    store: Annotated[Path | None, Reads()] = None
     """Store in which query and key are case ids."""
     mode: Literal["card", "direct", "robust"] = "card"
     """direct: the point by itself; robust: with a fit over many points; card: as the matcher's card says."""
-    picture: str = "match.png"
+    picture: Annotated[str, Writes(file=True)] = "match.png"
     """PNG to write: three planes of both scans through the points; empty writes none."""
 
 
@@ -148,15 +148,14 @@ def _view(matcher: Matcher, name: str, store_path: Path | None, point: Any, titl
 
 def _draw(config: MatchConfig, matcher: Matcher, point: Any, place: Any) -> None:
     """Three planes of both scans."""
+    from alice3d.files import write_bytes
     from alice3d.report.planes import png_of, side_by_side
 
-    path = Path(config.picture)
     views = [
         _view(matcher, name, config.store, at, f"{Path(name).name}: {word}")
         for name, at, word in ((config.query, point, "query point"), (config.key, place, "match"))
     ]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png_of(side_by_side(*views)))
+        write_bytes(Path(config.picture), png_of(side_by_side(*views)))
     except OSError as error:
-        raise UserError(f"--picture {path}: cannot be written ({error.strerror})") from None
+        raise UserError(f"--picture {config.picture}: cannot be written ({error.strerror})") from None

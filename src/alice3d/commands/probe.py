@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from alice3d import console
-from alice3d.config import ComputeConfig, nearest
+from alice3d.config import ComputeConfig, Reads, Writes, nearest
 from alice3d.errors import UserError
 from alice3d.tasks.settings import LinearSettings
 
@@ -23,9 +23,9 @@ class ProbeConfig(ComputeConfig, LinearSettings):
     """`alice probe ENCODER STORE --labels 5 --landmarks CSV`."""
 
     positional: ClassVar[tuple[str, ...]] = ("encoder", "store")
-    encoder: str
+    encoder: Annotated[str, Reads()]
     """Encoder or matcher: a folder or file, or the name of a shipped one."""
-    store: Path
+    store: Annotated[Path, Reads()]
     """Store of scans, made by `alice prepare`."""
     labels: Annotated[int, Field(ge=0)] = 5
     """Patients whose labelled cases are for the linear head and k-NN, the same random subset as in `alice finetune`; 0
@@ -34,7 +34,7 @@ class ProbeConfig(ComputeConfig, LinearSettings):
     """Split that these cases come from."""
     split: str = "val"
     """Split that is evaluated."""
-    landmarks: Path | None = None
+    landmarks: Annotated[Path | None, Reads()] = None
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS), for landmark retrieval."""
     measures: list[str] = Field(default_factory=list)
     """Any of linear, knn, landmark, comma separated; left out, all that store and landmarks allow."""
@@ -44,7 +44,7 @@ class ProbeConfig(ComputeConfig, LinearSettings):
     """Also evaluate an encoder of the same architecture with random weights."""
     allow_seen: bool = False
     """Evaluate cases of a test split although the encoder was pre-trained on them."""
-    out: Path | None = None
+    out: Annotated[Path | None, Writes(file=True)] = None
     """Write the result as JSON to this file, too."""
 
 

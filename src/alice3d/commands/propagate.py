@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from alice3d import console, outputs
-from alice3d.config import ComputeConfig, OutputConfig
+from alice3d.config import ComputeConfig, OutputConfig, Reads
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ class PropagateConfig(OutputConfig, ComputeConfig):
     uncounted: ClassVar[frozenset[str]] = frozenset(
         {"matcher", "scans", "split", "atlases", "labels", "atlas_split", "jobs"}
     )
-    matcher: str
+    matcher: Annotated[str, Reads()]
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
-    scans: list[Path]
+    scans: Annotated[list[Path], Reads()]
     """Scans to label: files and folders, or one store."""
-    atlases: Path
+    atlases: Annotated[Path, Reads()]
     """Labelled scans: a file, a folder, or a store."""
-    labels: Path | None = None
+    labels: Annotated[Path | None, Reads()] = None
     """Label map or folder of them, each named like its scan; not needed for a store, which has its own."""
     atlas_split: str = ""
     """Splits of the store of labelled scans to use, comma separated; by default all."""
@@ -50,41 +50,43 @@ def run(config: PropagateConfig) -> dict[str, Any]:
     from alice3d.data.sources.scan_list import ScanList
     from alice3d.device import resolve_device
     from alice3d.matching import Matcher
-    from alice3d.matching.batch import ScanRows
+    from alice3d.matching.batch import ROWS, ScanRows
 
-    device = resolve_device(config.device, config.threads)
-    matcher = Matcher.load(config.matcher, device=device)
-    scans = ScanList.of(config.scans, config.split)
-    for source in scans.sources.values():
-        if (config.out / f"{source.id}.nii.gz").resolve() == source.path.resolve():
-            raise UserError(f"{config.out}: its label maps would replace the scans themselves; choose another folder")
-    labelled, names = _labelled(config)
-    chosen = _drawn(list(labelled.ids), config.count, config.seed)
-    for warning in (*scans.warnings, *labelled.warnings):
-        console.warn(warning)
-    for store in (scans.store, labelled.store):
-        if store is not None and (note := matcher.reading_note(store)):
-            console.say(note)
-    atlases, contents = _atlases(matcher, labelled, chosen)
-    settings = config.settings(matcher=matcher.checksum, atlases=contents)
-    state = outputs.check(config.out, "propagated labels", settings, overwrite=config.overwrite)
-    rows = ScanRows(config.out, scans, anew=state == "new")
-    for id, row in list(rows.rows.items()):
-        if "reason" not in row and not (config.out / f"{id}.nii.gz").is_file():
-            del rows.rows[id]
-    if state == "done" and not rows.missing:
-        console.say(f"{config.out}: already done")
-        return outputs.earlier_result(config.out)
-    outputs.begin(config.out, "propagated labels", settings, state=state, overwrite=config.overwrite)
-    _carry(config, matcher, rows, atlases, str(device))
-    result = _result(config, rows.ordered(), names, chosen)
-    if not result["written"]:
-        first = result["refused"][0]
-        raise UserError(f"none of {len(scans.ids)} scans could be labelled; {first['case']}: {first['reason']}")
-    outputs.finish(config.out, result)
+    with outputs.claimed(config, "propagated labels") as output:
+        config, out = output.config, outputs.shown(output.out)
+        device = resolve_device(config.device, config.threads)
+        matcher = Matcher.load(config.matcher, device=device)
+        scans = ScanList.of(config.scans, config.split)
+        labelled, names = _labelled(config)
+        outputs.refuse_sources_inside(output.out, [*scans.files(), *labelled.files()])
+        chosen = _drawn(list(labelled.ids), config.count, config.seed)
+        for warning in (*scans.warnings, *labelled.warnings):
+            console.warn(warning)
+        for store in (scans.store, labelled.store):
+            if store is not None and (note := matcher.reading_note(store)):
+                console.say(note)
+        atlases, contents = _atlases(matcher, labelled, chosen)
+        settings = config.settings(matcher=matcher.checksum, atlases=contents)
+        state = output.check(settings, results=[ROWS])
+        rows = ScanRows(config.out, scans, anew=state == "new")
+        for id, row in list(rows.rows.items()):
+            if "reason" not in row and not outputs.is_there(config.out / f"{id}.nii.gz"):
+                del rows.rows[id]
+        if state == "done" and not rows.missing:
+            console.say(f"{out}: already done")
+            return output.earlier_result
+        outputs.refuse_strangers(output.out, [f"{id}.nii.gz" for id in rows.missing])
+        state = "started" if state == "done" else state
+        outputs.begin(config.out, "propagated labels", settings, state=state, overwrite=config.overwrite)
+        _carry(config, matcher, rows, atlases, str(device))
+        result = _result(rows.ordered(), names, chosen, out)
+        if not result["written"]:
+            first = result["refused"][0]
+            raise UserError(f"none of {len(scans.ids)} scans could be labelled; {first['case']}: {first['reason']}")
+        output.finish(result, results=result["written"])
     tail = f", {len(result['refused'])} refused" if result["refused"] else ""
     console.say(
-        f"{len(result['written'])} label maps from {len(chosen)} labelled scans written to {config.out}{tail}. "
+        f"{len(result['written'])} label maps from {len(chosen)} labelled scans written to {out}{tail}. "
         "Next: check them as overlays on their scans in a viewer, and correct them"
     )
     return result
@@ -180,9 +182,7 @@ def _carry(config: PropagateConfig, matcher: Matcher, rows: ScanRows, atlases: l
             bar.advance(note=id)
 
 
-def _result(
-    config: PropagateConfig, rows: list[dict[str, Any]], names: dict[int, str], chosen: list[str]
-) -> dict[str, Any]:
+def _result(rows: list[dict[str, Any]], names: dict[int, str], chosen: list[str], out: Path) -> dict[str, Any]:
     """The keys of `--json`; warns of scans that hardly show the same anatomy."""
     from alice3d.matching.landmarks import SAME_ANATOMY
 
@@ -200,5 +200,5 @@ def _result(
         "certainty": {row["case"]: row["certainty"] for row in good},
         "other_anatomy": strange,
         "labels": {str(value): name for value, name in names.items()},
-        "out": str(config.out),
+        "out": str(out),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d import console
-from alice3d.config import ComputeConfig
+from alice3d.config import ComputeConfig, Reads
 
 if TYPE_CHECKING:
     from alice3d.matching import Matcher
@@ -22,13 +22,13 @@ class ViewConfig(ComputeConfig):
     """`alice view QUERY --with KEY --matcher M`."""
 
     positional: ClassVar[tuple[str, ...]] = ("query",)
-    query: str
+    query: Annotated[str, Reads()]
     """Scan shown at the top: a file, or a case id where `--store` is given."""
-    with_: str
+    with_: Annotated[str, Reads()]
     """Scan shown below it: a file, or a case id where `--store` is given."""
-    matcher: str
+    matcher: Annotated[str, Reads()]
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
-    store: Path | None = None
+    store: Annotated[Path | None, Reads()] = None
     """Store in which the scans are case ids."""
     mode: Literal["card", "direct", "robust"] = "card"
     """direct: each point by itself; robust: with a fit over many points; card: as the matcher's card says."""

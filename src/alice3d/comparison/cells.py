@@ -44,10 +44,10 @@ class Cells:
         self.store: Store = Store.open(config.store)
 
     def inputs(self) -> dict[str, Any]:
-        """Checksums of what all cells read."""
+        """Checksums of what all cells read besides the store."""
         pairs = PairsTable.open(self.config.pairs).card.get("checksum") if self.config.pairs is not None else None
         init = files.file_sha256(read_card_of(self.config.init)[0]) if self.config.init is not None else None
-        return {"store": self.store.checksum, "pairs": pairs, "init": init}
+        return {"pairs": pairs, "init": init}
 
     def labelled(self, field: str) -> list[Case]:
         """Labelled cases of the split that the setting `split` or `train_split` names.

@@ -9,26 +9,26 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from alice3d.config import CommandConfig
+from alice3d.config import CommandConfig, Reads, Writes
 
 
 class PrepareConfig(CommandConfig):
     """`alice prepare SCANS STORE [--labels DIR] [--splits FILE]`, or `alice prepare --verify STORE`."""
 
     positional: ClassVar[tuple[str, ...]] = ("scans", "store")
-    scans: Path
+    scans: Annotated[Path, Reads()]
     """Folder of scans (searched recursively; DICOM and the layouts of nnU-Net, Decathlon, MONAI, LiTS, BraTS, BIDS,
     TotalSegmentator and KiTS are recognised), one file, a CSV with a column image (and label, id, split, patient), or a
     JSON file of lists such as dataset.json."""
-    store: Path
+    store: Annotated[Path, Writes()]
     """Folder of the store; the same call again resumes, or adds new scans."""
-    labels: Path | None = None
+    labels: Annotated[Path | None, Reads()] = None
     """Folder of label maps, named like their scans."""
-    splits: Path | None = None
+    splits: Annotated[Path | None, Reads()] = None
     """JSON file, split name to list of ids; without it the splits are those that the data set declares (lists or
     folders of training, validation and test cases), else the patients with labelled cases are split 70/10/20 into
     train, val and test, and the others go to pretrain. Cases of one patient are never in two splits."""
-    label_names: str = ""
+    label_names: Annotated[str, Reads()] = ""
     """Names of label values: a JSON file (a dataset.json is accepted) or 1=liver,2=spleen; other values are then
     refused."""
     spacing: str = "auto"
@@ -69,6 +69,10 @@ class PrepareConfig(CommandConfig):
     def by_place(cls, words: list[str], options: Mapping[str, Any]) -> list[str]:
         """SCANS STORE; with --verify the scans are not read, and STORE alone is enough."""
         return words * 2 if options.get("verify") is True and len(words) == 1 else words
+
+    def is_writing(self) -> bool:
+        """Whether the call writes anything."""
+        return not self.verify
 
     @field_validator("channel", mode="before")
     @classmethod

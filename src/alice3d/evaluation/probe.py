@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from torch import Tensor
 from alice3d import console
 from alice3d.data.store import Case, Store
 from alice3d.data.tables.landmarks import Landmarks
+from alice3d.errors import UserError
 from alice3d.evaluation.features import FeatureSimilarity, FrozenScan, ProbeScan, Reading, clear_of, freeze, probe_scan
 from alice3d.evaluation.landmarks import ordered_pairs
 from alice3d.evaluation.linear_probe import linear_scores
 from alice3d.evaluation.retrieval import Retrieved, describe_errors, retrieve
+from alice3d.io.volume import ScanError
+from alice3d.memory import NO_MEMORY, within_memory
 from alice3d.metrics.intervals import FRACTION, mean_interval
 from alice3d.metrics.segmentation import StructureScore
 from alice3d.nn.backbones.base import Backbone
@@ -194,18 +198,26 @@ def probe_encoder(
     scans: dict[str, FrozenScan] = {}
     with console.progress("Reading features", len(wanted)) as bar:
         for name, case in sorted(wanted.items()):
-            scan = probe_scan(
-                store,
-                case,
-                rule=reading.rule,
-                spacing_mm=reading.spacing_mm,
-                points_mm=points.get(name),
-                values=values,
-                voxels=KNN_VOXELS if name in asked else 0,
-                seed=seed,
-            )
-            scans[name] = freeze(backbone, scan, crop=reading.crop, device=reading.device)
             bar.advance(note=name)
+            try:
+                with within_memory(partial(ScanError, name)):
+                    scan = probe_scan(
+                        store,
+                        case,
+                        rule=reading.rule,
+                        spacing_mm=reading.spacing_mm,
+                        points_mm=points.get(name),
+                        values=values,
+                        voxels=KNN_VOXELS if name in asked else 0,
+                        seed=seed,
+                    )
+                    scans[name] = freeze(backbone, scan, crop=reading.crop, device=reading.device)
+            except ScanError as error:
+                console.warn(f"{name} is refused: {error.reason}")
+    left_out = set(wanted) - set(scans)
+    train, cases = ([case for case in some if case.id not in left_out] for some in (train, cases))
+    if wanted and not (scans and (train or "knn" not in measures) and (cases or "knn" not in measures)):
+        raise UserError(f"{min(left_out)}: {NO_MEMORY}; too few scans are left to be probed")
     knn, landmark = None, None
     if "knn" in measures:
         similarity = alike_of(backbone, [scans[case.id] for case in train])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
+from alice3d import console
 from alice3d.data.store import Case, Store
+from alice3d.data.store.pins import pinned_cases
 from alice3d.data.tables.classes import Example
 from alice3d.errors import UserError
+from alice3d.files import file_sha256
 from alice3d.tasks.settings import FinetuneSettings
+from alice3d.weights.files import find_weights
 
 
 def labelled_cases(store: Store, split: str) -> list[Case]:
@@ -25,6 +30,21 @@ def labelled_cases(store: Store, split: str) -> list[Case]:
     if not found:
         raise UserError(f"split: no case of split {split!r} has labels; give `alice prepare` a --labels folder")
     return found
+
+
+def pinned_training_cases(store: Store, config: FinetuneSettings) -> list[Case] | None:
+    """The training cases of the run that a call goes on with; None where it begins one.
+
+    Raises:
+        UserError: one of them has changed or left the store; or the encoder is missing.
+    """
+    inputs: dict[str, str | None] = {"encoder": None}
+    if config.encoder is not None:
+        inputs["encoder"] = file_sha256(find_weights(config.encoder, "encoder", "matcher"))
+    if config.classes is not None and config.classes.is_file():
+        inputs["classes"] = file_sha256(config.classes)
+    settings = config.settings(**inputs)
+    return pinned_cases(store, config.out, "model", settings, overwrite=config.overwrite)
 
 
 def draw_cases(
@@ -83,9 +103,11 @@ SHOWN = 5
 
 
 def draw_examples(
-    held: list[Example], store: Store, config: FinetuneSettings
+    held: list[Example], store: Store, config: FinetuneSettings, pinned: list[Case] | None = None
 ) -> tuple[list[Case], list[Example], tuple[str, ...]]:
     """The sampled cases of the training split, their examples, and the classes of the whole table, sorted.
+
+    With the cases of an earlier call, `pinned`, these and the classes that they show.
 
     Raises:
         UserError: an unknown split, one without rows, too few cases, one class only, or a class without a training
@@ -93,6 +115,10 @@ def draw_examples(
     """
     if config.split not in store.splits:
         raise UserError(f"split: the store has no split {config.split!r}; it has {', '.join(store.splits) or 'none'}")
+    if pinned is not None:
+        ids = {case.id for case in pinned}
+        shown_by = [example for example in held if example.case.id in ids]
+        return pinned, shown_by, tuple(sorted({example.name for example in shown_by}))
     classes = tuple(sorted({example.name for example in held}))
     if len(classes) < 2:
         raise UserError(f"{config.classes}: all rows are of class {classes[0]!r}; at least two classes are needed")
@@ -113,3 +139,24 @@ def draw_examples(
             "leave its rows out"
         )
     return cases, [example for example in held if example.case.id in drawn], classes
+
+
+def scored_of(cases: list[Case], refused: Mapping[str, str]) -> list[Case]:
+    """The cases that were not refused, said where some were.
+
+    Raises:
+        UserError: all were.
+    """
+    if not refused:
+        return cases
+    kept = [case for case in cases if case.id not in refused]
+    if not kept:
+        name, reason = next(iter(refused.items()))
+        raise UserError(f"none of {len(cases)} cases could be scored; {name}: {reason}")
+    console.warn(f"{len(refused)} of {len(cases)} cases are refused: the scores are those of the others")
+    return kept
+
+
+def named_refusals(refused: Mapping[str, str]) -> dict[str, Any]:
+    """The key `refused` of `--json`, where there are any."""
+    return {"refused": [{"case": name, "reason": reason} for name, reason in refused.items()]} if refused else {}

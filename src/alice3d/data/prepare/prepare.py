@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from alice3d import console
+from alice3d.apart import refuse_sources_inside
 from alice3d.data.prepare.case import Task, cannot_write, refused_row, stamp, work
 from alice3d.data.prepare.finish import finish_index
 from alice3d.data.prepare.options import PrepareOptions, check_settings, new_spec
@@ -21,13 +23,23 @@ from alice3d.data.sources.sources import Found, Source
 from alice3d.data.store import Store, StoreSpec
 from alice3d.data.store.index import INDEX, Row, appending, part_name, read_index, ready_to_append
 from alice3d.data.store.repair import repair_index
-from alice3d.data.store.spec import SPEC, read_spec, write_spec
+from alice3d.data.store.spec import SPEC, read_spec, spec_content, write_spec
 from alice3d.data.store.splits import write_splits
-from alice3d.data.store.writer import FOLDERS, claim, is_fresh, locked, settling, sweep, sync_folders, unseal
+from alice3d.data.store.writer import (
+    claim,
+    finish_replacement,
+    is_fresh,
+    replacement_of,
+    settling,
+    sweep,
+    sync_folders,
+    unseal,
+)
 from alice3d.data.store.writer import verify as verify_files
 from alice3d.data.tables.label_names import without_ignored
 from alice3d.errors import UserError, WorkFailed
 from alice3d.executors import run_batch
+from alice3d.locks import locked
 
 
 def prepare(
@@ -58,6 +70,7 @@ def prepare(
         raise UserError("overwrite: not with --shard, whose calls share one store; remove the store first")
     if options.prune and options.shard is not None:
         raise UserError("prune: not with --shard; give it to the last call, the one without --shard")
+    finish_replacement(store)
     fresh = is_fresh(store, overwrite=options.overwrite)
     names, ignored = without_ignored(options.label_names or found.label_names)
     spec = None if fresh else read_spec(store)
@@ -76,19 +89,29 @@ def prepare(
         holds = any(row["status"] == "taken" for row in rows)
         return dry_run(found, options, spec, empty_is_fine=holds or options.shard is not None)
     _warn_left_out(found, spec)
-    claim(store, clear=options.overwrite)
-    with locked(store, options.shard):
-        try:
-            if options.shard is None:
-                sweep(store)
-                repair_index(store)
-            unseal(store)
-            with settling(store):
-                spec = _settle(store, spec, options, found, patients)
-            keys = patient_keys(patients, spec.salt)
-            return _fill(store, spec, found, keys, root_of(scans, store), options, executor, ignored)
-        except OSError as error:  # of the index, the spec or the manifest; an error of a scan becomes its row
-            raise WorkFailed(cannot_write(store, error)) from None
+    wanted = spec
+
+    def goes_on(folder: Path) -> bool:
+        begun = read_spec(folder)
+        same = {"made_by": wanted.made_by, "salt": wanted.salt}
+        return begun is not None and begun.model_copy(update=same) == wanted
+
+    replaces = options.overwrite and spec_content(store) is not None
+    with replacement_of(store, goes_on) if replaces else nullcontext(store) as place:
+        claim(place)
+        with locked(place, options.shard):
+            try:
+                if options.shard is None:
+                    sweep(place)
+                    repair_index(place)
+                unseal(place)
+                with settling(place):
+                    spec = _settle(place, spec, options, found, patients)
+                keys = patient_keys(patients, spec.salt)
+                result = _fill(place, spec, found, keys, root_of(scans, store), options, executor, ignored)
+            except OSError as error:  # of the index, the spec or the manifest; an error of a scan becomes its row
+                raise WorkFailed(cannot_write(store, error)) from None
+    return {**result, "store": str(store)}
 
 
 def _warn_left_out(found: Found, spec: StoreSpec) -> None:
@@ -252,18 +275,10 @@ def check_apart(store: Path, scans: Path, labels: Path | None, found: Found) -> 
     """Refuse a store that would be written into the folder of its own scans or labels.
 
     Raises:
-        UserError: a scan or label lies where the store keeps its arrays, or the store is the folder of scans or labels.
+        UserError: a scan or label lies in the store, or the store is the folder of scans or labels.
     """
     given = [path for path in (scans, labels) if path is not None]
     if store.resolve() in {path.resolve() for path in given}:
         raise UserError(f"{store}: is the folder of scans or labels itself; choose another folder for the store")
-    places = set(given)
-    for source in found.sources:
-        places |= {path.parent for path in (source.path, source.label, *(source.files or ())) if path is not None}
-    resolved = {place.resolve() for place in places}
-    for name in FOLDERS:
-        own = (store / name).resolve()
-        if any(place.is_relative_to(own) for place in resolved):
-            raise UserError(
-                f"{store}: its folder {name} holds scans or labels of this call; choose another folder for the store"
-            )
+    files = [(source.path, source.label, *(source.files or ())) for source in found.sources]
+    refuse_sources_inside(store, [*given, *(file for several in files for file in several if file is not None)])

@@ -62,6 +62,15 @@ class ScanList:
             tuple(warning for one in found for warning in one.warnings),
         )
 
+    def files(self) -> list[Path]:
+        """Every file that is read of scans and their labels; [] for a store."""
+        return [
+            path
+            for source in self.sources.values()
+            for path in (*(source.files or (source.path,)), source.label)
+            if path is not None
+        ]
+
     def state(self, id: str) -> str:
         """Identifies the scan's content: the checksum of a stored case, size and modification time of a file."""
         if self.store is not None:

@@ -7,9 +7,12 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -129,6 +132,19 @@ def first_of_patient(patients: Mapping[str, str]) -> dict[str, str]:
     return {name: first[patients[name]] for name in sorted(patients)}
 
 
+_limits: ContextVar[Mapping[Path, frozenset[str]]] = ContextVar("limits", default=MappingProxyType({}))
+
+
+@contextmanager
+def limited(folder: Path, ids: Iterable[str]) -> Iterator[None]:
+    """Inside, a store opens with these cases alone: those that it had when a run of several steps began."""
+    token = _limits.set({**_limits.get(), folder.resolve(): frozenset(ids)})
+    try:
+        yield
+    finally:
+        _limits.reset(token)
+
+
 class Store:
     """A store, opened for reading; may be shared by threads, sent to other processes and opened by many at once.
 
@@ -159,8 +175,10 @@ class Store:
         if spec is None:
             what = "no such folder" if not folder.exists() else f"no store there ({SPEC} is missing)"
             raise UserError(f"{folder}: {what}; make one by alice prepare SCANS {folder}")
+        only = _limits.get().get(folder.resolve())
         try:
-            return cls(folder, spec, read_index(folder))
+            rows = [row for row in read_index(folder) if only is None or row["id"] in only]
+            return cls(folder, spec, rows)
         except (ValueError, IndexError, TypeError):
             raise UserError(f"{folder}: {REPAIR_ADVICE}") from None
 
@@ -202,15 +220,20 @@ class Store:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over the spec, and the voxels, labels, split and patient of every accepted case.
+        """SHA-256 over the spec, and the voxels, labels, split and patient of every accepted case."""
+        return self.checksum_of(self._cases.values())
 
-        A patient counts by its first case, so that the salt of its key does not matter.
+    def checksum_of(self, cases: Iterable[Case]) -> str:
+        """SHA-256 over the spec, and the voxels, labels, split and patient of some cases, in whatever order.
+
+        A patient counts by its first case among them, so that the salt of its key does not matter.
         """
+        cases = sorted(cases, key=lambda case: case.id)
         spec = self.spec.model_dump(mode="json", exclude={"made_by", "intensity", "seed", "salt"})
         digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
-        for case in self._cases.values():
+        for case in cases:
             digest.update("\0".join((case.id, case.split, case.checksum, case.label_checksum, "\n")).encode())
-        for name, first in self.patients.items():
+        for name, first in first_of_patient({case.id: self.patients[case.id] for case in cases}).items():
             if name != first:
                 digest.update("\0".join((name, first, "\n")).encode())
         return digest.hexdigest()

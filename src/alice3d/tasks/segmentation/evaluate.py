@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import numpy as np
 from torch import nn
 
 from alice3d import console, files
+from alice3d.data.sources.scan_list import refuse
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_case
 from alice3d.errors import UserError
+from alice3d.io.volume import ScanError
+from alice3d.memory import within_memory
 from alice3d.metrics.intervals import in_words
 from alice3d.metrics.segmentation import StructureScore, dice_score, score_case, with_reference
 from alice3d.nn.tiling import reading_window
@@ -109,15 +113,24 @@ def score_cases(
     names: dict[int, str],
     tolerance_mm: float,
     device: str,
+    refused: dict[str, str],
 ) -> list[StructureScore]:
-    """Predict each case and score it against its stored reference; NSD at a tolerance in mm."""
+    """Predict each case and score it against its stored reference; NSD at a tolerance in mm.
+
+    A case for which memory does not suffice goes into `refused`, with the reason.
+    """
     scores: list[StructureScore] = []
     with console.progress("Evaluating", len(cases)) as bar:
         for case in cases:
-            image, grid = read_case(store, case, model.rule, model.spacing_mm)
-            predicted = model.label_map(image, grid, case.grid, device=device)
-            reference = store.label(case.id)[:, :, :]
-            scores += score_case(case.id, reference, predicted, case.spacing_mm, names, tolerance_mm=tolerance_mm)
+            try:
+                with within_memory(partial(ScanError, case.id)):
+                    image, grid = read_case(store, case, model.rule, model.spacing_mm)
+                    predicted = model.label_map(image, grid, case.grid, device=device)
+                    reference = store.label(case.id)[:, :, :]
+                    found = score_case(case.id, reference, predicted, case.spacing_mm, names, tolerance_mm=tolerance_mm)
+                scores += found
+            except ScanError as error:
+                refuse(case.id, error.reason, refused)
             bar.advance(note=case.id)
     return scores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from alice3d import console
@@ -9,6 +10,7 @@ from alice3d.data.sources.scan_list import refuse
 from alice3d.data.sources.sources import Source
 from alice3d.io.read import read_scan
 from alice3d.io.volume import ScanError
+from alice3d.memory import within_memory
 from alice3d.tasks.segmentation.model import SegmentationModel
 
 
@@ -27,14 +29,15 @@ def predict_label_maps(
     written = []
     with console.progress("Predicting", len(wanted)) as bar:
         for name, source in wanted.items():
-            if not (out / name).exists():
+            if not (out / name).exists() or not (out / name).stat().st_size:
                 try:
-                    made = model.of_volume(read_scan(source.path, files=source.files), device=device)
+                    with within_memory(partial(ScanError, name)):
+                        made = model.of_volume(read_scan(source.path, files=source.files), device=device)
+                        made.save(out / name)
                 except ScanError as error:
                     refuse(name, error.reason, refused)
                     bar.advance(note=name)
                     continue
-                made.save(out / name)
             written.append(name)
             bar.advance(note=name)
     return written

@@ -14,7 +14,7 @@ from alice3d.engine.fit import FitResult
 from alice3d.errors import UserError
 from alice3d.metrics.segmentation import summarise
 from alice3d.tasks.base import Selection, Task
-from alice3d.tasks.cases import labelled_cases
+from alice3d.tasks.cases import labelled_cases, named_refusals, scored_of
 from alice3d.tasks.segmentation.evaluate import (
     SegmentationCheck,
     nsd_tolerance,
@@ -78,11 +78,13 @@ class Segmentation(Task):
         """
         cases, names = chosen.cases, chosen.rows
         tolerance_mm = nsd_tolerance(config.tolerance, cases)
-        scores = score_cases(model, store, cases, names, tolerance_mm, device)
+        refused: dict[str, str] = {}
+        scores = score_cases(model, store, cases, names, tolerance_mm, device, refused)
+        cases = scored_of(cases, refused)
         shown = sorted({value for case in cases for value in case.structures})
         write_scores(out, scores)
         result = summarise(scores, len(cases), [names[value] for value in shown], store.patients)
-        return {**result, "nsd_tolerance_mm": tolerance_mm}
+        return {**result, "nsd_tolerance_mm": tolerance_mm, **named_refusals(refused)}
 
     def say(self, model: SegmentationModel, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
         """Each structure's scores, then their mean over cases."""
@@ -106,6 +108,10 @@ class Segmentation(Task):
         """Write OUT/name.nii.gz for each scan, with its shape and affine."""
         written = predict_label_maps(model, chosen.sources, config.out, device, refused)
         return {"written": written, "labels": {str(value): name for value, name in model.names.items()}}
+
+    def predicts(self, names: list[str]) -> list[str]:
+        """A label map for each."""
+        return names
 
     def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
         """The number of label maps."""
