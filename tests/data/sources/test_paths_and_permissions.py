@@ -64,9 +64,11 @@ def test_a_root_that_cannot_be_looked_into_is_a_wrong_call(
     def denied(self: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(self))
 
+    scans = tmp_path / "scans"
+    scans.mkdir()
     monkeypatch.setattr(Path, "is_file", denied)
-    assert main(["prepare", str(tmp_path), str(tmp_path / "s")]) == 2
-    assert capsys.readouterr().err == f"alice: {tmp_path}: cannot be read (Permission denied)\n"
+    assert main(["prepare", str(scans), str(tmp_path / "s")]) == 2
+    assert capsys.readouterr().err == f"alice: {scans}: cannot be read (Permission denied)\n"
 
 
 @pytest.mark.parametrize("root", [".", "../in", "in"])

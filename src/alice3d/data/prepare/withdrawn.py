@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alice3d import console
-from alice3d.data.sources.layouts import DATASET, NO_FILE
+from alice3d.data.sources.layouts import DATASET
+from alice3d.data.sources.listed import NO_FILE
 from alice3d.data.sources.sources import Found
 from alice3d.data.store.index import Row
 from alice3d.errors import UserError
