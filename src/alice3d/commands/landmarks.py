@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d import console, files, outputs
-from alice3d.config import ComputeConfig, OutputConfig
+from alice3d.config import ComputeConfig, OutputConfig, ScanFilesConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COLUMNS = ("case", "structure", "x_mm", "y_mm", "z_mm", "similarity", "cycle_mm", "accepted")
 
 
-class LandmarksConfig(OutputConfig, ComputeConfig):
+class LandmarksConfig(OutputConfig, ScanFilesConfig, ComputeConfig):
     """`alice landmarks MATCHER SCANS… OUT --landmarks CSV`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "scans", "out")
@@ -58,8 +58,9 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
     matcher = Matcher.load(config.matcher, device=device)
     if config.mode != "card":
         matcher.mode = config.mode
-    scans = ScanList.of(config.scans, config.split)
-    marked = ScanList.of([config.examples]) if config.examples is not None else ScanList.of(config.scans)
+    scans = ScanList.of(config.scans, config.split, config.unoriented)
+    holders = [config.examples] if config.examples is not None else config.scans
+    marked = ScanList.of(holders, unoriented=config.unoriented)
     marks = read_landmarks(config.landmarks, set(marked.ids))
     digest = hashlib.sha256(config.landmarks.read_bytes()).hexdigest()
     settings = config.settings(matcher=matcher.checksum, landmarks=digest)

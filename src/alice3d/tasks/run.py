@@ -107,7 +107,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     chosen = task.select_scans(model, found, config)
     refused: dict[str, str] = {}
     count = len(chosen.sources)
-    wanted = readable(chosen.sources, refused)
+    wanted = readable(chosen.sources, refused, config.unoriented)
     if not wanted:
         raise UserError(f"none of {count} scans can be read; {_first(refused)}")
     for name, source in wanted.items():

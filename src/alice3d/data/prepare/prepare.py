@@ -11,6 +11,7 @@ from alice3d import console
 from alice3d.data.prepare.case import Task, cannot_write, refused_row, stamp, work
 from alice3d.data.prepare.options import PrepareOptions, check_settings, new_spec
 from alice3d.data.prepare.summary import SHOWN, dry_run, result_of
+from alice3d.data.prepare.taken_for import files_of, say_table
 from alice3d.data.sources.layouts import find_sources
 from alice3d.data.sources.sources import Found, Source
 from alice3d.data.store import Store, StoreSpec
@@ -52,6 +53,9 @@ def prepare(
     if options.overwrite and options.shard is not None:
         raise UserError("overwrite: not with --shard, whose calls share one store; remove the store first")
     fresh = is_fresh(store, overwrite=options.overwrite)
+    rows = files_of(scans, options.labels, found, options.unoriented) if options.dry_run else []
+    if options.dry_run:
+        say_table(rows, found)
     names, ignored = without_ignored(options.label_names or found.label_names)
     spec = None if fresh else read_spec(store)
     if spec is None:
@@ -60,7 +64,7 @@ def prepare(
         check_settings(store, spec, options, names)
     if options.dry_run:
         holds = not fresh and any(row["status"] == "taken" for row in read_index(store))
-        return dry_run(found, options, spec, empty_is_fine=holds or options.shard is not None)
+        return dry_run(found, rows, spec, empty_is_fine=holds or options.shard is not None)
     _warn_left_out(found, spec)
     claim(store, clear=options.overwrite)
     with locked(store, options.shard):
