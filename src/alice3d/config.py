@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -256,6 +256,20 @@ class OutputConfig(CommandConfig):
     """Output folder; the same call again goes on where it stopped, or says that it is done."""
     overwrite: bool = False
     """Replace what an earlier call of this command left in the output folder; it stays until the new is complete."""
+
+
+class ScanFilesConfig(CommandConfig):
+    """A command that reads scans from files."""
+
+    unoriented: Literal["refuse", "las", "ras"] = "refuse"
+    """How to treat a file whose header gives no orientation (Analyze, sform and qform unset): refuse, or assume LAS or
+    RAS."""
+
+    def settings(self, **inputs: Any) -> dict[str, Any]:
+        """As `CommandConfig.settings`, without the orientation where none is assumed: runs from before the option go
+        on."""
+        counted = super().settings(**inputs)
+        return {key: value for key, value in counted.items() if key != "unoriented" or value != "refuse"}
 
 
 class ComputeConfig(CommandConfig):

@@ -244,8 +244,26 @@ def test_nothing_to_predict(model, tmp_path):
 def test_two_scans_of_one_name(tiny_scans, tmp_path):
     scan = sorted(tiny_scans.images.iterdir())[0]
     shutil.copy(scan, tmp_path / scan.name)
-    with pytest.raises(UserError, match="two scans have this name"):
-        find_scans([scan, tmp_path / scan.name])
+    found = find_scans([scan, tmp_path / scan.name])
+    assert len(found) == 2
+    assert all("two scans would be written as" in source.fault for source in found.values())
+
+
+def test_scans_of_one_name_in_many_folders_and_without_orientation(model, tiny_scans, tmp_path):
+    scan = sorted(tiny_scans.images.iterdir())[0]
+    image = nib.load(scan)
+    for case in ("s1", "s2"):
+        (tmp_path / "new" / case).mkdir(parents=True)
+        bare = nib.Nifti1Image(np.asarray(image.dataobj), None)
+        bare.header.set_zooms(image.header.get_zooms())
+        bare.set_sform(None, 0)
+        bare.set_qform(None, 0)
+        nib.save(bare, tmp_path / "new" / case / "ct.nii.gz")
+    with pytest.raises(UserError, match="give --unoriented las or ras"):
+        predict.run(PredictConfig(model=model, scans=[tmp_path / "new"], out=tmp_path / "out"))
+    config = PredictConfig(model=model, scans=[tmp_path / "new"], out=tmp_path / "out", unoriented="las")
+    assert predict.run(config)["written"] == ["s1/ct.nii.gz", "s2/ct.nii.gz"]
+    assert "unoriented" not in PredictConfig(model=model, scans=[scan], out=tmp_path / "out").settings()
 
 
 def test_scans_are_never_replaced(model, tiny_scans, tmp_path):

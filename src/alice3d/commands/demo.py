@@ -14,7 +14,7 @@ from pydantic import Field
 
 from alice3d import console, outputs
 from alice3d.commands.demo_steps import Size, Walk, crop_for, learning_steps, planned, segmentation_steps, without_pairs
-from alice3d.config import ComputeConfig, OutputConfig, Reads, Writes
+from alice3d.config import ComputeConfig, OutputConfig, Reads, ScanFilesConfig, Writes
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ MODELS = {"scratch": "from scratch", "Alice": "from Alice", "linear": "linear he
 """Model to its name in the report; the first is the reference for the others."""
 
 
-class DemoConfig(OutputConfig, ComputeConfig):
+class DemoConfig(OutputConfig, ScanFilesConfig, ComputeConfig):
     """`alice demo [--scans DIR [--labels DIR]]`."""
 
     out: Annotated[Path, Writes()] = Path("alice-demo")
@@ -130,7 +130,7 @@ def _check(config: DemoConfig) -> str:
     longest, voxel = [], []
     for source in sources[:: max(len(sources) // HEADERS, 1)]:
         try:
-            header = read_header(source.path)
+            header = read_header(source.path, files=source.files, unoriented=config.unoriented)
         except ScanError:
             continue  # prepare reports why it is refused
         sizes = spacing_of(header.affine)
@@ -173,7 +173,8 @@ def _prepare(walk: Walk, config: DemoConfig, made: PhantomFiles | None, spacing:
         values |= {"scans": made.images, "labels": made.labels, "splits": made.splits, "modality": "ct"}
         values["label_names"] = str(made.label_names)
     else:
-        values |= {name: getattr(config, name) for name in ("scans", "labels", "splits", "label_names", "modality")}
+        names = ("scans", "labels", "splits", "label_names", "modality", "unoriented")
+        values |= {name: getattr(config, name) for name in names}
     step = planned("prepare", "prepare", "read, check, reorient to RAS, resample, crop to the body, store", values)
     result = walk.command(step)
     store = Store.open(config.out / "store")
@@ -232,7 +233,7 @@ def _predict(
         scan = next(source.path for source in find_sources(config.scans, config.labels).sources if source.id == case.id)
     out = config.out / "predictions"
     values = {"model": config.out / "model-alice", "scans": [scan], "out": out}
-    values |= {"device": size.device, "threads": size.threads}
+    values |= {"device": size.device, "threads": size.threads, "unoriented": config.unoriented}
     result = walk.command(planned("predict", "predict", f"segment {case.id}, in its own grid", values))
     volume = read_scan(out / result["written"][0])
     labels = resample(volume.array, volume.affine, case.grid, order=0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d import console, files, outputs
-from alice3d.config import ComputeConfig, OutputConfig, Reads
+from alice3d.config import ComputeConfig, OutputConfig, Reads, ScanFilesConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ RESULTS = ("landmarks.csv", "refused.csv")
 COLUMNS = ("case", "structure", "x_mm", "y_mm", "z_mm", "similarity", "cycle_mm", "accepted")
 
 
-class LandmarksConfig(OutputConfig, ComputeConfig):
+class LandmarksConfig(OutputConfig, ScanFilesConfig, ComputeConfig):
     """`alice landmarks MATCHER SCANS… OUT --landmarks CSV`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "scans", "out")
@@ -62,9 +62,11 @@ def run(config: LandmarksConfig) -> dict[str, Any]:
         matcher = Matcher.load(config.matcher, device=device)
         if config.mode != "card":
             matcher.mode = config.mode
-        scans = ScanList.of(config.scans, config.split)
+        scans = ScanList.of(config.scans, config.split, config.unoriented)
         outputs.refuse_sources_inside(output.out, scans.files())
-        marked = ScanList.of([config.examples]) if config.examples is not None else scans
+        marked = scans
+        if config.examples is not None:
+            marked = ScanList.of([config.examples], unoriented=config.unoriented)
         marks = read_landmarks(config.landmarks, set(marked.ids))
         digest = hashlib.sha256(config.landmarks.read_bytes()).hexdigest()
         settings = config.settings(matcher=matcher.checksum, landmarks=digest)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from alice3d import console, outputs
-from alice3d.config import ComputeConfig, OutputConfig, Reads
+from alice3d.config import ComputeConfig, OutputConfig, Reads, ScanFilesConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alice3d.matching.propagation import Atlas
 
 
-class PropagateConfig(OutputConfig, ComputeConfig):
+class PropagateConfig(OutputConfig, ScanFilesConfig, ComputeConfig):
     """`alice propagate MATCHER SCANS… OUT --atlases DIR --labels DIR`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "scans", "out")
@@ -56,7 +56,7 @@ def run(config: PropagateConfig) -> dict[str, Any]:
         config, out = output.config, outputs.shown(output.out)
         device = resolve_device(config.device, config.threads)
         matcher = Matcher.load(config.matcher, device=device)
-        scans = ScanList.of(config.scans, config.split)
+        scans = ScanList.of(config.scans, config.split, config.unoriented)
         labelled, names = _labelled(config)
         outputs.refuse_sources_inside(output.out, [*scans.files(), *labelled.files()])
         chosen = _drawn(list(labelled.ids), config.count, config.seed)
@@ -100,7 +100,7 @@ def _labelled(config: PropagateConfig) -> tuple[ScanList, dict[int, str]]:
     from alice3d.data.sources.scan_list import ScanList
     from alice3d.data.sources.sources import Found
 
-    scans = ScanList.of([config.atlases], config.atlas_split)
+    scans = ScanList.of([config.atlases], config.atlas_split, config.unoriented)
     if scans.store is not None:
         if config.labels is not None:
             raise UserError(f"--labels {config.labels}: {config.atlases} is a store and has its own labels")
@@ -155,7 +155,7 @@ def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list
             else:
                 path = scans.sources[id].label
                 assert path is not None
-                label = read_label(path)
+                label = read_label(path, unoriented=scans.unoriented)
             x, y, z = label.array.shape
             atlas = Atlas(scan, label.array, Grid((x, y, z), label.affine)).cropped()
             if not atlas.boxes:

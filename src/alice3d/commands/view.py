@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d import console
-from alice3d.config import ComputeConfig, Reads
+from alice3d.config import ComputeConfig, Reads, ScanFilesConfig
 
 if TYPE_CHECKING:
     from alice3d.matching import Matcher
@@ -18,7 +18,7 @@ MAX_SHOWN_VOXELS = 40_000_000
 """Larger scans are shown at a coarser spacing."""
 
 
-class ViewConfig(ComputeConfig):
+class ViewConfig(ScanFilesConfig, ComputeConfig):
     """`alice view QUERY --with KEY --matcher M`."""
 
     positional: ClassVar[tuple[str, ...]] = ("query",)
@@ -103,7 +103,7 @@ def _shown(config: ViewConfig, matcher: Matcher, name: str) -> ShownScan:
     from alice3d.io.read import case_id, read_scan
 
     path = Path(name)
-    volume = read_scan(path)
+    volume = read_scan(path, unoriented=config.unoriented)
     size_mm3 = float(np.prod(spacing_of(volume.affine) * volume.array.shape))
     spacing = max(config.spacing, (size_mm3 / MAX_SHOWN_VOXELS) ** (1 / 3))
     shown = prepare_array(volume, spacing_mm=spacing, modality=matcher.rule.modality, name=path.name)

@@ -9,10 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from alice3d.config import CommandConfig, Reads, Writes
+from alice3d.config import Reads, ScanFilesConfig, Writes
 
 
-class PrepareConfig(CommandConfig):
+class PrepareConfig(ScanFilesConfig):
     """`alice prepare SCANS STORE [--labels DIR] [--splits FILE]`, or `alice prepare --verify STORE`."""
 
     positional: ClassVar[tuple[str, ...]] = ("scans", "store")
@@ -38,9 +38,6 @@ class PrepareConfig(CommandConfig):
     it from the values."""
     crop: Literal["body", "none"] = "body"
     """Crop to the body, or keep the whole field of view."""
-    unoriented: Literal["refuse", "las", "ras"] = "refuse"
-    """How to treat a file whose header gives no orientation (Analyze, sform and qform unset): refuse, or assume LAS or
-    RAS."""
     channel: str | None = None
     """Channel to use where a case has several: its number (_0000, _0001), or the name of an MR sequence (t1, t1ce, t2,
     flair); without it such cases are refused."""

@@ -20,6 +20,7 @@ from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
+from alice3d.io.volume import Unoriented
 from alice3d.matching.confidence import IN_BODY, Confidence, Kind, MatchFeatures, position_features
 from alice3d.matching.disk_cache import EmbeddingCache
 from alice3d.matching.embedding import EmbeddedScan, body_cells, embed_image
@@ -129,13 +130,17 @@ class Matcher:
         known = self.cache.read(self.checksum, case.checksum) if self.cache is not None else None
         return known or self.embed(ScanInput.of_case(store, case, self.rule, self.spacing_mm))
 
-    def embed_file(self, path: str | Path) -> EmbeddedScan:
+    def embed_file(self, path: str | Path, *, unoriented: Unoriented = "refuse") -> EmbeddedScan:
         """Embed a file, with the same preprocessing as a store's scans.
+
+        Args:
+            path: of the scan.
+            unoriented: orientation of a file that gives none; `refuse` raises.
 
         Raises:
             ScanError: unreadable, or not a scan of the matcher's modality.
         """
-        return self.embed(ScanInput.of_file(path, self.rule, self.spacing_mm))
+        return self.embed(ScanInput.of_file(path, self.rule, self.spacing_mm, unoriented=unoriented))
 
     def match(self, query: EmbeddedScan, key: EmbeddedScan, points_mm: Any, *, mode: Mode | None = None) -> Matches:
         """Find points of the query scan in the key scan; thousands at once take little longer than one.

@@ -128,7 +128,7 @@ def _predicted(
     chosen = task.select_scans(model, found, config)
     refused: dict[str, str] = {}
     count = len(chosen.sources)
-    wanted = readable(chosen.sources, refused)
+    wanted = readable(chosen.sources, refused, config.unoriented)
     if not wanted:
         raise UserError(f"none of {count} scans can be read; {_first(refused)}")
     device = resolve_device(config.device, config.threads)

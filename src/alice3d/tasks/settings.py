@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from alice3d.config import ComputeConfig, Config, Keys, OutputConfig, Reads, Writes
+from alice3d.config import ComputeConfig, Config, Keys, OutputConfig, Reads, ScanFilesConfig, Writes
 from alice3d.engine.settings import LoopSettings, TrainingConfig, backbone_types
 from alice3d.plugins import config_named
 
@@ -150,7 +150,7 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSetti
         return {key: value for key, value in values.items() if key != "task_options" or value}
 
 
-class PredictConfig(OutputConfig, ComputeConfig):
+class PredictConfig(OutputConfig, ScanFilesConfig, ComputeConfig):
     """`alice predict MODEL SCAN… OUT`."""
 
     positional: ClassVar[tuple[str, ...]] = ("model", "scans", "out")
@@ -204,6 +204,7 @@ EVERY_TASK = frozenset(
     {
         *OutputConfig.model_fields,
         *ComputeConfig.model_fields,
+        *ScanFilesConfig.model_fields,
         *("store", "task", "task_options", "encoder", "labels", "split", "windows", "backbone", "backbone_options"),
         *("licence", "model", "scans", "allow_seen"),
     }

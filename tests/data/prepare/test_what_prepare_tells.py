@@ -70,7 +70,7 @@ def test_a_dry_run_compares_the_grids_of_labels(
     options = replace(OPTIONS, labels=tmp_path / "labels")
     result = prepare(folder, tmp_path / "s", replace(options, dry_run=True))
     assert (result["taken"], result["reasons"]) == (1, {"label on another grid": 1})
-    assert "would refuse b.nii.gz: label on another grid: 24x26x19" in capsys.readouterr().out
+    assert "b.nii.gz  refused: label on another grid: 24x26x19" in capsys.readouterr().out
     assert prepare(folder, tmp_path / "s", options)["reasons"] == result["reasons"]
 
 

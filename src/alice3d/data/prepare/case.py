@@ -18,7 +18,7 @@ from alice3d.data.preprocessing.labels import (
 )
 from alice3d.data.preprocessing.modality import modality_notes
 from alice3d.data.preprocessing.preprocess import extent_mm, prepare_array
-from alice3d.data.sources.masks import read_masks
+from alice3d.data.sources.masks import names_of_masks, read_masks
 from alice3d.data.sources.sources import Source
 from alice3d.data.store import Case
 from alice3d.data.store.arrays import write_array
@@ -189,10 +189,15 @@ def check_label_grid(source: Source, header: Header, unoriented: Unoriented) -> 
     Raises:
         ScanError: the label cannot be read, or lies on another grid than its scan.
     """
-    if source.label is None or extension_of(source.label) is None or source.label.is_dir():
+    if source.label is None:
         return
     try:
-        label = read_header(source.label, unoriented=unoriented)
+        path = source.label
+        if path.is_dir():
+            path = next(iter(names_of_masks(path).values()))
+        elif extension_of(path) is None:
+            return
+        label = read_header(path, unoriented=unoriented)
         check_same_grid(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
     except ScanError as error:
         raise _of_label(source, error) from None

@@ -16,6 +16,7 @@ from alice3d.data.prepare.options import PrepareOptions, check_settings, new_spe
 from alice3d.data.prepare.patients import known_patients, new_salt, patient_keys
 from alice3d.data.prepare.splitting import earlier_splits, splits_of
 from alice3d.data.prepare.summary import SHOWN, dry_run, result_of
+from alice3d.data.prepare.taken_for import files_of, say_table
 from alice3d.data.prepare.withdrawn import check_prune, report, root_of
 from alice3d.data.sources.layouts import find_sources
 from alice3d.data.sources.listed import NO_FILE
@@ -72,6 +73,9 @@ def prepare(
         raise UserError("prune: not with --shard; give it to the last call, the one without --shard")
     finish_replacement(store)
     fresh = is_fresh(store, overwrite=options.overwrite)
+    files = files_of(scans, options.labels, found, options.unoriented) if options.dry_run else []
+    if options.dry_run:
+        say_table(files, found)
     names, ignored = without_ignored(options.label_names or found.label_names)
     spec = None if fresh else read_spec(store)
     if spec is None:
@@ -87,7 +91,7 @@ def prepare(
     if options.dry_run:
         report(rows, found, root_of(scans, store), prune=False)
         holds = any(row["status"] == "taken" for row in rows)
-        return dry_run(found, options, spec, empty_is_fine=holds or options.shard is not None)
+        return dry_run(found, files, spec, empty_is_fine=holds or options.shard is not None)
     _warn_left_out(found, spec)
     wanted = spec
 

@@ -18,6 +18,7 @@ VOLUME_LABEL = re.compile(r"(?:segmentation|labels?)[-_](\d+)", re.IGNORECASE)
 LABEL = re.compile(r"(.+)[-_.](?:dseg|seg|segmentation|labels?|labelmap|mask|gt)", re.IGNORECASE)
 SEQUENCE = re.compile(r"(.+)[-_]([A-Za-z0-9]+)")
 BRATS_PATIENT = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d{3}")
+OTHER_SEQUENCE = "another sequence of its case; --channel chooses one"
 MANY = 4
 """Where no case has a label, files are sequences of one case from this number on."""
 
@@ -96,7 +97,7 @@ def claim_pairs(files: Iterable[Path], root: Path, channel: str | None) -> Claim
         mine = [_pair(path, key[1], label_of.get(key, []), root, match[1] if match else "", fault) for path in paths]
         made.sources += mine
         others = [path for its in sequences[key].values() for path in its if path not in paths]
-        made.left_out |= dict.fromkeys(others, "another sequence of its case; --channel chooses one")
+        made.left_out |= dict.fromkeys(others, OTHER_SEQUENCE)
         made.more |= set(label_of.get(key, []))
     for key, paths in label_of.items():
         if key in whole:

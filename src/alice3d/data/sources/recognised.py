@@ -6,8 +6,9 @@ from pathlib import Path
 
 from alice3d.data.sources.bids import claim_bids
 from alice3d.data.sources.case_folders import claim_case_folders
-from alice3d.data.sources.pairs import claim_lits, claim_pairs
-from alice3d.data.sources.sources import Claim, Claimed
+from alice3d.data.sources.pairs import OTHER_SEQUENCE, claim_lits, claim_pairs
+from alice3d.data.sources.sources import Claim, Claimed, listed
+from alice3d.io.folders import shown
 
 
 def claim_by_name(channel: str | None = None) -> Claim:
@@ -42,3 +43,20 @@ def claim_by_name(channel: str | None = None) -> Claim:
         return made
 
     return claim
+
+
+def claim_labels(files: list[Path], root: Path) -> Claimed:
+    """Leaves the label maps of known layouts out of a folder, for commands that read scans alone; every scan stays one,
+    all sequences of a case included."""
+    taken = claim_by_name()(files, root)
+    scans = {source.path for source in taken.sources}
+    kept = scans | {path for path, why in taken.left_out.items() if why == OTHER_SEQUENCE}
+    out = [path for path in files if taken.takes(path) and path not in kept]
+    if not out or len(out) == len(files):
+        return Claimed()
+    some = listed([shown(path, root) for path in out])
+    return Claimed(
+        left_out={path: taken.left_out.get(path, "a label map") for path in out},
+        warnings=[f"{len(out)} label maps and other files of the layout {taken.layout} are not read as scans ({some})"],
+        layout=taken.layout,
+    )

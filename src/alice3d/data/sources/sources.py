@@ -167,7 +167,7 @@ def plain_sources(scans: Path, skip: Path | None = None, claim: Claim | None = N
         more = f"; {unreadable[0]}" if unreadable else ""
         raise UserError(f"{scans}: no scans found; it holds {held}, supported are {known}{more}")
     return Found(
-        without_duplicates(sources) if unique else sorted(sources, key=lambda s: (s.id, s.name)),
+        without_duplicates(sources, unique=unique),
         taken.label_names,
         [*unreadable, *taken.warnings, *warnings],
         layout=taken.layout or ("plain folder" if scans.is_dir() else "one file"),
@@ -234,8 +234,8 @@ def with_objects(
     return labelled, [many] if strangers else []
 
 
-def without_duplicates(sources: list[Source]) -> list[Source]:
-    """Sorted by id; scans that share a name, and names that cannot be used, get a fault."""
+def without_duplicates(sources: list[Source], *, unique: bool = True) -> list[Source]:
+    """Sorted by id; scans that share a name (where it must be unique) and names that cannot be used get a fault."""
     alike: dict[str, list[Source]] = {}
     for source in sources:
         alike.setdefault(source.id.casefold(), []).append(source)
@@ -243,7 +243,7 @@ def without_duplicates(sources: list[Source]) -> list[Source]:
     for source in sorted(sources, key=lambda s: (s.id, s.name)):
         fault = source.fault
         others = [other.name for other in alike[source.id.casefold()] if other is not source]
-        if not fault and others:
+        if not fault and others and unique:
             fault = f"duplicate case name: {source.id!r} is also {others[0]}; rename one, or give a CSV with ids"
         if not fault and (not source.id or source.id.strip() != source.id or any(c in source.id for c in "\\/")):
             fault = (

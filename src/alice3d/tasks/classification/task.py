@@ -98,7 +98,7 @@ class Classification(Task):
         self, model: Classifier, chosen: Selection, config: PredictConfig, *, device: str, refused: dict[str, str]
     ) -> dict[str, Any]:
         """Write OUT/scores.csv, one row per scan or point."""
-        text, rows = predict_scores(model, chosen.sources, chosen.rows, device, refused)
+        text, rows = predict_scores(model, chosen.sources, chosen.rows, device, refused, config.unoriented)
         if rows:
             files.write_text(config.out / SCORES, text)
         return {"written": [SCORES] if rows else [], "rows": rows, "classes": list(model.classes)}

@@ -106,7 +106,7 @@ class Segmentation(Task):
         refused: dict[str, str],
     ) -> dict[str, Any]:
         """Write OUT/name.nii.gz for each scan, with its shape and affine."""
-        written = predict_label_maps(model, chosen.sources, config.out, device, refused)
+        written = predict_label_maps(model, chosen.sources, config.out, device, refused, config.unoriented)
         return {"written": written, "labels": {str(value): name for value, name in model.names.items()}}
 
     def predicts(self, names: list[str]) -> list[str]:
