@@ -70,7 +70,7 @@ def test_healthy_cases_alone_are_refused(capsys: pytest.CaptureFixture[str], sto
         words = ("finetune", store, tmp_path / "m", "--split", "well", "--head", head, "--threads", "1")
         code, _, err = call(capsys, *words)
         assert code == 2
-        assert "all 1 training cases are healthy: their label maps are empty" in err
+        assert "all 1 training cases are healthy (their label maps are empty)" in err
     code, _, err = call(capsys, "probe", "headneck-ct-alice", store, "--split", "well", "--labels", 1, "--threads", "1")
     assert code == 2
     assert "all 1 cases of split 'well' are healthy" in err

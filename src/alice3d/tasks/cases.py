@@ -40,7 +40,8 @@ def refuse_healthy(cases: Iterable[Case], what: str) -> None:
     given = list(cases)
     if given and all(case.healthy for case in given):
         raise UserError(
-            f"labels: all {len(given)} {what} are healthy (their label maps are empty); no structure is there"
+            f"labels: all {len(given)} {what} are healthy (their label maps are empty): no structure is there; choose "
+            "another split"
         )
 
 
