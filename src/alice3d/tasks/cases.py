@@ -18,7 +18,7 @@ from alice3d.weights.files import find_weights
 
 
 def labelled_cases(store: Store, split: str) -> list[Case]:
-    """Cases of a split whose reference shows at least one structure, sorted by id.
+    """Cases of a split with a reference, healthy ones with an empty label map among them, sorted by id.
 
     Raises:
         UserError: no such split, or no such case in it.
@@ -26,7 +26,7 @@ def labelled_cases(store: Store, split: str) -> list[Case]:
     if split not in store.splits:
         known = ", ".join(store.splits) or "none"
         raise UserError(f"split: the store has no split {split!r}; it has {known}")
-    found = [case for case in store.cases(split) if case.labelled and case.structures]
+    found = [case for case in store.cases(split) if case.labelled]
     if not found:
         raise UserError(f"split: no case of split {split!r} has labels; give `alice prepare` a --labels folder")
     return found
@@ -45,6 +45,24 @@ def pinned_training_cases(store: Store, config: FinetuneSettings) -> list[Case] 
         inputs["classes"] = file_sha256(config.classes)
     settings = config.settings(**inputs)
     return pinned_cases(store, config.out, "model", settings, overwrite=config.overwrite)
+
+
+def refuse_healthy(cases: Iterable[Case], what: str) -> None:
+    """Refuse cases none of which shows a structure.
+
+    Args:
+        cases: labelled ones.
+        what: they are for the message, such as `training cases`.
+
+    Raises:
+        UserError: all of their label maps are empty.
+    """
+    given = list(cases)
+    if given and all(case.healthy for case in given):
+        raise UserError(
+            f"labels: all {len(given)} {what} are healthy (their label maps are empty): no structure is there; choose "
+            "another split"
+        )
 
 
 def draw_cases(
