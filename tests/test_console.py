@@ -38,7 +38,9 @@ sys.exit(cli.main(sys.argv[1:]))
 
 def call(tmp_path: Path, shell: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     line = ["sh", "-c", f'exec "$@" {shell}', "sh", sys.executable, "-c", CALL, "toy", *words]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, errors="replace", env={**os.environ, **environment})
+    done = subprocess.run(
+        line, cwd=tmp_path, capture_output=True, text=True, errors="replace", env={**os.environ, **environment}
+    )
     assert (tmp_path / "made").read_text() == "work"
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
