@@ -255,7 +255,8 @@ def begin(
             foreign = sorted(path.name for path in out.iterdir() if path.name != MARKER and not _is_passing(path))
             marker = {"kind": kind, "settings": settings, "foreign": foreign, "overwrite": overwrite}
             marker |= {"asked": _asked.get().get(out)}
-        write_marker(out, {**marker, "state": "started", "result": None, **(more or {})})
+        kept = {"pinned": marker["pinned"]} if "known" in marker.get("pinned", ()) else {}  # as the run first chose
+        write_marker(out, {**marker, "state": "started", "result": None, **(more or {}), **kept})
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from None
 

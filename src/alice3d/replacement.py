@@ -64,7 +64,7 @@ def scores_inside(out: Path) -> list[str]:
     found: list[str] = []
     for inner in sorted(out.iterdir()) if out.is_dir() else ():
         marker = read_marker(inner)
-        if marker is not None and marker["kind"] == SCORES:
+        if marker is not None and marker["kind"] == SCORES and inner.name != REPLACEMENT:
             found += [f"{inner.name}/{name}" for name in (*made_by(inner, marker), MARKER)]
     return found
 

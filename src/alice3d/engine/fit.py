@@ -212,7 +212,7 @@ def _restore(
             "program or of the method wrote it, remove that folder and train again with --overwrite"
         ) from None
     parallel.set_random_state(kept["random"], device)
-    console.say(f"Resuming from step {kept['step']}.")
+    console.say(f"Going on from step {kept['step']}, resumed from its checkpoint.")
     return int(kept["step"]), float(kept["seconds"])
 
 

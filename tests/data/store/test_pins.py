@@ -61,6 +61,9 @@ def test_new_scans_are_named_and_left_out(tmp_path: Path, capsys: pytest.Capture
     assert after.checksum_of(found) == before.checksum_of(found)
     assert "2 scans came into" in (said := capsys.readouterr().out)
     assert "left out of it: aa, c" in said
+    outputs.begin(out, "model", SETTINGS, state="started", more={"pinned": pin(after, found)})
+    pinned_cases(after, out, "model", {"steps": 3, "inputs": {}}, overwrite=False)
+    assert "left out of it: aa, c" in capsys.readouterr().out  # whenever it goes on
 
 
 @pytest.mark.parametrize(
