@@ -120,7 +120,7 @@ def read_scan(path: str | Path, *, files: Sequence[Path] | None = None, unorient
     header = read_header(path, files=files, unoriented=unoriented)
     array = read_voxels(header)
     check_voxels(array, header.path.name)
-    return Volume(array, header.affine, header.notes)
+    return header.volume(array)
 
 
 def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume:

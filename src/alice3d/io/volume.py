@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from alice3d.errors import UserError
 from alice3d.geometry import Affine, check_affine
+from alice3d.io.forms import Forms
 
 Unoriented = Literal["refuse", "las", "ras"]
 """Orientation of a file that gives none."""
@@ -54,6 +55,7 @@ class Header:
         dtype: of the values in the file.
         notes: remarks and repairs, for the user.
         details: what the reader of this format needs to find the voxels.
+        remarks: notes that come up while the voxels are read.
     """
 
     path: Path
@@ -63,10 +65,15 @@ class Header:
     dtype: np.dtype[Any]
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    remarks: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def noted(self, *notes: str) -> Header:
         """The same with more notes."""
         return replace(self, notes=(*self.notes, *notes))
+
+    def volume(self, array: NDArray[Any]) -> Volume:
+        """A scan in memory from this header and its voxels (i, j, k)."""
+        return Volume(array, self.affine, (*self.notes, *self.remarks), self.details.get("forms"))
 
 
 @dataclass(frozen=True)
@@ -77,11 +84,13 @@ class Volume:
         array: (i, j, k) values in the scanner's units: any scaling of the file is applied.
         affine: voxel index to RAS mm, (4, 4).
         notes: remarks and repairs.
+        forms: sform and qform of a NIfTI scan, for maps in its space; None for other formats.
     """
 
     array: NDArray[Any]
     affine: Affine
     notes: tuple[str, ...] = ()
+    forms: Forms | None = field(default=None, repr=False)
 
 
 def check_shape(dims: tuple[int, ...], name: str) -> tuple[tuple[int, int, int], tuple[str, ...]]:

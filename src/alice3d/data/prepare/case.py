@@ -21,7 +21,7 @@ from alice3d.geometry import to_closest_ras
 from alice3d.io.dicom.labels import read_labels
 from alice3d.io.folders import walk
 from alice3d.io.read import extension_of, read_header, read_label, read_voxels
-from alice3d.io.volume import Header, ScanError, Unoriented, Volume, check_voxels, voxels_checksum
+from alice3d.io.volume import Header, ScanError, Unoriented, check_voxels, voxels_checksum
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
@@ -109,7 +109,7 @@ def _prepare(task: Task) -> Row:
     if source.label is not None:
         label, label_affine, notes = _label(task, header)
     prepared = prepare_array(
-        Volume(array, header.affine, header.notes),
+        header.volume(array),
         spacing_mm=task.spacing_mm,
         modality=task.modality,
         crop=task.crop,

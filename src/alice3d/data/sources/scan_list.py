@@ -84,7 +84,7 @@ class ScanList:
         header = read_header(source.path, files=source.files)
         array = read_voxels(header)
         check_voxels(array, source.name)
-        return Volume(array, header.affine, header.notes)
+        return header.volume(array)
 
 
 def _named(store: Store, split: str) -> set[str]:
