@@ -11,6 +11,9 @@ from pydantic import Field, field_validator
 
 from alice3d.config import CommandConfig
 
+Volume = Annotated[str, Field(pattern=r"^(\d{1,6}|first|mean|)$")]
+"""Of files with several volumes: a number from 0, first or mean."""
+
 
 class PrepareConfig(CommandConfig):
     """`alice prepare SCANS STORE [--labels DIR] [--splits FILE]`, or `alice prepare --verify STORE`."""
@@ -38,6 +41,8 @@ class PrepareConfig(CommandConfig):
     unoriented: Literal["refuse", "las", "ras"] = "refuse"
     """How to treat a file whose header gives no orientation (Analyze, sform and qform unset): refuse, or assume LAS or
     RAS."""
+    volume: Volume = ""
+    """Volume to take of a 4D file: its number from 0, first or mean; without it such files are refused."""
     channel: Annotated[int, Field(ge=0)] | None = None
     """Channel to use where a case has several (_0000, _0001); without it such cases are refused."""
     jobs: Annotated[int, Field(ge=1)] = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from alice3d.geometry import MAX_SPACING_MM, MIN_SPACING_MM, Affine, apply_affine
 from alice3d.io.forms import Forms
-from alice3d.io.stream import DAMAGED, Encoding, check_size, is_gzip, open_stream, read_bytes, shaped
+from alice3d.io.stream import DAMAGED, Encoding, check_size, is_gzip, open_stream
 from alice3d.io.volume import Header, ScanError, Unoriented, check_shape, check_space, scaled, unoriented_affine
+from alice3d.io.volumes import choose, read_stored
 
 TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 OTHER_TYPES = {1: "single bits", 32: "complex", 128: "RGB colours", 1536: "128-bit floats", 1792: "complex"}
@@ -38,7 +40,7 @@ def pair_of(path: Path) -> tuple[Path, Path]:
     return path, path
 
 
-def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
+def read_header(path: Path, *, unoriented: Unoriented = "refuse", volume: str | None = None) -> Header:
     """Read and check the header.
 
     Raises:
@@ -64,7 +66,8 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     rank = int(raw["dim"][0])
     if not 1 <= rank <= 7:
         raise ScanError(name, f"bad dimensions: dim[0] is {rank}, expected 3")
-    shape, notes = check_shape(tuple(int(n) for n in raw["dim"][1 : rank + 1]), name)
+    dims = tuple(int(n) for n in raw["dim"][1 : rank + 1])
+    volumes, shape, notes = choose(dims, range(min(rank, 3)), volume, name)
     code = int(raw["datatype"])
     if code not in TYPES:
         what = OTHER_TYPES.get(code, f"unknown datatype code {code}")
@@ -79,11 +82,10 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
         offset = max(offset, 544.0 if version == 2 else 352.0) if offset else (544.0 if version == 2 else 352.0)
     slope, intercept = (1.0, 0.0) if analyze else _scaling(raw, name)
     encoding: Encoding = "gzip" if is_gzip(voxel_path) else "raw"
-    check_size(voxel_path, encoding, 0, int(offset) + int(np.prod(shape)) * dtype.itemsize, name)
+    check_size(voxel_path, encoding, 0, int(offset) + math.prod(dims) * dtype.itemsize, name)
     details = {
-        "voxels": voxel_path,
-        "encoding": encoding,
-        "offset": int(offset),
+        "volumes": volumes,
+        "place": (voxel_path, encoding, 0, int(offset)),
         "slope": slope,
         "intercept": intercept,
         "forms": forms,
@@ -229,6 +231,5 @@ def read_voxels(header: Header) -> NDArray[Any]:
         ScanError: truncated or damaged.
     """
     name, details = header.path.name, header.details
-    size = int(np.prod(header.shape)) * header.dtype.itemsize
-    buffer = read_bytes(details["voxels"], details["encoding"], 0, details["offset"], size, name)
-    return scaled(shaped(buffer, header.dtype, header.shape), details["slope"], details["intercept"], name)
+    stored = read_stored(details["volumes"], header.dtype, details["place"], name, header.remarks)
+    return scaled(stored, details["slope"], details["intercept"], name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -93,13 +94,18 @@ class Volume:
     forms: Forms | None = field(default=None, repr=False)
 
 
+def listed_sides(dims: Sequence[int]) -> str:
+    """Dimensions for a message."""
+    return " x ".join(str(n) if abs(n) < 10**9 else "more than 10^9" for n in dims[:8]) + " ..." * (len(dims) > 8)
+
+
 def check_shape(dims: tuple[int, ...], name: str) -> tuple[tuple[int, int, int], tuple[str, ...]]:
     """Three sides out of the dimensions of a file, and notes; a fourth one of length 1 is dropped.
 
     Raises:
         ScanError: not a volume, several volumes, or more voxels than a scanner makes.
     """
-    shown = " x ".join(str(n) if abs(n) < 10**9 else "more than 10^9" for n in dims[:8]) + " ..." * (len(dims) > 8)
+    shown = listed_sides(dims)
     if any(n < 1 for n in dims):
         raise ScanError(name, f"bad dimensions: {shown}")
     kept = list(dims)

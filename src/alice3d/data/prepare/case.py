@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alice3d.data.preprocessing.labels import check_classes, check_same_grid, resample_labels
+from alice3d.data.preprocessing.label_grid import onto_scan
+from alice3d.data.preprocessing.labels import check_classes, resample_labels
 from alice3d.data.preprocessing.modality import modality_notes
 from alice3d.data.preprocessing.preprocess import extent_mm, prepare_array
 from alice3d.data.sources.sources import Source
@@ -18,9 +19,9 @@ from alice3d.data.store.arrays import write_array
 from alice3d.data.store.index import Row, joined
 from alice3d.errors import WorkFailed
 from alice3d.geometry import to_closest_ras
-from alice3d.io.dicom.labels import read_labels
 from alice3d.io.folders import walk
-from alice3d.io.read import extension_of, read_header, read_label, read_voxels
+from alice3d.io.label_files import is_object, read_label_files
+from alice3d.io.read import check_scan, read_header, read_voxels
 from alice3d.io.volume import Header, ScanError, Unoriented, check_voxels, voxels_checksum
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -39,6 +40,8 @@ class Task:
     crop: Literal["body", "none"]
     label_names: dict[int, str]
     unoriented: Unoriented
+    names_declared: bool = True
+    volume: str = ""
 
 
 def stamp(source: Source) -> str:
@@ -46,7 +49,7 @@ def stamp(source: Source) -> str:
     words = []
     try:
         scan = walk(source.path) if source.path.is_dir() else [source.path]
-        for files in (source.files or scan, [source.label] if source.label else []):
+        for files in (source.files or scan, source.label_files):
             seen = [path.stat() for path in files]
             if seen:
                 words.append(f"{sum(s.st_size for s in seen)}:{max(s.st_mtime_ns for s in seen)}")
@@ -99,7 +102,8 @@ def _of_label(source: Source, error: ScanError) -> ScanError:
 
 def _prepare(task: Task) -> Row:
     source = task.source
-    header = read_header(source.path, files=source.files, unoriented=task.unoriented)
+    header = read_header(source.path, files=source.files, unoriented=task.unoriented, volume=task.volume)
+    check_scan(header)
     check_label_grid(source, header, task.unoriented)
     array = read_voxels(header)
     check_voxels(array, source.name)
@@ -165,11 +169,11 @@ def check_label_grid(source: Source, header: Header, unoriented: Unoriented) -> 
     Raises:
         ScanError: the label cannot be read, or lies on another grid than its scan.
     """
-    if source.label is None or extension_of(source.label) is None:
+    if source.label is None or is_object(source.label):
         return
     try:
         label = read_header(source.label, unoriented=unoriented)
-        check_same_grid(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
+        onto_scan(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
     except ScanError as error:
         raise _of_label(source, error) from None
 
@@ -179,15 +183,14 @@ def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
     source = task.source
     assert source.label is not None
     try:
-        if extension_of(source.label) is None:
-            volume = read_labels(source.label, header, task.label_names)
-        else:
-            volume = read_label(source.label, unoriented=task.unoriented)
+        volume = read_label_files(
+            source.label_files, header, task.label_names, declared=task.names_declared, unoriented=task.unoriented
+        )
         values = np.flatnonzero(np.bincount(volume.array.ravel()))
         check_classes(values, task.label_names, source.label_name)
-        label, affine = check_same_grid(volume.array, volume.affine, header.shape, header.affine, source.label_name)
+        fitted = onto_scan(volume.array, volume.affine, header.shape, header.affine, source.label_name)
     except ScanError as error:
         raise _of_label(source, error) from None
     if not values.any():
-        return None, affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
-    return label, affine, volume.notes if extension_of(source.label) is None else ()
+        return None, fitted.affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
+    return fitted.label, fitted.affine, (*volume.notes, *([fitted.note] if fitted.note else []))

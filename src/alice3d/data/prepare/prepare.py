@@ -75,7 +75,7 @@ def prepare(
 
 
 def _warn_left_out(found: Found, spec: StoreSpec) -> None:
-    """Structures of DICOM label objects for which the store has no value."""
+    """Structures of label files with names for which the store has no value."""
     known = set(spec.label_names.values())
     unknown = [name for name in found.structures.values() if name not in known]
     if known and unknown:
@@ -91,8 +91,10 @@ def _settle(store: Path, spec: StoreSpec, options: PrepareOptions, found: Found)
         if existing.label_names or not found.structures:
             return existing
         if any(row["label"] for row in read_index(store)):
-            raise UserError(f"{store}: holds labels without names, DICOM structures have names; use another store")
-        spec = existing.model_copy(update={"label_names": found.structures})
+            raise UserError(
+                f"{store}: holds labels without names, these files name their structures; use another store"
+            )
+        spec = existing.model_copy(update={"label_names": found.structures, "names_from_files": True})
     write_spec(store, spec)
     return spec
 
@@ -126,6 +128,8 @@ def _fill(
             crop=spec.crop,
             label_names=spec.label_names,
             unoriented=options.unoriented,
+            names_declared=not spec.names_from_files,
+            volume=options.volume,
         )
         for source in todo
     )
@@ -200,6 +204,7 @@ def _absolute(source: Source) -> Source:
         path=source.path.absolute(),
         files=None if source.files is None else tuple(path.absolute() for path in source.files),
         label=None if source.label is None else source.label.absolute(),
+        more_labels=tuple(path.absolute() for path in source.more_labels),
     )
 
 

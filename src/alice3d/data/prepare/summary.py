@@ -13,7 +13,7 @@ from alice3d.data.sources.sources import Found
 from alice3d.data.store import Store, StoreSpec
 from alice3d.data.store.index import INDEX
 from alice3d.errors import UserError
-from alice3d.io.read import read_header
+from alice3d.io.read import check_scan, read_header
 from alice3d.io.volume import ScanError
 
 SHOWN = 20
@@ -77,7 +77,10 @@ def dry_run(found: Found, options: PrepareOptions, spec: StoreSpec, *, empty_is_
         reason = source.fault
         if not reason:
             try:
-                header = read_header(source.path, files=source.files, unoriented=options.unoriented)
+                header = read_header(
+                    source.path, files=source.files, unoriented=options.unoriented, volume=options.volume
+                )
+                check_scan(header)
                 check_label_grid(source, header, options.unoriented)
             except ScanError as error:
                 reason = error.reason

@@ -7,7 +7,7 @@ import csv
 import json
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from alice3d.data.sources.sources import (
 )
 from alice3d.data.tables.label_names import checked_names
 from alice3d.errors import UserError
-from alice3d.io.dicom.labels import numbered, read_object
 from alice3d.io.folders import clean, shown
-from alice3d.io.read import case_id, extension_of, is_data_file
+from alice3d.io.label_files import structures_of
+from alice3d.io.read import case_id, is_data_file, reader_of
+from alice3d.io.structures import few, numbered
 from alice3d.io.volume import ScanError
 
 DATASET = "dataset.json"
@@ -88,13 +89,17 @@ def _by_layout(scans: Path, labels: Path | None, channel: int | None) -> Found:
 
 
 def _with_structures(found: Found) -> Found:
-    """Number the structures of DICOM label objects over all cases, where the layout does not declare values."""
-    objects = []
+    """Number the structures of label files that name them over all cases, where the layout does not declare values."""
+    named = []
     for source in found.sources:
-        if source.label is not None and extension_of(source.label) is None:
+        for path in source.label_files:
             with contextlib.suppress(ScanError, OSError):  # refused with a reason when its case is prepared
-                objects.append(read_object(source.label))
-    return replace(found, structures=numbered(one for one in objects if one is not None))
+                named.append(structures_of(path))
+    structures = numbered(named)
+    alike = Counter(name.casefold() for name in structures.values())
+    twice = [name for name in structures.values() if alike[name.casefold()] > 1]
+    warning = f"structures whose names differ in case alone count as different ones: {few(twice)}"
+    return replace(found, structures=structures, warnings=[*found.warnings, *([warning] if twice else [])])
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -185,7 +190,7 @@ def _one_channel(channels: dict[str, list[Path]], channel: int | None) -> tuple[
 def _files(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
     """Scans under a folder, which may be missing, and a warning where folders in it cannot be read."""
     files, unreadable = searched(folder, root) if folder.is_dir() else ([], [])
-    kept = [(path, extension) for path in files if (extension := extension_of(path)) is not None]
+    kept = [(path, extension) for path in files if (extension := reader_of(path)) is not None]
     return [path for path, extension in kept if not is_data_file(path, extension)], unreadable
 
 
