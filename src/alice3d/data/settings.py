@@ -11,6 +11,9 @@ from pydantic import Field, field_validator
 
 from alice3d.config import Reads, ScanFilesConfig, Writes
 
+Volume = Annotated[str, Field(pattern=r"^(\d{1,6}|first|mean|)$")]
+"""Of files with several volumes: a number from 0, first or mean."""
+
 
 class PrepareConfig(ScanFilesConfig):
     """`alice prepare SCANS STORE [--labels DIR] [--splits FILE]`, or `alice prepare --verify STORE`."""
@@ -38,6 +41,8 @@ class PrepareConfig(ScanFilesConfig):
     it from the values."""
     crop: Literal["body", "none"] = "body"
     """Crop to the body, or keep the whole field of view."""
+    volume: Volume = ""
+    """Volume to take of a 4D file: its number from 0, first or mean; without it such files are refused."""
     channel: str | None = None
     """Channel to use where a case has several: its number (_0000, _0001), or the name of an MR sequence (t1, t1ce, t2,
     flair); without it such cases are refused."""

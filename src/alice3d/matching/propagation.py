@@ -241,6 +241,6 @@ class Labelling:
                 made = carry_labels(matcher, self.atlases, scan, Grid((x, y, z), volume.affine), vote=self.vote)
         except UserError as error:
             return {"reason": error.reason if isinstance(error, ScanError) else str(error)}
-        write_label(self.out / f"{id}.nii.gz", made.labels, volume.affine)
+        write_label(self.out / f"{id}.nii.gz", made.labels, volume.affine, volume.forms)
         found = {str(value): round(sure, 3) for value, sure in made.certainty.items()}
         return {"certainty": found, "agreement": round(max(made.agreement), 3)}

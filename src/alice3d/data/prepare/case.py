@@ -9,13 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from alice3d.data.preprocessing.labels import (
-    check_classes,
-    check_same_grid,
-    resample_labels,
-    structures_of,
-    with_ignored,
-)
+from alice3d.data.preprocessing.label_grid import onto_scan
+from alice3d.data.preprocessing.labels import check_classes, resample_labels, structures_of, with_ignored
 from alice3d.data.preprocessing.modality import modality_notes
 from alice3d.data.preprocessing.preprocess import extent_mm, prepare_array
 from alice3d.data.sources.masks import names_of_masks, read_masks
@@ -25,10 +20,11 @@ from alice3d.data.store.arrays import write_array
 from alice3d.data.store.index import Row, joined
 from alice3d.errors import WorkFailed
 from alice3d.geometry import to_closest_ras
-from alice3d.io.dicom.labels import read_labels
 from alice3d.io.folders import walk
-from alice3d.io.read import extension_of, read_header, read_label, read_voxels
-from alice3d.io.volume import Header, ScanError, Unoriented, Volume, check_voxels, voxels_checksum
+from alice3d.io.label_files import is_object, read_label_files
+from alice3d.io.label_files import structures_of as names_in
+from alice3d.io.read import check_scan, read_header, read_voxels
+from alice3d.io.volume import Header, ScanError, Unoriented, check_voxels, voxels_checksum
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
@@ -50,6 +46,8 @@ class Task:
     root: str = ""
     ignored: int | None = None
     """Label value whose voxels have no reference."""
+    names_declared: bool = True
+    volume: str = ""
 
 
 def stamp(source: Source) -> str:
@@ -67,9 +65,7 @@ def stamp(source: Source) -> str:
 
 
 def _label_files(source: Source) -> list[Path]:
-    if source.label is None:
-        return []
-    return list(walk(source.label)) if source.label.is_dir() else [source.label]
+    return [file for path in source.label_files for file in (walk(path) if path.is_dir() else [path])]
 
 
 def refused_row(source: Source, reason: str, split: str = "", root: str = "") -> Row:
@@ -121,7 +117,8 @@ def _of_label(source: Source, error: ScanError) -> ScanError:
 
 def _prepare(task: Task) -> Row:
     source = task.source
-    header = read_header(source.path, files=source.files, unoriented=task.unoriented)
+    header = read_header(source.path, files=source.files, unoriented=task.unoriented, volume=task.volume)
+    check_scan(header)
     check_label_grid(source, header, task.unoriented)
     array = read_voxels(header)
     check_voxels(array, source.name)
@@ -131,7 +128,7 @@ def _prepare(task: Task) -> Row:
     if source.label is not None:
         label, label_affine, notes = _label(task, header)
     prepared = prepare_array(
-        Volume(array, header.affine, header.notes, header.details.get("modality", "")),
+        header.volume(array),
         spacing_mm=task.spacing_mm,
         modality=task.modality,
         crop=task.crop,
@@ -197,10 +194,10 @@ def check_label_grid(source: Source, header: Header, unoriented: Unoriented) -> 
         path = source.label
         if path.is_dir():
             path = next(iter(names_of_masks(path).values()))
-        elif extension_of(path) is None:
+        elif is_object(path):
             return
         label = read_header(path, unoriented=unoriented)
-        check_same_grid(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
+        onto_scan(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
     except ScanError as error:
         raise _of_label(source, error) from None
 
@@ -212,20 +209,20 @@ def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
     try:
         if source.label.is_dir():
             volume = read_masks(source.label, header, task.label_names, task.unoriented)
-        elif extension_of(source.label) is None:
-            volume = read_labels(source.label, header, task.label_names)
         else:
-            volume = read_label(source.label, unoriented=task.unoriented)
+            volume = read_label_files(
+                source.label_files, header, task.label_names, declared=task.names_declared, unoriented=task.unoriented
+            )
         array = volume.array if task.ignored is None else with_ignored(volume.array, task.ignored)
         volume = replace(volume, array=array)
         values = np.array(structures_of(volume.array), int)
         check_classes(values, task.label_names, source.label_name)
-        label, affine = check_same_grid(volume.array, volume.affine, header.shape, header.affine, source.label_name)
+        fitted = onto_scan(volume.array, volume.affine, header.shape, header.affine, source.label_name)
     except ScanError as error:
         raise _of_label(source, error) from None
     if not values.any():
-        if source.label.is_dir() or extension_of(source.label) is None:
-            # Of an object's structures none was drawn, or none has a name here.
-            return None, affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
-        return label, affine, ("the label is empty, the case counts as healthy",)
-    return label, affine, volume.notes if source.label.is_dir() or extension_of(source.label) is None else ()
+        if source.label.is_dir() or names_in(source.label) or is_object(source.label):
+            # Of the structures that it names none was drawn, or none has a name here.
+            return None, fitted.affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
+        return fitted.label, fitted.affine, (*volume.notes, "the label is empty, the case counts as healthy")
+    return fitted.label, fitted.affine, (*volume.notes, *([fitted.note] if fitted.note else []))

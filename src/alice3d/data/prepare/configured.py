@@ -34,6 +34,7 @@ def prepare_by(config: PrepareConfig) -> dict[str, Any]:
         modality=config.modality,
         crop=config.crop,
         unoriented=config.unoriented,
+        volume=config.volume,
         channel=config.channel,
         windows=parse_windows(config.windows) if config.windows else (),
         shard=config.shard_of(),

@@ -39,6 +39,7 @@ class PrepareOptions:
         modality: `auto` takes that of the DICOM headers or guesses it from the values, or takes that of the store.
         crop: `body` or `none`.
         unoriented: how files without orientation are treated.
+        volume: of files with several volumes: `first`, `mean` or a number from 0; "" refuses them.
         channel: which of several channels of a case (`_0000`, `_0001`; `t1`, `flair`) is used; None refuses such cases.
         windows: CT windows (low, high) in HU that store.json records for models; the arrays do not depend on them.
         seed: of the default split.
@@ -56,6 +57,7 @@ class PrepareOptions:
     modality: Literal["auto", "ct", "mr"] = "auto"
     crop: Literal["body", "none"] = "body"
     unoriented: Unoriented = "refuse"
+    volume: str = ""
     channel: int | str | None = None
     windows: tuple[tuple[float, float], ...] = ()
     seed: int = 0
@@ -108,6 +110,7 @@ def new_spec(found: Found, options: PrepareOptions, names: dict[int, str]) -> St
         intensity=IntensityRule(modality=kind, **({"windows": options.windows} if options.windows else {})),
         crop=options.crop,
         label_names=names,
+        names_from_files=bool(names) and not (options.label_names or found.label_names),
         seed=options.seed,
     )
 
@@ -144,7 +147,7 @@ def _header(source: Source, options: PrepareOptions) -> Header:
     """
     if source.fault:
         raise ScanError(source.name, source.fault)
-    return read_header(source.path, files=source.files, unoriented=options.unoriented)
+    return read_header(source.path, files=source.files, unoriented=options.unoriented, volume=options.volume)
 
 
 def _modality(sources: list[Source], options: PrepareOptions) -> Literal["ct", "mr"]:

@@ -13,7 +13,7 @@ from alice3d.data.store.index import Row
 from alice3d.data.store.splits import read_patients
 from alice3d.data.store.store import first_of_patient
 from alice3d.io.dicom.sorting import patient_of
-from alice3d.io.read import extension_of
+from alice3d.io.read import reader_of
 
 KEY_DIGITS = 16
 NOBODY = {"", "anon", "anonymous", "anonymised", "anonymized", "unknown", "none", "na", "n/a"}
@@ -49,7 +49,7 @@ def known_patients(found: Found, splits: Path | None) -> dict[str, str]:
 
 def _of_file(source: Source) -> str:
     """PatientID of a DICOM file or folder that a list names, "" for other formats."""
-    if source.fault or source.files or extension_of(source.path) is not None:
+    if source.fault or source.files or reader_of(source.path) is not None:
         return ""
     return patient_of(source.path)
 

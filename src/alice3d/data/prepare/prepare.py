@@ -73,7 +73,7 @@ def prepare(
         raise UserError("prune: not with --shard; give it to the last call, the one without --shard")
     finish_replacement(store)
     fresh = is_fresh(store, overwrite=options.overwrite)
-    files = files_of(scans, options.labels, found, options.unoriented) if options.dry_run else []
+    files = files_of(scans, options.labels, found, options) if options.dry_run else []
     if options.dry_run:
         say_table(files, found)
     names, ignored = without_ignored(options.label_names or found.label_names)
@@ -119,7 +119,7 @@ def prepare(
 
 
 def _warn_left_out(found: Found, spec: StoreSpec) -> None:
-    """Structures of DICOM label objects for which the store has no value."""
+    """Structures of label files with names for which the store has no value."""
     known = set(spec.label_names.values())
     unknown = [name for name in found.structures.values() if name not in known]
     if known and unknown:
@@ -135,8 +135,10 @@ def _settle(store: Path, spec: StoreSpec, options: PrepareOptions, found: Found,
         check_settings(store, existing, options, without_ignored(options.label_names or {})[0])
         if not existing.label_names and found.structures:
             if any(row["label"] for row in read_index(store)):
-                raise UserError(f"{store}: holds labels without names, DICOM structures have names; use another store")
-            wanted = existing.model_copy(update={"label_names": found.structures})
+                raise UserError(
+                    f"{store}: holds labels without names, these files name their structures; use another store"
+                )
+            wanted = existing.model_copy(update={"label_names": found.structures, "names_from_files": True})
     if patients and not wanted.salt:
         wanted = wanted.model_copy(update={"salt": new_salt()})
     if wanted != existing:
@@ -178,6 +180,8 @@ def _fill(
             ignored=ignored,
             patient=keys.get(source.id, taken.get(source.id, {}).get("patient", "")),
             root=root,
+            names_declared=not spec.names_from_files,
+            volume=options.volume,
         )
         for source in todo
     )
@@ -251,6 +255,7 @@ def _absolute(source: Source) -> Source:
         path=source.path.absolute(),
         files=None if source.files is None else tuple(path.absolute() for path in source.files),
         label=None if source.label is None else source.label.absolute(),
+        more_labels=tuple(path.absolute() for path in source.more_labels),
     )
 
 

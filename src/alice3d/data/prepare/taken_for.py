@@ -7,11 +7,12 @@ from pathlib import Path
 
 from alice3d import console
 from alice3d.data.prepare.case import check_label_grid
+from alice3d.data.prepare.options import PrepareOptions
 from alice3d.data.sources.sources import NO_DICOM, Found, Source
-from alice3d.io.dicom.sorting import is_dicom
+from alice3d.io.dicom.detect import is_dicom
 from alice3d.io.folders import clean, shown, walk
-from alice3d.io.read import case_id, extension_of, is_data_file, read_header
-from alice3d.io.volume import ScanError, Unoriented
+from alice3d.io.read import case_id, check_scan, is_data_file, read_header, reader_of
+from alice3d.io.volume import ScanError
 
 WIDEST = 60
 """Columns of a name; longer ones push the second column."""
@@ -42,7 +43,7 @@ class TakenFor:
         return f"{self.what}: {self.why}"
 
 
-def files_of(scans: Path, labels: Path | None, found: Found, unoriented: Unoriented) -> list[TakenFor]:
+def files_of(scans: Path, labels: Path | None, found: Found, options: PrepareOptions) -> list[TakenFor]:
     """Every file under the folders of scans and labels, by name; of a list, those that it names.
 
     Headers are read, voxels are not.
@@ -50,14 +51,14 @@ def files_of(scans: Path, labels: Path | None, found: Found, unoriented: Unorien
     Args:
         scans, labels: as the user gave them.
         found: the sources in them.
-        unoriented: orientation of a file that gives none.
+        options: how headers are read.
     """
     rows: list[TakenFor] = []
     known: set[Path] = set()
     with console.progress("Reading headers", len(found.sources)) as bar:
         for source in found.sources:
-            rows += _rows(source, found, unoriented)
-            known |= set(source.files or [source.path]) | ({source.label} if source.label is not None else set())
+            rows += _rows(source, options)
+            known |= set(source.files or [source.path]) | set(source.label_files)
             bar.advance()
     known = {path.absolute() for path in known}
     left_out = {path.absolute(): why for path, why in found.left_out.items()}
@@ -74,13 +75,14 @@ def files_of(scans: Path, labels: Path | None, found: Found, unoriented: Unorien
     return sorted(rows, key=lambda row: (row.file, row.what))
 
 
-def _rows(source: Source, found: Found, unoriented: Unoriented) -> list[TakenFor]:
+def _rows(source: Source, options: PrepareOptions) -> list[TakenFor]:
     """Of a scan and its label."""
     reason = source.fault
     if not reason:
         try:
-            header = read_header(source.path, files=source.files, unoriented=unoriented)
-            check_label_grid(source, header, unoriented)
+            header = read_header(source.path, files=source.files, unoriented=options.unoriented, volume=options.volume)
+            check_scan(header)
+            check_label_grid(source, header, options.unoriented)
         except ScanError as error:
             reason = error.reason
     many = f" ({len(source.files)} DICOM files)" if source.files else ""
@@ -96,7 +98,7 @@ def _rows(source: Source, found: Found, unoriented: Unoriented) -> list[TakenFor
 
 def _why(path: Path, found: Found, of_labels: bool) -> str:
     """Why a file is neither scan nor label."""
-    extension = extension_of(path)
+    extension = reader_of(path)
     if extension is None:
         header = next((path.with_suffix(one) for one in HEADERS if path.with_suffix(one).exists()), None)
         if header is not None:

@@ -1,4 +1,4 @@
-"""Label maps for a store: on the grid of their scan, declared classes only, no class invented or lost."""
+"""Label maps for a store: declared classes only, resampled so that no class is invented or lost."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.geometry import Affine, Grid, apply_affine, resample, smooth_for, spacing_of, to_closest_ras
+from alice3d.geometry import Affine, Grid, apply_affine, resample, smooth_for, spacing_of
 from alice3d.io.volume import ScanError
 
 IGNORED = -1
 """Value of voxels without a reference, such as nnU-Net's `ignore`: in no structure, and not background."""
-SAME_PLACE = 0.1
-"""A label lies on its scan's grid if no corner is farther off than this fraction of a voxel."""
 
 
 def with_ignored(label: NDArray[Any], value: int) -> NDArray[Any]:
@@ -32,29 +30,6 @@ def structures_of(label: NDArray[Any]) -> tuple[int, ...]:
     flat = label.ravel()
     counts = np.bincount(flat if label.dtype.kind == "u" else flat[flat > 0])
     return tuple(int(value) for value in np.flatnonzero(counts) if value)
-
-
-def check_same_grid(
-    label: NDArray[Any], label_affine: Affine, shape: tuple[int, ...], affine: Affine, name: str
-) -> tuple[NDArray[Any], Affine]:
-    """Reorient both to the axes closest to RAS and compare their voxels' positions.
-
-    Returns:
-        the label (i, j, k) and its affine, with axes closest to R, A, S.
-
-    Raises:
-        ScanError: another shape or another position.
-    """
-    turned, turned_affine = to_closest_ras(label, label_affine)
-    wanted, wanted_affine = to_closest_ras(np.broadcast_to(np.uint8(0), shape), affine)
-    if turned.shape != wanted.shape:
-        ours, theirs = ("x".join(map(str, s)) for s in (turned.shape, wanted.shape))
-        raise ScanError(name, f"on another grid: {ours} voxels along R, A, S, its scan has {theirs}")
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in wanted.shape], indexing="ij")).reshape(3, -1).T
-    apart = np.linalg.norm(apply_affine(turned_affine, corners) - apply_affine(wanted_affine, corners), axis=1).max()
-    if apart > SAME_PLACE * spacing_of(affine).min():
-        raise ScanError(name, f"on another grid: it lies up to {apart:.2f} mm off its scan")
-    return turned, turned_affine
 
 
 def check_classes(values: NDArray[Any], names: Mapping[int, str], name: str) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from alice3d.data.sources.sources import NO_DICOM, Found, listed, searched, with_objects
 from alice3d.errors import UserError
-from alice3d.io.dicom.sorting import group, is_dicom
+from alice3d.io.dicom.detect import is_dicom
+from alice3d.io.dicom.sorting import group
 from alice3d.io.folders import clean, shown
-from alice3d.io.read import case_id, extension_of, is_data_file
+from alice3d.io.read import case_id, is_data_file, reader_of
 
 
 def without_scan(labels: Sequence[str]) -> list[str]:
@@ -28,7 +29,7 @@ def with_labels(found: Found, labels: Path) -> Found:
     dicom = []
     files, unreadable = searched(labels, labels)
     for path in files:
-        extension = extension_of(path)
+        extension = reader_of(path)
         if extension is not None and not is_data_file(path, extension):
             by_id.setdefault(clean(case_id(path)), []).append(path)
         elif extension is None and path.suffix.lower() not in NO_DICOM and is_dicom(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from alice3d.data.sources.sources import Found, plain_sources, without_duplicate
 from alice3d.data.tables.csv_rows import read_rows
 from alice3d.data.tables.label_names import named_values
 from alice3d.errors import UserError
-from alice3d.io.dicom.labels import numbered, read_object
 from alice3d.io.folders import clean
-from alice3d.io.read import extension_of
+from alice3d.io.label_files import structures_of
+from alice3d.io.structures import few, numbered
 from alice3d.io.volume import ScanError
 
 DATASET = "dataset.json"
@@ -98,20 +99,23 @@ def _listed(listing: Path, content: dict[str, Any], channel: str | None) -> Foun
 
 
 def _with_structures(found: Found) -> Found:
-    """Number the structures of DICOM label objects and of folders of masks over all cases, where the layout does not
-    declare values."""
-    objects, masks = [], set[str]()
+    """Number the structures of label files that name them, folders of masks among them, over all cases, where the
+    layout does not declare values."""
+    named, masks = [], set[str]()
     for source in found.sources:
-        if source.label is None or source.fault:
+        if source.fault:
             continue
-        with contextlib.suppress(ScanError, OSError):  # refused with a reason when its case is prepared
-            if source.label.is_dir():
-                masks |= set(names_of_masks(source.label))
-            elif extension_of(source.label) is None:
-                objects.append(read_object(source.label))
-    named = numbered(one for one in objects if one is not None)
-    more = [name for name in sorted(masks) if name not in named.values()]
-    return replace(found, structures={**named, **dict(enumerate(more, start=len(named) + 1))})
+        for path in source.label_files:
+            with contextlib.suppress(ScanError, OSError):  # refused with a reason when its case is prepared
+                if path.is_dir():
+                    masks |= set(names_of_masks(path))
+                else:
+                    named.append(structures_of(path))
+    structures = numbered([*named, sorted(masks)])
+    alike = Counter(name.casefold() for name in structures.values())
+    twice = [name for name in structures.values() if alike[name.casefold()] > 1]
+    warning = f"structures whose names differ in case alone count as different ones: {few(twice)}"
+    return replace(found, structures=structures, warnings=[*found.warnings, *([warning] if twice else [])])
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.preprocessing.labels import check_same_grid
+from alice3d.data.preprocessing.label_grid import onto_scan
 from alice3d.geometry import to_closest_ras
 from alice3d.io.folders import clean
-from alice3d.io.read import case_id, extension_of, is_data_file, read_header, read_label
+from alice3d.io.read import case_id, is_data_file, read_label, reader_of
 from alice3d.io.volume import Header, ScanError, Unoriented, Volume
 
 
@@ -23,7 +23,7 @@ def names_of_masks(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        extension = extension_of(path)
+        extension = reader_of(path)
         if path.name.startswith(".") or extension is None or is_data_file(path, extension):
             continue
         name = clean(case_id(path))
@@ -60,13 +60,13 @@ def read_masks(folder: Path, scan: Header, names: Mapping[int, str], unoriented:
     turned, affine = to_closest_ras(np.broadcast_to(np.uint8(0), scan.shape), scan.affine)
     inside: dict[str, NDArray[np.int64]] = {}
     for name, path in wanted.items():
-        header = read_header(path, unoriented=unoriented)
-        check_same_grid(np.broadcast_to(np.uint8(0), header.shape), header.affine, scan.shape, scan.affine, path.name)
         mask = read_label(path, unoriented=unoriented)
         if mask.array.any() and len(np.flatnonzero(np.bincount(mask.array.ravel()))) > 2:
             raise ScanError(path.name, "several values: a mask of one structure holds 0 and one more")
-        array, _ = to_closest_ras(mask.array, mask.affine)
-        inside[name] = np.flatnonzero(array)
+        fitted = onto_scan(mask.array, mask.affine, scan.shape, scan.affine, path.name)
+        if fitted.label.shape != turned.shape:
+            raise ScanError(path.name, "on another grid: finer than its scan; resample it to the scan's voxels")
+        inside[name] = np.flatnonzero(fitted.label)
     label = np.zeros(turned.shape, np.uint8 if max(value_of[name] for name in wanted) < 256 else np.int16)
     overlapped = False
     for name in sorted(inside, key=lambda name: (-len(inside[name]), name)):  # the largest first

@@ -16,7 +16,7 @@ from alice3d.data.sources.listed import exists, inside
 from alice3d.data.sources.sources import Found, Source, searched, without_duplicates
 from alice3d.errors import UserError
 from alice3d.io.folders import clean, shown
-from alice3d.io.read import case_id, extension_of, is_data_file
+from alice3d.io.read import case_id, is_data_file, reader_of
 
 CHANNEL = re.compile(r"_(\d{4})$")
 PARTS = {"Tr": "train", "Va": "val", "Val": "val", "Ts": "test"}
@@ -121,5 +121,5 @@ def channel_names(content: Mapping[str, Any]) -> dict[str, str]:
 def image_files(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
     """Scans under a folder, which may be missing, and a warning where folders in it cannot be read."""
     files, unreadable = searched(folder, root) if folder.is_dir() else ([], [])
-    kept = [(path, extension) for path in files if (extension := extension_of(path)) is not None]
+    kept = [(path, extension) for path in files if (extension := reader_of(path)) is not None]
     return [path for path, extension in kept if not is_data_file(path, extension)], unreadable

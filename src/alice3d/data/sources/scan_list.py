@@ -99,7 +99,7 @@ class ScanList:
         header = read_header(source.path, files=source.files, unoriented=self.unoriented)
         array = read_voxels(header)
         check_voxels(array, source.name)
-        return Volume(array, header.affine, header.notes, header.details.get("modality", ""))
+        return header.volume(array)
 
 
 def _named(store: Store, split: str) -> set[str]:

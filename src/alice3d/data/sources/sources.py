@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 from alice3d.errors import UserError
+from alice3d.io.dicom.detect import EXTENSIONS as DICOM_EXTENSIONS
+from alice3d.io.dicom.detect import is_dicom
 from alice3d.io.dicom.labels import LabelObject
-from alice3d.io.dicom.sorting import EXTENSIONS as DICOM_EXTENSIONS
-from alice3d.io.dicom.sorting import group, is_dicom
+from alice3d.io.dicom.sorting import group
 from alice3d.io.folders import clean, shown, walk
-from alice3d.io.read import EXTENSIONS, case_id, extension_of, is_data_file
+from alice3d.io.read import EXTENSIONS, case_id, is_data_file, reader_of
 
 MAX_ID_BYTES = 200
 """File systems allow 255; the store adds an extension."""
@@ -34,7 +35,10 @@ class Source:
         label_name: relative to the labels' folder.
         split: from the layout; None where it gives none.
         fault: why it is refused before it is opened; "" otherwise.
-        series, frame: identifiers of a DICOM series and of its coordinate system, to find its labels; never shown.
+        series, study, frame: identifiers of a DICOM series, its study and its coordinate system, to find its labels;
+            never shown.
+        owner: digest of its PatientID, for the same; never shown.
+        more_labels: further DICOM segmentations of the series, which are joined with `label`.
         patient: who it is of, such as PatientID or the subject of a BIDS folder; "" where nothing says so; never shown
             or written.
     """
@@ -49,7 +53,15 @@ class Source:
     fault: str = ""
     series: str = field(default="", repr=False)
     frame: str = field(default="", repr=False)
+    study: str = field(default="", repr=False)
+    owner: str = field(default="", repr=False)
     patient: str = field(default="", repr=False)
+    more_labels: tuple[Path, ...] = ()
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """All files of its label; empty where it has none."""
+        return () if self.label is None else (self.label, *self.more_labels)
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class Found:
     Attributes:
         sources: sorted by id.
         label_names: value to name, where the layout declares them.
-        structures: value to name of all structures in DICOM label objects, where nothing declares values.
+        structures: value to name of all structures in label files that name them, where nothing declares values.
         warnings: for the user.
         layout: what the input is taken for.
         left_out: files that are neither a scan nor a label, and why.
@@ -147,7 +159,7 @@ def plain_sources(scans: Path, skip: Path | None = None, claim: Claim | None = N
     for path in candidates:
         if apart is not None and apart in path.resolve().parents:
             continue
-        extension = extension_of(path)
+        extension = reader_of(path)
         if extension is not None:
             if not is_data_file(path, extension):
                 files.append(path)
@@ -196,7 +208,9 @@ def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], li
         if one.part:
             name, at = f"{name}_{one.part}", f"{at} ({one.part})"
         sources.append(Source(id=name, path=one.folder, name=at, files=tuple(sorted(one.files)), fault=one.fault))
-        sources[-1] = replace(sources[-1], series=one.uid, frame=one.frame, patient=one.patient)
+        sources[-1] = replace(
+            sources[-1], series=one.uid, study=one.study, frame=one.frame, owner=one.owner, patient=one.patient.strip()
+        )
     for path, reason in damaged:
         sources.append(Source(id=clean(case_id(path)), path=path, name=shown(path, root), fault=reason))
     sources, warnings = with_objects(sources, labels, root)
@@ -219,7 +233,7 @@ def with_objects(
     mine: dict[int, list[LabelObject]] = {}
     strangers = 0
     for one in objects:
-        places = [n for n, s in enumerate(sources) if s.files and not s.fault and one.belongs_to(s.series, s.frame)]
+        places = _places_of(one, sources)
         strangers += not places
         for n in places:
             mine.setdefault(n, []).append(one)
@@ -227,11 +241,25 @@ def with_objects(
     for n, found in mine.items():
         names = [shown(one.path, root) for one in found]
         labelled[n] = replace(sources[n], label=found[0].path, label_name=names[0])
-        if len(names) > 1:
+        if len(names) > 1 and all(one.segments for one in found):
+            further = tuple(one.path for one in found[1:])
+            labelled[n] = replace(labelled[n], more_labels=further, label_name=listed(names))
+        elif len(names) > 1:
             fault = f"several labels: {', '.join(names[:3])}; remove all but one, or name it in a CSV"
             labelled[n] = replace(labelled[n], fault=fault)
     many = f"{strangers} DICOM segmentations or structure sets belong to no series that was found"
     return labelled, [many] if strangers else []
+
+
+def _places_of(one: LabelObject, sources: Sequence[Source]) -> list[int]:
+    """Where the series of a label object are: of several with the referenced UID, those of its study and frame."""
+    places = [
+        n for n, s in enumerate(sources) if s.files and not s.fault and one.belongs_to(s.series, s.frame, s.owner)
+    ]
+    for agrees in (lambda s: s.study == one.study, lambda s: s.frame in one.frames):
+        near = [n for n in places if agrees(sources[n])]
+        places = near if near and len(places) > 1 else places
+    return places
 
 
 def without_duplicates(sources: list[Source], *, unique: bool = True) -> list[Source]:

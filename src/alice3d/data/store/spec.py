@@ -33,6 +33,9 @@ class StoreSpec(BaseModel):
     crop: Literal["body", "none"] = "body"
     label_names: dict[int, str] = {}
     """Value to name, as declared; empty where nothing was declared."""
+    names_from_files: bool = False
+    """The names were collected from label files that name their structures, not declared: the values of a plain label
+    map are then unknown, and it is refused."""
     seed: int = 0
     """Seed of the default split."""
     salt: str = ""
