@@ -70,11 +70,20 @@ def test_all_labels():
 
 def test_labelled_cases():
     shelf = Shelf([*CASES, Labelled("empty", ()), Labelled("none", (), labelled=False)])
-    assert labelled_cases(shelf, "train") == CASES
+    assert labelled_cases(shelf, "train") == [*CASES, Labelled("empty", ())]  # healthy
     with pytest.raises(UserError, match="no split 'tset'; it has train"):
         labelled_cases(shelf, "tset")
     with pytest.raises(UserError, match="no case of split 'train' has labels"):
         labelled_cases(Shelf([Labelled("none", (), labelled=False)]), "train")
+
+
+def test_healthy_cases_are_drawn_behind_those_that_add_a_structure():
+    cases = [*(Labelled(f"h{n}", ()) for n in range(6)), *CASES[6:9]]
+    for seed in range(5):
+        assert [case.id[0] for case in draw_cases(cases, 1, seed)] == ["c"]
+        drawn = draw_cases(cases, 9, seed)
+        assert sorted(case.id for case in drawn) == sorted(case.id for case in cases)
+    assert any(case.id[0] == "h" for seed in range(5) for case in draw_cases(cases, 4, seed))
 
 
 def test_a_small_draw_lacks_no_class(tiny_store):

@@ -111,7 +111,7 @@ def _inputs(
 ) -> tuple[list[str], list[Case], list[Case], list[Case], Landmarks | None]:
     """The measures, training cases, scored cases, cases with landmarks, and the landmarks."""
     from alice3d.data.tables.landmarks import landmarks_of
-    from alice3d.tasks.cases import draw_cases, labelled_cases
+    from alice3d.tasks.cases import draw_cases, labelled_cases, refuse_healthy
 
     for name in config.measures:
         if name not in MEASURES:
@@ -131,6 +131,8 @@ def _inputs(
     if {"linear", "knn"} & set(measures):
         train = draw_cases(labelled_cases(store, config.train_split), config.labels or None, config.seed)
         cases = labelled_cases(store, config.split)
+        refuse_healthy(train, f"cases of split {config.train_split!r}")
+        refuse_healthy(cases, f"cases of split {config.split!r}")
         if {case.id for case in train} & {case.id for case in cases}:
             raise UserError(f"--split: {config.split!r} is also the training split of the linear head; choose another")
         both = sorted(case.id for case in cases if case.patient in {one.patient for one in train})

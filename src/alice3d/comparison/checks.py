@@ -15,6 +15,7 @@ from alice3d.errors import UserError
 from alice3d.evaluation.landmarks import ordered_pairs
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.pretraining.job import prepare_training
+from alice3d.tasks.cases import refuse_healthy
 from alice3d.tasks.settings import LinearSettings
 from alice3d.weights.files import load_encoder
 from alice3d.weights.provenance import NOT_FOR_TESTING, described, guard, leaked, of_seen_patients
@@ -53,6 +54,8 @@ def _scored(cells: Cells) -> list[Case]:
     """The labelled cases that are scored: none of them may be a training case of any seed."""
     config = cells.config
     scored = cells.labelled("split")
+    refuse_healthy(scored, f"cases of split {config.split!r}")
+    refuse_healthy(cells.labelled("train_split"), f"cases of split {config.train_split!r}")
     for labels in config.labels:
         for seed in config.seeds:
             drawn = {"cases": described(cells.drawn(labels, seed))}

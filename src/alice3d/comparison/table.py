@@ -46,10 +46,13 @@ class Unit:
 
 
 def dice_by_case(metrics: Path, left_out: Collection[int] = ()) -> dict[str, float]:
-    """Mean Dice over the structures of each case, from the `metrics.csv` of `alice evaluate`; without label values."""
+    """Mean Dice over the structures of each case, from the `metrics.csv` of `alice evaluate`; without label values.
+
+    Rows of structures that the reference lacks have no Dice and are left out.
+    """
     found: dict[str, list[float]] = {}
     for row in csv.DictReader(metrics.read_text(encoding="utf-8").splitlines()):
-        if int(row["value"]) not in left_out:
+        if row["dice"] and int(row["value"]) not in left_out:
             found.setdefault(row["case"], []).append(float(row["dice"]))
     return {case: sum(values) / len(values) for case, values in found.items()}
 

@@ -210,9 +210,8 @@ def probe_encoder(
     if "knn" in measures:
         similarity = alike_of(backbone, [scans[case.id] for case in train])
         bank = [scans[case.id] for case in train]
-        knn = knn_accuracy(
-            [scans[case.id] for case in cases], bank, similarity, neighbours=neighbours, patients=store.patients
-        )
+        shown = [scans[case.id] for case in cases if case.structures]  # a healthy case shows background alone
+        knn = knn_accuracy(shown, bank, similarity, neighbours=neighbours, patients=store.patients)
     if points:
         chosen = [scans[name] for name in sorted(scans) if name in points]
         landmark = find_landmarks(chosen, alike_of(backbone, chosen), seed=seed)

@@ -13,7 +13,7 @@ from alice3d.tasks.settings import FinetuneSettings
 
 
 def labelled_cases(store: Store, split: str) -> list[Case]:
-    """Cases of a split whose reference shows at least one structure, sorted by id.
+    """Cases of a split with a reference, healthy ones with an empty label map among them, sorted by id.
 
     Raises:
         UserError: no such split, or no such case in it.
@@ -21,10 +21,28 @@ def labelled_cases(store: Store, split: str) -> list[Case]:
     if split not in store.splits:
         known = ", ".join(store.splits) or "none"
         raise UserError(f"split: the store has no split {split!r}; it has {known}")
-    found = [case for case in store.cases(split) if case.labelled and case.structures]
+    found = [case for case in store.cases(split) if case.labelled]
     if not found:
         raise UserError(f"split: no case of split {split!r} has labels; give `alice prepare` a --labels folder")
     return found
+
+
+def refuse_healthy(cases: Iterable[Case], what: str) -> None:
+    """Refuse cases none of which shows a structure.
+
+    Args:
+        cases: labelled ones.
+        what: they are for the message, such as `training cases`.
+
+    Raises:
+        UserError: all of their label maps are empty.
+    """
+    given = list(cases)
+    if given and all(case.healthy for case in given):
+        raise UserError(
+            f"labels: all {len(given)} {what} are healthy (their label maps are empty): no structure is there; choose "
+            "another split"
+        )
 
 
 def draw_cases(

@@ -130,6 +130,8 @@ def _prepare(task: Task) -> Row:
     if label is not None:
         on_grid, lost = resample_labels(label, label_affine, prepared.grid)
         notes = (*notes, *lost)
+        if label.any() and not on_grid.any():  # not healthy: its structures lie outside
+            on_grid = None
     row: Row = {}
     try:
         affine = prepared.grid.affine
@@ -183,7 +185,7 @@ def check_label_grid(source: Source, header: Header, unoriented: Unoriented) -> 
 
 
 def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
-    """Label values with axes closest to RAS, their affine, and notes; None for a label without structures."""
+    """Label values with axes closest to RAS, their affine, and notes; None for a DICOM object without structures."""
     source = task.source
     assert source.label is not None
     try:
@@ -197,5 +199,7 @@ def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
     except ScanError as error:
         raise _of_label(source, error) from None
     if not values.any():
-        return None, affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
+        if extension_of(source.label) is None:  # of an object's structures none was drawn, or none has a name here
+            return None, affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
+        return label, affine, ("the label is empty, the case counts as healthy",)
     return label, affine, volume.notes if extension_of(source.label) is None else ()

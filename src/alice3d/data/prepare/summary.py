@@ -55,7 +55,9 @@ def _table(store: Store) -> str:
     cases = store.cases()
     spacing = " x ".join(f"{mm:g}" for mm in store.spec.spacing_mm)
     labelled = sum(case.labelled for case in cases)
-    lines = [f"Taken: {len(cases)} scans, {labelled} with labels ({store.spec.modality.upper()}, {spacing} mm)"]
+    healthy = sum(case.healthy for case in cases)
+    said = f"{labelled} with labels" + (f", {healthy} of them empty" if healthy else "")
+    lines = [f"Taken: {len(cases)} scans, {said} ({store.spec.modality.upper()}, {spacing} mm)"]
     for split in ["", *store.splits]:
         mine = store.cases(split)
         if mine:

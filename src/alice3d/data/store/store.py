@@ -40,7 +40,7 @@ class Case:
         content: SHA-256 of the source's voxels: the same scan in any format, under any name, at any spacing.
         source: relative to the folder the user gave.
         labelled: has a stored label.
-        structures: label values that occur: what was contoured; () where unlabelled.
+        structures: label values that occur: what was contoured; () where unlabelled or healthy.
         label_checksum: SHA-256 of the stored label's voxels; "" where unlabelled.
         notes: remarks and repairs.
         patient: key of the patient, the same for all of its cases in this store; the id where none is known.
@@ -64,6 +64,11 @@ class Case:
     def __post_init__(self) -> None:
         if not self.patient:
             object.__setattr__(self, "patient", self.id)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether its label map is empty: all structures were looked for, and none is there."""
+        return self.labelled and not self.structures
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -19,7 +19,7 @@ from alice3d.errors import UserError
 from alice3d.nn.heads.segmentation import JointSegmentationNet, LinearSegmentationNet, SegmentationNet, build_segmenter
 from alice3d.tasks.adaptation import BACKBONE_SETTINGS
 from alice3d.tasks.base import Validate, already_claimed, claim, plain, watched
-from alice3d.tasks.cases import draw_cases, labelled_cases
+from alice3d.tasks.cases import draw_cases, labelled_cases, refuse_healthy
 from alice3d.tasks.initialisation import crop_side, report_seen, starting_backbone
 from alice3d.tasks.segmentation.components import connected_structures
 from alice3d.tasks.segmentation.linear import LinearFit
@@ -67,6 +67,7 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
         raise UserError(f"--scale-low {config.scale_low:g} is above --scale-high {config.scale_high:g}")
     store = Store.open(config.store)
     cases = draw_cases(labelled_cases(store, config.split), config.labels, config.seed)
+    refuse_healthy(cases, "training cases")
     values = class_values(cases)
     lacking = [name for value, name in store.label_names.items() if value not in values]
     if lacking:

@@ -53,8 +53,12 @@ def class_values(cases: list[Case]) -> tuple[int, ...]:
 
 
 def contoured_classes(case: Case, values: tuple[int, ...]) -> NDArray[np.bool_]:
-    """(k,) True = this class was contoured in the case; always for background."""
-    return np.array([value == 0 or value in case.structures for value in values])
+    """(k,) True = this class was contoured in the case, or looked for and not found; always for background.
+
+    A structure that a reference lacks was not contoured; where it has none at all the case is healthy, and every
+    structure was looked for.
+    """
+    return np.array([value == 0 or case.healthy or value in case.structures for value in values])
 
 
 def classes_of(labels_xyz: NDArray[Any], values: tuple[int, ...]) -> NDArray[np.int64]:
@@ -70,7 +74,7 @@ class SegmentationSamples:
     """Sample i is one crop, from a generator seeded with (seed, i): the same i gives the same sample.
 
     Structures take turns (sample i is centred on structure i modulo their number), so that all structures are equally
-    frequent; the case is sampled among those that have it.
+    frequent; the case is sampled among those that have it. Healthy cases are seen in the crops at random positions.
 
     A sample holds (no batch axis): `image` (c, x, y, z) float32; `labels` (x, y, z) int64, class indices; `contoured`
     (k,) bool, True = this class was contoured in the case.

@@ -73,7 +73,8 @@ class Segmentation(Task):
 
         A score is the mean over the structures in a case's reference, then over the cases of a patient, then over
         patients. A structure that the
-        reference lacks is left out and counted (`absent`); one that is present but not predicted scores Dice 0, NSD 0
+        reference lacks has no Dice: it is counted (`absent`), and where it is predicted all the same as
+        `false_positive`, with its volume; one that is present but not predicted scores Dice 0, NSD 0
         and, for HD95, the diagonal of the stored scan (`missed`).
         """
         cases, names = chosen.cases, chosen.rows
