@@ -138,8 +138,8 @@ def _predicted(
     settings = config.settings(model=files.file_sha256(weights), **chosen.inputs)
     out = outputs.shown(output.out)
     state = output.check(settings, former={"scans": (contents, None)}, results=task.predicts(list(wanted)))
-    kept = {} if state == "new" else _predicted_scans(output.folder)
-    if state == "done" and contents == {name: kept.get(name) for name in contents}:
+    kept, given = ({}, []) if state == "new" else _predicted_scans(output.folder)
+    if state == "done" and contents == {name: kept.get(name) for name in given}:
         console.say(f"{out}: already done")
         return output.earlier_result
     if state != "new":
@@ -163,7 +163,12 @@ def _predicted(
     output.finish(
         result,
         results=made["written"],
-        more={"pinned": {"scans": {name: content for name, content in known.items() if name not in again}}},
+        more={
+            "pinned": {
+                "scans": {name: content for name, content in known.items() if name not in again},
+                "given": [name for name in contents if name not in again],
+            }
+        },
     )
     said, more = task.say_predicted(made, out)
     tail = f", {len(refused)} scans refused" if refused else ""
@@ -171,11 +176,13 @@ def _predicted(
     return result
 
 
-def _predicted_scans(out: Path) -> dict[str, Any]:
-    """Name of each scan that a folder of predictions was made of, or begun for, to the checksums of its files."""
+def _predicted_scans(out: Path) -> tuple[dict[str, Any], list[str]]:
+    """Name of each scan that a folder of predictions was made of, or begun for, to the checksums of its files; and
+    which of them the last finished call was given."""
     marker = read_marker(out) or {}
     pinned = marker.get("pinned") or {"scans": (marker.get("settings", {}).get("inputs") or {}).get("scans")}
-    return dict(pinned["scans"] or {})  # an early version kept them among the inputs
+    scans = dict(pinned["scans"] or {})  # an early version kept them among the inputs
+    return scans, list(pinned.get("given", scans))
 
 
 def _make_room(out: Path, task: Task, contents: dict[str, Any], kept: dict[str, Any]) -> None:
