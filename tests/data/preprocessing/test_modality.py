@@ -44,6 +44,17 @@ def test_auto_follows_the_header(tmp_path: Path) -> None:
     assert not any(case for case in Store.open(tmp_path / "b").cases())
 
 
+def test_padding_does_not_hide_that_values_lack_their_intercept() -> None:
+    raw = head_like() + 1024
+    raw[:3] = -2000
+    for said in ("CT", ""):
+        with pytest.raises(ScanError, match="lack their intercept"):
+            prepare_array(Volume(raw, affine_of(), modality=said), spacing_mm=3.0, modality="ct")
+    padded = head_like()
+    padded[:3] = -2000
+    assert prepare_array(Volume(padded, affine_of()), spacing_mm=3.0, modality="ct").image.min() == -2000
+
+
 def test_a_ct_crop_without_air_is_ct_by_its_header(tmp_path: Path) -> None:
     crop = np.random.default_rng(0).integers(-100, 200, (20, 22, 18)).astype(np.int16)
     write_series(tmp_path / "d" / "crop", crop, LPS)

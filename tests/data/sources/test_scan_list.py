@@ -51,6 +51,14 @@ def test_label_maps_of_layouts_are_no_scans(tmp_path: Path) -> None:
     assert scans.warnings[0].startswith("3 label maps and other files")
 
 
+def test_a_duplicate_is_told_what_can_be_done_without_a_store(tmp_path: Path) -> None:
+    image(tmp_path / "m.nii.gz")
+    image(tmp_path / "m.nii")
+    source = ScanList.of([tmp_path]).sources["m"]
+    assert source.fault.startswith("duplicate case name")
+    assert "CSV" not in source.fault
+
+
 def test_files_without_orientation_are_read_as_stated(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii", head_like(), codes=(0, 0))
     with pytest.raises(ScanError, match="give --unoriented"):

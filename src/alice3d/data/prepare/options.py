@@ -24,6 +24,8 @@ from alice3d.version import __version__
 Spacing = tuple[float, float, float] | Literal["auto"]
 GUESSED_FROM = 5
 """Number of scans whose values are used to guess CT or MR."""
+HEADERS = 64
+"""About the number of DICOM series whose headers are asked for it."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,10 @@ def _header(source: Source, options: PrepareOptions) -> Header:
 def _modality(sources: list[Source], options: PrepareOptions) -> Literal["ct", "mr"]:
     """What the DICOM headers say, by majority, any other modality than CT counted as MR; else by the values."""
     said = []
-    for source in sources:
-        if source.files:
-            with contextlib.suppress(ScanError):
-                said.append(_header(source, options).details.get("modality", ""))
+    series = [source for source in sources if source.files and not source.fault]
+    for source in series[:: max(len(series) // HEADERS, 1)]:
+        with contextlib.suppress(ScanError):
+            said.append(_header(source, options).details.get("modality", ""))
     known = [kind for kind in said if kind in ("CT", *NOT_CT)]
     if known:
         return "ct" if known.count("CT") * 2 >= len(known) else "mr"

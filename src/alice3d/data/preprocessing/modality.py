@@ -21,6 +21,8 @@ FEW_VALUES, MANY_VALUES = 8, 256
 """Whole values from 0 up to the first number are a label map, up to the second one where neighbours are alike."""
 ALIKE = 0.7
 """Least fraction of neighbouring voxels with one value in a label map of many values."""
+LOWEST_HU = -1500
+"""A lowest value below is padding: air is -1,000."""
 MAX_HU = 32000
 """Above: negative values that were stored as unsigned ones (65,536 - 1,024 = 64,512)."""
 
@@ -162,6 +164,8 @@ def check_hu(array: NDArray[Any], name: str, *, modality_given: bool, said: str 
         ScanError: what the values look like instead.
     """
     low, high = float(array.min()), float(array.max())
+    if low < LOWEST_HU:  # padding outside the field of view
+        low = float(array[array > low].min()) if (array > low).any() else low
     if low >= 0 and high > MAX_HU:
         raise ScanError(
             name, f"not in HU: values {low:g} to {high:g} look like HU stored as unsigned numbers; convert it again"

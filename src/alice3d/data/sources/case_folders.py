@@ -18,7 +18,7 @@ LABELS = ("segmentation", "aggregated_maj_seg", "seg", "label", "labels", "mask"
 """Names of its label map; an earlier one wins."""
 MASKS = ("segmentations", "structures")
 """Names of the folder of its binary masks, each named after its structure."""
-AGGREGATED = ("aggregated_and_seg", "aggregated_or_seg", "aggregated_maj_seg")
+AGGREGATED = ("aggregated_and_seg", "aggregated_or_seg", "combined_labels")
 INSTANCES = "instances"
 META = "meta.csv"
 SPLITS = {"train": "train", "val": "val", "test": "test"}

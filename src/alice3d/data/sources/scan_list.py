@@ -58,7 +58,8 @@ class ScanList:
         if split:
             raise UserError(f"split {split!r}: {paths[0]} is not a store; only stores have splits")
         found = [plain_sources(path, claim=claim_labels, unique=False) for path in paths]
-        sources = without_duplicates(_distinct([source for one in found for source in one.sources]))
+        named = without_duplicates(_distinct([_alone(source) for one in found for source in one.sources]))
+        sources = [replace(one, fault=one.fault.replace(", or give a CSV with ids", "")) for one in named]
         # Two scans of the same name are one refused row.
         return cls(
             {source.id: source for source in sources},
@@ -109,6 +110,12 @@ def _named(store: Store, split: str) -> set[str]:
     return names
 
 
+def _alone(source: Source) -> Source:
+    """A scan without its labels, which do not matter here, several of them included."""
+    fault = "" if source.fault.startswith("several labels") else source.fault
+    return replace(source, label=None, label_name="", fault=fault)
+
+
 def _distinct(sources: list[Source]) -> list[Source]:
     """Scans of one file name in several folders are named by folder and file, `s0001_ct`."""
     alike = Counter(source.id.casefold() for source in sources)
@@ -144,7 +151,7 @@ def find_scans(given: list[Path]) -> dict[str, Source]:
             folder = source.path.relative_to(path).parent if inside else Path()
             name = (folder / f"{source.id}{extension}").as_posix()
             first = source.files[0] if source.files else source.path
-            by_name.setdefault(name, {})[first.resolve()] = (path, source)
+            by_name.setdefault(name, {})[first.resolve()] = (path, _alone(source))
     found: dict[str, Source] = {}
     for name, scans in by_name.items():
         if len(scans) == 1:

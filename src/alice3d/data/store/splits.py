@@ -67,7 +67,7 @@ def _listed(path: Path) -> dict[str, list[ListedCase]]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path.name}: splits cannot be read ({getattr(error, 'strerror', 'not UTF-8')})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path.name}: no valid JSON ({error})") from None
     try:
         listed = FORM.validate_python(content, strict=True)

@@ -44,7 +44,7 @@ def read_label_names(text: str) -> dict[int, str]:
             pairs = json.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise UserError(f"{where}: label names cannot be read ({error.strerror})") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: not valid JSON ({error})") from None
         if isinstance(pairs, dict) and isinstance(pairs.get("labels"), dict):
             names, warnings = named_values(pairs["labels"], where)
