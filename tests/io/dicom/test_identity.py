@@ -156,9 +156,7 @@ def test_positions_with_one_decimal_are_an_even_grid(tmp_path: Path) -> None:
 
 
 def test_mosaics_are_told_as_mosaics(tmp_path: Path) -> None:
-    write_series(
-        tmp_path / "a", head_like((12, 14, 2)), LPS, change=with_tags(ImageType=["ORIGINAL", "MOSAIC"])
-    )
+    write_series(tmp_path / "a", head_like((12, 14, 2)), LPS, change=with_tags(ImageType=["ORIGINAL", "MOSAIC"]))
     write_series(tmp_path / "b", head_like((12, 14, 2)), LPS, change=lambda d, k: d.add_new(0x00651050, "DS", "36"))
     assert all(source.fault.startswith("a mosaic") for source in plain_sources(tmp_path).sources)
 

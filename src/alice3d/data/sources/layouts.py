@@ -85,10 +85,10 @@ def _by_layout(scans: Path, labels: Path | None, channel: int | None) -> Found:
     if channel is not None and not nnunet:
         ignored = "channel: is ignored, only cases of an nnU-Net folder (imagesTr) have channels"
         found = replace(found, warnings=[ignored, *found.warnings])
-    return _with_structures(with_labels(found, labels) if labels is not None else found)
+    return with_structures(with_labels(found, labels) if labels is not None else found)
 
 
-def _with_structures(found: Found) -> Found:
+def with_structures(found: Found) -> Found:
     """Number the structures of label files that name them over all cases, where the layout does not declare values."""
     named = []
     for source in found.sources:
