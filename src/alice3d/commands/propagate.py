@@ -65,7 +65,7 @@ def run(config: PropagateConfig) -> dict[str, Any]:
         for store in (scans.store, labelled.store):
             if store is not None and (note := matcher.reading_note(store)):
                 console.say(note)
-        atlases, contents = _atlases(matcher, labelled, chosen)
+        atlases, contents = _atlases(matcher, labelled, chosen, names)
         settings = config.settings(matcher=matcher.checksum, atlases=contents)
         state = output.check(settings, results=[ROWS])
         rows = ScanRows(config.out, scans, anew=state == "new")
@@ -97,6 +97,7 @@ def _labelled(config: PropagateConfig) -> tuple[ScanList, dict[int, str]]:
     from dataclasses import replace
 
     from alice3d.data.sources.labels import with_labels
+    from alice3d.data.sources.layouts import with_structures
     from alice3d.data.sources.scan_list import ScanList
     from alice3d.data.sources.sources import Found
 
@@ -117,13 +118,15 @@ def _labelled(config: PropagateConfig) -> tuple[ScanList, dict[int, str]]:
     if config.labels.is_file():
         if len(scans.ids) != 1:
             raise UserError(f"--labels {config.labels}: is one file for {len(scans.ids)} scans; give a folder")
-        sources = [replace(next(iter(scans.sources.values())), label=config.labels, label_name=config.labels.name)]
-        warnings: list[str] = []
+        (scan,) = scans.sources.values()
+        found = Found([replace(scan, label=config.labels, label_name=config.labels.name)])
     else:
         found = with_labels(Found(list(scans.sources.values())), config.labels)
-        sources, warnings = [source for source in found.sources if source.label is not None], found.warnings
-    by_id = {source.id: source for source in sources}
-    return replace(scans, sources=by_id, ids=tuple(sorted(by_id)), warnings=(*scans.warnings, *warnings)), {}
+        found = replace(found, sources=[source for source in found.sources if source.label is not None])
+    found = with_structures(found)
+    by_id = {source.id: source for source in found.sources}
+    warnings = (*scans.warnings, *found.warnings)
+    return replace(scans, sources=by_id, ids=tuple(sorted(by_id)), warnings=warnings), found.structures
 
 
 def _drawn(ids: list[str], count: int, seed: int) -> list[str]:
@@ -138,10 +141,13 @@ def _drawn(ids: list[str], count: int, seed: int) -> list[str]:
     return sorted(ids[n] for n in order[:count])
 
 
-def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list[Atlas], list[str]]:
+def _atlases(
+    matcher: Matcher, scans: ScanList, chosen: list[str], names: dict[int, str]
+) -> tuple[list[Atlas], list[str]]:
     """Embed the labelled scans; and checksums of each scan and its label."""
     from alice3d.geometry import Grid
-    from alice3d.io.read import read_label
+    from alice3d.io.label_files import read_label_files
+    from alice3d.io.read import read_header
     from alice3d.io.volume import Volume, voxels_checksum
     from alice3d.matching.batch import embed_scan
     from alice3d.matching.propagation import Atlas
@@ -153,9 +159,9 @@ def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list
             if scans.store is not None:
                 label = Volume(scans.store.label(id)[:, :, :], scans.store.case(id).grid.affine)
             else:
-                path = scans.sources[id].label
-                assert path is not None
-                label = read_label(path, unoriented=scans.unoriented)
+                source = scans.sources[id]
+                header = read_header(source.path, files=source.files, unoriented=scans.unoriented)
+                label = read_label_files(source.label_files, header, names, declared=False, unoriented=scans.unoriented)
             x, y, z = label.array.shape
             atlas = Atlas(scan, label.array, Grid((x, y, z), label.affine)).cropped()
             if not atlas.boxes:

@@ -67,5 +67,6 @@ def read_label_files(
     volume = read_label_voxels(header)
     if names and not declared and volume.array.any():
         what = "other labels name their structures, and what its values mean is not said"
-        raise ScanError(paths[0].name, f"without names: {what}; declare them by --label-names, or give it names too")
+        how = "declare them (alice prepare --label-names), or name them in the file too"
+        raise ScanError(paths[0].name, f"without names: {what}; {how}")
     return Volume(volume.array, volume.affine)

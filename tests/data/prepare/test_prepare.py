@@ -86,7 +86,7 @@ def test_bad_scans_are_rows_with_reasons_and_the_rest_is_done(scans: Scans, tmp_
     assert "more/twice.nii" in reason_of(tmp_path / "s", "twice") or "twice.nii.gz" in reason_of(
         tmp_path / "s", "twice"
     )
-    assert "24x26x21 voxels" in reason_of(tmp_path / "s", "label_off")
+    assert "624 of its voxels lie outside its scan" in reason_of(tmp_path / "s", "label_off")
     assert "declared classes: 9" in reason_of(tmp_path / "s", "label_odd")
     assert {path.stem for path in (tmp_path / "s" / "images").iterdir()} == {"good"}
 

@@ -80,7 +80,7 @@ def _by_layout(scans: Path, labels: Path | None, channel: str | None) -> Found:
     if channel is not None and not any(word in found.layout for word in WITH_CHANNELS):
         ignored = "channel: is ignored, the cases of this input have one channel each"
         found = replace(found, warnings=[ignored, *found.warnings])
-    return _with_structures(with_labels(found, labels) if labels is not None else found)
+    return with_structures(with_labels(found, labels) if labels is not None else found)
 
 
 def _listed(listing: Path, content: dict[str, Any], channel: str | None) -> Found | None:
@@ -98,7 +98,7 @@ def _listed(listing: Path, content: dict[str, Any], channel: str | None) -> Foun
     return replace(found, label_names=names, warnings=[*warnings, *found.warnings])
 
 
-def _with_structures(found: Found) -> Found:
+def with_structures(found: Found) -> Found:
     """Number the structures of label files that name them, folders of masks among them, over all cases, where the
     layout does not declare values."""
     named, masks = [], set[str]()

@@ -13,7 +13,7 @@ from alice3d.data.sources.sources import Source, plain_sources, without_duplicat
 from alice3d.data.store import Store
 from alice3d.data.store.spec import SPEC
 from alice3d.errors import UserError
-from alice3d.io.read import read_header, read_voxels
+from alice3d.io.read import check_scan, read_header, read_voxels
 from alice3d.io.volume import ScanError, Unoriented, Volume, check_voxels
 
 
@@ -98,6 +98,7 @@ class ScanList:
         if source.fault:
             raise ScanError(source.name, source.fault)
         header = read_header(source.path, files=source.files, unoriented=self.unoriented)
+        check_scan(header)
         array = read_voxels(header)
         check_voxels(array, source.name)
         return header.volume(array)
@@ -173,7 +174,7 @@ def readable(found: dict[str, Source], refused: dict[str, str], unoriented: Unor
             refuse(name, source.fault, refused)
             continue
         try:
-            read_header(source.path, files=source.files, unoriented=unoriented)
+            check_scan(read_header(source.path, files=source.files, unoriented=unoriented))
             kept[name] = source
         except ScanError as error:
             refuse(name, error.reason, refused)
