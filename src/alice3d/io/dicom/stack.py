@@ -14,7 +14,7 @@ from alice3d.io.volume import ScanError
 
 EVEN_SHARE = 0.02
 """Slices may lie this fraction of their spacing off an even grid."""
-ROUNDED_MM, ROUNDED_SHARE = 0.1, 0.1
+ROUNDED_MM, ROUNDED_SHARE = 0.1, 0.2
 """They may lie this far off, and this fraction of their spacing, where positions were written with few decimals."""
 SAME_MM = 0.01
 """Slices that are closer than this lie at one position."""
