@@ -159,7 +159,7 @@ def test_a_folder_with_something_else_is_left_alone(scans: Scans, tmp_path: Path
         (lambda a: a + 1024, "lack their intercept"),
         (lambda a: a.astype(np.uint16), "stored as unsigned"),
         (lambda a: np.abs(a), "an MR scan, or a CT that was rescaled"),
-        (lambda a: (a + 1000) / 1000 - 1, "look like MR"),
+        (lambda a: (a + 1000) / 1000 - 1, "a CT that was rescaled; convert"),
     ],
 )
 def test_numbers_that_are_not_hounsfield_units_are_refused(

@@ -84,3 +84,19 @@ def test_the_table_is_in_json_and_comes_before_an_error(tmp_path: Path, capsys: 
     (tmp_path / "e" / "broken.nii").write_bytes(b"")
     assert main(["prepare", str(tmp_path / "e"), str(tmp_path / "s"), "--dry-run"]) == 2
     assert "broken.nii  refused: empty file" in capsys.readouterr().out
+
+
+def test_every_label_of_a_scan_with_several_is_in_the_table(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    image(folder / "sub-1" / "sub-1_ct.nii.gz")
+    image(folder / "sub-2" / "sub-2_ct.nii.gz")
+    label(folder / "derivatives" / "a" / "sub-1_dseg.nii.gz")
+    label(folder / "derivatives" / "b" / "sub-1_dseg.nii.gz")
+    label(folder / "derivatives" / "b" / "sub-2_space-atlas_dseg.nii.gz")
+    found = taken_for(folder, tmp_path)
+    assert {name: row for name, row in found.items() if name.startswith("derivatives")} == {
+        "derivatives/a/sub-1_dseg.nii.gz": ("label", "sub-1_ct", ""),
+        "derivatives/b/sub-1_dseg.nii.gz": ("ignored", "", "another label of its case"),
+        "derivatives/b/sub-2_space-atlas_dseg.nii.gz": ("ignored", "", "in another space (space-atlas)"),
+    }
+    assert found["sub-1/sub-1_ct.nii.gz"][2].startswith("several labels")

@@ -12,7 +12,7 @@ from dicom_files import write_series
 from scan_files import affine_of, head_like, write_nifti
 
 from alice3d.data.prepare import PrepareOptions, prepare
-from alice3d.data.preprocessing.modality import label_like, looks_like_hu
+from alice3d.data.preprocessing.modality import check_modality, label_like, looks_like_hu
 from alice3d.data.preprocessing.preprocess import prepare_array
 from alice3d.data.store import Store
 from alice3d.data.store.read_grid import read_case
@@ -153,3 +153,17 @@ def test_normalised_mr_does_not_depend_on_its_unit(tmp_path: Path, unit: float) 
     one, other = (read_case(store, case, store.spec.intensity)[0] for case in store.cases())
     assert float(one.std()) > 0.1
     np.testing.assert_allclose(other, one, atol=1e-4)
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize(("centre", "scale"), [(0, 1000), (-500, 500), (-300, 450), (0, 100)])
+def test_a_rescaled_ct_is_refused_though_it_is_said_to_be_ct(given: bool, centre: float, scale: float) -> None:
+    scaled = ((head_like() - centre) / scale).astype(np.float32)
+    with pytest.raises(ScanError, match=r"not in HU: .* a CT that was rescaled; convert a CT back to HU") as caught:
+        check_modality(Volume(scaled, LPS), "ct", "a", given=given)
+    assert "--modality" not in caught.value.reason
+
+
+def test_a_ct_of_one_tissue_is_taken_where_it_is_said_to_be_ct() -> None:
+    crop = np.random.default_rng(0).normal(0, 8, (24, 24, 24)).astype(np.float32)
+    check_modality(Volume(crop, LPS), "ct", "a", given=True)

@@ -86,6 +86,24 @@ def test_bad_dataset_json(tmp_path: Path, text: str) -> None:
         find_sources(tmp_path, None)
 
 
+def test_a_folder_of_labels_that_holds_the_scans(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / "d" / "images" / f"{name}.nii")
+        label(tmp_path / "d" / "labels" / f"{name}.nii")
+    expected = {"a": "labels/a.nii", "b": "labels/b.nii"}
+    found = find_sources(tmp_path / "d" / "images", tmp_path / "d")
+    assert {source.id: source.label_name for source in found.sources} == expected
+    assert not any(source.fault for source in found.sources)
+    one = find_sources(tmp_path / "d" / "images" / "b.nii", tmp_path / "d" / "labels")
+    assert [source.label_name for source in one.sources] == ["b.nii"]
+    image(tmp_path / "d" / "c.nii")
+    label(tmp_path / "d" / "labels" / "c.nii")
+    beside = find_sources(tmp_path / "d" / "c.nii", tmp_path / "d")
+    assert [source.label_name for source in beside.sources] == ["labels/c.nii"]
+    with pytest.raises(UserError, match="no labels found"):
+        find_sources(tmp_path / "d" / "images", tmp_path / "d" / "images")
+
+
 def test_images_and_labels_side_by_side(tmp_path: Path) -> None:
     image(tmp_path / "d" / "images" / "a.nii")
     label(tmp_path / "d" / "labels" / "a.nii")

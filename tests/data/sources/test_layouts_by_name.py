@@ -135,6 +135,42 @@ def test_a_bids_label_of_one_of_several_scans_is_left_out_and_told(tmp_path: Pat
     }
 
 
+def test_a_bids_label_in_another_space_is_left_out(tmp_path: Path) -> None:
+    derived = tmp_path / "derivatives" / "tool"
+    for subject in ("sub-1", "sub-2", "sub-3", "sub-4"):
+        mr(tmp_path / subject / "anat" / f"{subject}_T1w.nii.gz")
+    for name in ("sub-1", "sub-1_space-MNI152", "sub-2_space-T2w", "sub-3_space-MNI152", "sub-4_space-orig"):
+        label(derived / name.split("_")[0] / "anat" / f"{name}_dseg.nii.gz")
+    found = find_sources(tmp_path, None)
+    assert not any(source.fault for source in found.sources)
+    assert {source.id: Path(source.label_name).name for source in found.sources} == {
+        "sub-1_T1w": "sub-1_dseg.nii.gz",
+        "sub-2_T1w": "",
+        "sub-3_T1w": "",
+        "sub-4_T1w": "sub-4_space-orig_dseg.nii.gz",
+    }
+    assert {path.name: text for path, text in found.left_out.items()} == {
+        "sub-1_space-MNI152_dseg.nii.gz": "in another space (space-MNI152)",
+        "sub-2_space-T2w_dseg.nii.gz": "in another space (space-T2w)",
+        "sub-3_space-MNI152_dseg.nii.gz": "in another space (space-MNI152)",
+    }
+    assert "3 label maps are in another space than their scans and are left out (space-MNI152, space-T2w)" in str(
+        found.warnings
+    )
+
+
+def test_bids_derivatives_alone_pair_within_each_space(tmp_path: Path) -> None:
+    folder = tmp_path / "derivatives" / "tool" / "sub-1"
+    for space in ("", "_space-MNI152"):
+        mr(folder / f"sub-1{space}_T1w.nii.gz")
+        label(folder / f"sub-1{space}_dseg.nii.gz")
+    found = find_sources(tmp_path, None)
+    assert {source.id: Path(source.label_name).name for source in found.sources} == {
+        "sub-1_T1w": "sub-1_dseg.nii.gz",
+        "sub-1_space-MNI152_T1w": "sub-1_space-MNI152_dseg.nii.gz",
+    }
+
+
 def masks(folder: Path, **boxes: tuple[int, int]) -> None:
     for name, (low, high) in boxes.items():
         mask = np.zeros(head_like().shape, np.uint8)

@@ -8,6 +8,7 @@ from pathlib import Path
 from alice3d import console
 from alice3d.data.prepare.case import check_label_grid
 from alice3d.data.prepare.options import PrepareOptions
+from alice3d.data.sources.listed import exists
 from alice3d.data.sources.sources import NO_DICOM, Found, Source
 from alice3d.io.dicom.detect import is_dicom
 from alice3d.io.folders import clean, shown, walk
@@ -72,7 +73,7 @@ def files_of(scans: Path, labels: Path | None, found: Found, options: PrepareOpt
             known.add(absolute)  # the folder of labels may lie in that of the scans
             why = left_out.get(absolute) or _why(path, found, root == labels)
             rows.append(TakenFor(shown(path, root), "ignored", why=why))
-    return sorted(rows, key=lambda row: (row.file, row.what))
+    return sorted(dict.fromkeys(rows), key=lambda row: (row.file, row.what))
 
 
 def _rows(source: Source, options: PrepareOptions) -> list[TakenFor]:
@@ -90,7 +91,7 @@ def _rows(source: Source, options: PrepareOptions) -> list[TakenFor]:
         rows = [TakenFor(source.name + many, "refused", source.id, reason)]
     else:
         rows = [TakenFor(source.name + many, "scan", source.id, source.split or "")]
-    if source.label is not None and not source.fault:
+    if source.label is not None and (not source.fault or exists(source.label)):
         masks = " (a mask a structure)" if source.label.is_dir() else ""
         rows.append(TakenFor(source.label_name + masks, "label", source.id))
     return rows

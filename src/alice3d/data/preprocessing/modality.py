@@ -23,6 +23,8 @@ ALIKE = 0.7
 """Least fraction of neighbouring voxels with one value in a label map of many values."""
 LOWEST_HU = -1500
 """A lowest value below is padding: air is -1,000."""
+LEAST_RANGE_HU = 50
+"""The noise of a CT of one tissue alone spans more; rescaled CT (HU/1000, z-scores, -1 to 1) spans less."""
 MAX_HU = 32000
 """Above: negative values that were stored as unsigned ones (65,536 - 1,024 = 64,512)."""
 
@@ -182,7 +184,12 @@ def check_hu(array: NDArray[Any], name: str, *, modality_given: bool, said: str 
         )
     if low >= 0:
         raise ScanError(name, f"not in HU: values {low:g} to {high:g}; an MR scan, or a CT that was rescaled?")
+    if high - low < LEAST_RANGE_HU:
+        what = "an MR scan, or a CT that was rescaled; convert a CT back to HU"
+        raise ScanError(name, f"not in HU: values {low:g} to {high:g} are {what}")
     if said == "CT" and float(np.median(_sample(array))) > 1000:
         raise ScanError(name, f"not in HU: its DICOM header says CT, but half of its values are above 1000 ({high:g})")
     if not modality_given and guess_modality(array) != "ct":
-        raise ScanError(name, f"not in HU: values {low:g} to {high:g} look like MR; give --modality ct if it is CT")
+        raise ScanError(
+            name, f"not in HU: values {low:g} to {high:g} look like MR; give --modality ct if it is CT in HU"
+        )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alice3d.data.sources.channels import sequence_of
-from alice3d.data.sources.sources import Claimed, Source
+from alice3d.data.sources.sources import Claimed, Source, listed
 from alice3d.data.tables.csv_rows import read_rows
 from alice3d.errors import UserError
 from alice3d.io.folders import clean, shown
@@ -18,6 +18,8 @@ NAME = re.compile(r"sub-[A-Za-z0-9+]+(?:_[A-Za-z]+-[A-Za-z0-9+.]+)*(?:_[A-Za-z0-
 DERIVATIVES = "derivatives"
 OF_LABEL = {"space", "desc", "seg", "res", "den", "label", "atlas", "hemi", "from", "to", "mode", "cohort", "template"}
 """Entities that a derivative adds to those of its scan."""
+NATIVE = {"", "orig", "native"}
+"""Values of the entity `space` of a file on the grid of its own scan."""
 NO_SCAN = {
     "probseg": "probabilities of a segmentation",
     "mask": "a mask",
@@ -48,7 +50,7 @@ def _parts(name: str) -> tuple[dict[str, str], list[str]]:
 
 
 def claim_bids(files: Iterable[Path], root: Path, channel: str | None) -> Claimed:
-    """Scans of a BIDS folder, each with the one `_dseg` of its subject, session and other entities.
+    """Scans of a BIDS folder, each with the one `_dseg` of its subject, session, space and other entities.
 
     Derivatives give label maps alone: their images are copies of scans. `--channel T1w` takes one kind of scan.
     """
@@ -83,6 +85,7 @@ def claim_bids(files: Iterable[Path], root: Path, channel: str | None) -> Claime
         if len(mine) > 1:
             some = " and ".join(shown(label, root) for label in mine[:2])
             fault = f"several labels: {some}; give the folder of one by --labels, or name it in a CSV"
+            made.left_out |= dict.fromkeys(mine[1:], "another label of its case")
         made.sources.append(
             Source(
                 id=clean(case_id(path)),
@@ -112,12 +115,18 @@ def _pair(labels: list[Path], scans: list[Path], made: Claimed) -> dict[Path, li
     for path, (entities, _) in about.items():
         by_subject[entities["sub"]].append(path)
     found: dict[Path, list[Path]] = defaultdict(list)
-    unclear = 0
+    unclear, elsewhere = 0, []
     for label in labels:
         entities, suffixes = _parts(case_id(label))
         kept = {name: value for name, value in entities.items() if name not in OF_LABEL}
         hints = [*suffixes[:-1], entities.get("space", "")]
         mine = [path for path in by_subject[entities["sub"]] if kept.items() <= about[path][0].items()]
+        here = [path for path in mine if _in_space(entities, *about[path])]
+        if mine and not here:
+            elsewhere.append(entities.get("space", ""))
+            made.left_out[label] = f"in another space ({_space(elsewhere[-1])})"
+            continue
+        mine = here
         exact = [path for path in mine if kept.items() == _of_scan(about[path][0]).items()]
         mine = exact or mine
         mine = [path for path in mine if about[path][1][-1] in hints] or mine
@@ -131,7 +140,25 @@ def _pair(labels: list[Path], scans: list[Path], made: Claimed) -> dict[Path, li
             f"{unclear} label maps could be of several scans of their subject and are left out; --channel chooses the "
             "kind of scan, such as T1w"
         )
+    if elsewhere:
+        some = listed(sorted({_space(space) for space in elsewhere}))
+        made.warnings.append(
+            f"{len(elsewhere)} label maps are in another space than their scans and are left out ({some})"
+        )
     return found
+
+
+def _in_space(label: dict[str, str], scan: dict[str, str], suffixes: list[str]) -> bool:
+    """Whether a label map is in the space of a scan: `space-T1w` is the native space of a T1w."""
+    mine, its = (
+        "" if space.lower() in {*NATIVE, suffixes[-1].lower()} else space
+        for space in (label.get("space", ""), scan.get("space", ""))
+    )
+    return mine == its
+
+
+def _space(space: str) -> str:
+    return f"space-{space}" if space else "that of the native scan"
 
 
 def _of_scan(entities: dict[str, str]) -> dict[str, str]:

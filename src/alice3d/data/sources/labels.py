@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from alice3d.data.sources.sources import NO_DICOM, Found, listed, searched, with_objects
+from alice3d.data.sources.sources import NO_DICOM, Found, lies_in, listed, searched, with_objects
 from alice3d.errors import UserError
 from alice3d.io.dicom.detect import is_dicom
 from alice3d.io.dicom.sorting import group
@@ -19,16 +19,27 @@ def without_scan(labels: Sequence[str]) -> list[str]:
     return [f"{len(labels)} labels have no scan of their name ({listed(sorted(labels))})"] if labels else []
 
 
-def with_labels(found: Found, labels: Path) -> Found:
-    """Give each source the label of the same name from a folder.
+def with_labels(found: Found, labels: Path, scans: Path | None = None) -> Found:
+    """Give each source the label of the same name from a folder. A scan is never a label.
+
+    Args:
+        found: the scans.
+        labels: the folder.
+        scans: folder of the scans; where it lies in that of the labels, no file in it is a label.
 
     Raises:
         UserError: no label has the name of a scan.
     """
+    apart = {source.path.resolve() for source in found.sources if source.files is None}
+    if scans is not None and lies_in(scans, labels):
+        apart.add(scans.resolve())
     by_id: dict[str, list[Path]] = {}
     dicom = []
     files, unreadable = searched(labels, labels)
     for path in files:
+        whole = path.resolve()
+        if whole in apart or not apart.isdisjoint(whole.parents):
+            continue
         extension = reader_of(path)
         if extension is not None and not is_data_file(path, extension):
             by_id.setdefault(clean(case_id(path)), []).append(path)

@@ -81,7 +81,7 @@ def _by_layout(scans: Path, labels: Path | None, channel: str | None) -> Found:
     if channel is not None and not any(word in found.layout for word in WITH_CHANNELS):
         ignored = "channel: is ignored, the cases of this input have one channel each"
         found = replace(found, warnings=[ignored, *found.warnings])
-    return with_structures(with_labels(found, labels) if labels is not None else found)
+    return with_structures(with_labels(found, labels, scans) if labels is not None else found)
 
 
 def _listed(listing: Path, content: dict[str, Any], channel: str | None) -> Found | None:

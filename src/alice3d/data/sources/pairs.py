@@ -42,7 +42,7 @@ def claim_lits(files: Iterable[Path], root: Path) -> Claimed:
         beside = [label for label in mine if label.parent == path.parent] or mine
         source = _pair(path, case_id(path), beside, root)
         parts.append((source, split))
-        made.more |= set(beside)
+        _take_labels(made, beside)
     made.sources, made.warnings = settled(parts)
     return made
 
@@ -62,6 +62,12 @@ def _pair(path: Path, name: str, labels: list[Path], root: Path, patient: str = 
         fault=fault,
         patient=patient,
     )
+
+
+def _take_labels(made: Claimed, labels: list[Path]) -> None:
+    """The first is a scan's label; with further ones the scan is refused."""
+    made.more |= set(labels)
+    made.left_out |= dict.fromkeys(labels[1:], "another label of its case")
 
 
 def claim_pairs(files: Iterable[Path], root: Path, channel: str | None) -> Claimed:
@@ -98,11 +104,11 @@ def claim_pairs(files: Iterable[Path], root: Path, channel: str | None) -> Claim
         made.sources += mine
         others = [path for its in sequences[key].values() for path in its if path not in paths]
         made.left_out |= dict.fromkeys(others, OTHER_SEQUENCE)
-        made.more |= set(label_of.get(key, []))
+        _take_labels(made, label_of.get(key, []))
     for key, paths in label_of.items():
         if key in whole:
             made.sources += [_pair(path, key[1], paths, root) for path in whole[key]]
-            made.more |= set(paths)
+            _take_labels(made, paths)
     if made.sources:
         made.layout = "BraTS (sequences and _seg of a case)" if cases else "pairs (case with case_seg)"
     return made

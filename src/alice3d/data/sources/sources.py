@@ -134,6 +134,11 @@ def searched(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
     return files, [f"{len(unreadable)} folders cannot be read and are left out ({some})"] if unreadable else []
 
 
+def lies_in(inner: Path, outer: Path) -> bool:
+    """Whether a file or folder lies in another folder, at any depth."""
+    return outer.resolve() in inner.resolve().parents
+
+
 def listed(names: Sequence[str]) -> str:
     """The first three of some names."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -144,7 +149,7 @@ def plain_sources(scans: Path, skip: Path | None = None, claim: Claim | None = N
 
     Args:
         scans: folder or file.
-        skip: a folder inside that holds labels.
+        skip: folder of labels; left out where it lies inside.
         claim: takes the files of a layout first.
         unique: scans that share a name are refused.
 
@@ -152,7 +157,7 @@ def plain_sources(scans: Path, skip: Path | None = None, claim: Claim | None = N
         UserError: no scan in it.
     """
     root = scans if scans.is_dir() else scans.parent
-    apart = skip.resolve() if skip is not None and skip.resolve() != scans.resolve() else None
+    apart = skip.resolve() if skip is not None and lies_in(skip, root) else None
     files, slices, others = [], [], Counter[str]()
     left_out: dict[Path, str] = {}
     candidates, unreadable = searched(scans, root) if scans.is_dir() else ([scans], [])
