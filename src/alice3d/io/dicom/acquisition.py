@@ -131,7 +131,7 @@ def _different(values: Sequence[str | float], factor: float) -> list[str | float
     """Values that differ: one of each run of numbers that lie within `factor` of the one before."""
     kept: list[str | float] = []
     before: str | float | None = None
-    for value in sorted(set(values)):  # type: ignore[type-var]  # of one kind, see Rule.read
+    for value in sorted(set(values)):
         if not (isinstance(value, float) and isinstance(before, float) and _near(before, value, factor)):
             kept.append(value)
         before = value
