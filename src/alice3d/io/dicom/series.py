@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pydicom import config
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 
+from alice3d.io.dicom.acquisition import TAGS as ACQUISITION
+from alice3d.io.dicom.acquisition import check_acquisition, parameters_of
 from alice3d.io.dicom.copies import Contents
 from alice3d.io.dicom.identity import TAGS as IDENTITY
 from alice3d.io.dicom.identity import patient_key
@@ -25,7 +28,7 @@ from alice3d.io.volume import Header, ScanError, check_shape, check_space, scale
 MOSAIC_TAGS = (0x00651050, 0x00651051)
 """Of United Imaging: the number of slices in a grid, and their positions."""
 TAGS: list[Any] = [
-    *IDENTITY, *MOSAIC_TAGS, "SOPClassUID", "ImageType", "Rows", "Columns",
+    *IDENTITY, *MOSAIC_TAGS, *ACQUISITION, "SOPClassUID", "Rows", "Columns",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept",
     "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", "BitsStored",
     "PixelRepresentation", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
@@ -79,7 +82,7 @@ def read_series(files: Sequence[Path], name: str, path: Path) -> Header:
         path: the folder, or the file of a multi-frame object.
 
     Raises:
-        ScanError: slices missing, duplicate, at unequal gaps or of different kinds; no position; colours.
+        ScanError: slices missing, duplicate, at unequal gaps, of different kinds or acquisitions; no position; colours.
     """
     slices: list[Slice] = []
     said = {"modality": "", "series": "", "frame": "", "owner": ""}
@@ -92,6 +95,7 @@ def read_series(files: Sequence[Path], name: str, path: Path) -> Header:
         slices += slices_of(dataset, file, name)
     contents = Contents(name, lambda file: pixels_of(open_dataset(file, pixels=True, force=True), name))
     ordered, affine, notes = stacked(slices, name, contents)
+    check_acquisition([piece.parameters for piece in ordered], name)
     rows, columns = ordered[0].shape
     shape, _ = check_shape((columns, rows, len(ordered)), name)
     details = {"slices": ordered, **said}
@@ -195,6 +199,7 @@ def slices_of(dataset: Any, file: Path, name: str) -> list[Slice]:
                 (int(dataset.Rows), int(dataset.Columns)),
                 slope or 1.0,
                 intercept,
+                parameters_of(partial(_group, groups, dataset=dataset)),
             )
         )
     return found

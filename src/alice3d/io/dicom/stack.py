@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.geometry import Affine
+from alice3d.io.dicom.acquisition import Parameters
 from alice3d.io.volume import ScanError
 
 EVEN_SHARE = 0.02
@@ -36,6 +37,7 @@ class Slice:
         spacing_mm: between rows, between columns.
         shape: rows, columns.
         slope, intercept: of the stored values.
+        parameters: of its acquisition, see `acquisition`.
     """
 
     file: Path
@@ -46,6 +48,7 @@ class Slice:
     shape: tuple[int, int]
     slope: float
     intercept: float
+    parameters: Parameters
 
 
 class Copies(Protocol):
