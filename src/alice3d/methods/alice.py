@@ -13,7 +13,7 @@ from torch.distributed import ReduceOp
 from alice3d.config import Config
 from alice3d.distributed import all_reduce, world_size
 from alice3d.losses.contrast import crop_contrast
-from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise
+from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise, warmed
 from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.losses.target_queue import FEWEST_PAIRS, TargetQueue, by_crop
 from alice3d.methods.alice_settings import AliceConfig
@@ -214,8 +214,7 @@ class Alice(PretrainMethod):
 
     def _teacher_temperature(self, step: int) -> float:
         first, last = self.config.teacher_temperature
-        share = min(step / max(self.config.teacher_warmup * self.total_steps, 1), 1.0)
-        return float(first + (last - first) * share)
+        return warmed(first, last, share=self.config.teacher_warmup, step=step, total_steps=self.total_steps)
 
     def _target(self, whole: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         if self.dense is None:
