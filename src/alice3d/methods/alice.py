@@ -20,7 +20,7 @@ from alice3d.methods.alice_settings import AliceConfig
 from alice3d.methods.base import PretrainMethod
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.casa import CASA
-from alice3d.nn.decoder import TokenDecoder
+from alice3d.nn.decoder import TokenDecoder, lifted
 from alice3d.nn.ema import cosine_momentum, target_of, update_ema
 from alice3d.nn.heads.embedding import dense_head, has_pyramid
 from alice3d.nn.heads.prototypes import PrototypeHead
@@ -146,8 +146,8 @@ class Alice(PretrainMethod):
             parts["koleo"] = (koleo(online_class[: len(masked) // 2]) + koleo(online_class[len(masked) // 2 :])) / 2
             weights["koleo"] = config.koleo_weight
         if self.dense is not None:
-            lifted = self._lifted(decoded, online_patches, visible, grid)
-            parts["dense"] = self._dense_contrast(batch, lifted, target_pyramid)
+            maps = self._lifted(decoded, online_patches, visible, grid)
+            parts["dense"] = self._dense_contrast(batch, maps, target_pyramid)
             weights["dense"] = config.dense_weight
         loss = torch.stack([weights[name] * part for name, part in parts.items() if weights[name]]).sum()
         return {
@@ -227,13 +227,10 @@ class Alice(PretrainMethod):
         """A map of tokens from the masked view: H_u at all places, and V_u itself where the encoder saw the patch."""
         if self.dense_lift is None:
             return None
-        lifted: Tensor = self.dense_lift(decoded)
-        seen = torch.zeros_like(lifted)
-        seen[visible] = patches.flatten(0, 1).to(seen.dtype)
-        return [(lifted + seen).transpose(1, 2).reshape(len(lifted), -1, *grid)]
+        return [lifted(self.dense_lift(decoded), patches, visible, grid)]
 
     def _dense_contrast(
-        self, batch: dict[str, Tensor], lifted: list[Tensor] | None, target_pyramid: list[Tensor]
+        self, batch: dict[str, Tensor], maps: list[Tensor] | None, target_pyramid: list[Tensor]
     ) -> Tensor:
         """Past the paper: points of Q against their places in K, other places of K as negatives; and back.
 
@@ -242,7 +239,7 @@ class Alice(PretrainMethod):
         assert self.dense is not None
         assert self.target_dense is not None
         b = len(batch["q"])
-        maps = lifted if lifted is not None else self.backbone.pyramid(torch.cat([batch["q"], batch["k"]]))
+        maps = maps if maps is not None else self.backbone.pyramid(torch.cat([batch["q"], batch["k"]]))
         online = self.dense(maps)
         with torch.no_grad():
             target = self.target_dense(target_pyramid)

@@ -23,6 +23,7 @@ class Backbone(nn.Module):
         entry_width: channels right after the volume has entered: the width of a mask token.
         position_free: without a position code: what it computes does not depend on where a window starts or how large
             it is.
+        takes_masked_pyramid: `pyramid` takes a mask.
         checkpoint: keep only what enters a block and compute the rest again in the backward pass: a third more
             computation for a fraction of the memory, with the same gradients. Backbones whose blocks support it take
             it as an option.
@@ -36,6 +37,7 @@ class Backbone(nn.Module):
     entry_width: int
     name: ClassVar[str] = ""
     position_free: ClassVar[bool] = False
+    takes_masked_pyramid: ClassVar[bool] = False
     checkpoint: bool = False
 
     def through(self, block: nn.Module, x: Tensor) -> Tensor:
@@ -84,8 +86,8 @@ class Backbone(nn.Module):
 
         Args:
             volume: crops; sides are multiples of `stride`.
-            visible: True = the encoder sees this patch; None shows everything. Only convolutional backbones take a
-                mask here: hidden places are then zero in every map (SparK, Tian et al., ICLR 2023).
+            visible: True = the encoder sees this patch; None shows everything. Where `takes_masked_pyramid`
+                only: hidden places are then zero in every map (SparK, Tian et al., ICLR 2023).
 
         Raises:
             ValueError: a mask, and the backbone cannot leave places out of its maps.

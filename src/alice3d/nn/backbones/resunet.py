@@ -38,6 +38,7 @@ class ResUNet(Backbone):
 
     name = "resunet"
     position_free = True
+    takes_masked_pyramid = True
 
     def __init__(
         self,
