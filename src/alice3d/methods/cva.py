@@ -107,7 +107,7 @@ class CVA(PretrainMethod):
         with torch.no_grad():
             target_class, target_patches = self.target_backbone.tokens(volumes)
         online = lifted(self.lift(decoded), patches, visible, grid)
-        target = target_patches.transpose(1, 2).unflatten(2, grid)
+        target = target_patches.transpose(1, 2).reshape(len(volumes), -1, *grid)
         parts = {
             "reconstruction": reconstruction_loss(
                 rebuilt, torch.cat([batch["q_clean"], batch["k_clean"]]), visible, patch=self.backbone.stride

@@ -16,6 +16,7 @@ from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.methods.masked_reconstruction import MaskToken, patch_values
 from alice3d.methods.self_distillation import SelfDistillation, SelfDistillationConfig
 from alice3d.nn.backbones.base import Backbone
+from alice3d.nn.heads.prototypes import PrototypeHead
 
 Weight = Annotated[float, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
@@ -50,6 +51,8 @@ class DINO(SelfDistillation):
     Config: ClassVar[type[Config]] = DINOConfig
     Sampler: ClassVar[type[Sampler]] = SeveralViews
     heads = ("class", "patch")
+    class_head: PrototypeHead
+    patch_head: PrototypeHead
 
     def __init__(self, backbone: Backbone, config: DINOConfig, *, crop: int, total_steps: int) -> None:
         super().__init__(backbone, config, crop=crop, total_steps=total_steps)
@@ -84,14 +87,14 @@ class DINO(SelfDistillation):
             target_class, target_patches = self.target_backbone.tokens(whole)
 
         answers, watched = self.answers("class", target_class, step)
-        views = [*online_class.split(b)]
+        views = list(torch.split(online_class, b))
         if config.small_views:
             small = torch.cat([batch[f"small_{m}"] for m in range(config.small_views)])
-            views += self.backbone.tokens(small)[0].split(b)
+            views += torch.split(self.backbone.tokens(small)[0], b)
         # Every view of the student against every whole view of the teacher but itself, all pairs with one weight.
         terms = [
             distillation_loss(self.class_head(view), answer, student_temperature=config.student_temperature)
-            for at, answer in enumerate(answers.split(b))
+            for at, answer in enumerate(torch.split(answers, b))
             for number, view in enumerate(views)
             if number != at
         ]

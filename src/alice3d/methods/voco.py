@@ -53,6 +53,8 @@ class VoCo(PretrainMethod):
     Config: ClassVar[type[Config]] = VoCoConfig
     Sampler: ClassVar[type[Sampler]] = BaseCrops
     defaults: ClassVar[dict[str, Any]] = {"batch": 2}
+    target_backbone: Backbone
+    target_projector: Projector
     advice: ClassVar[dict[str, str]] = {
         "features": "try a lower --learning-rate, a longer --warmup or --options.teacher all",
     }

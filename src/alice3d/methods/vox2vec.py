@@ -76,7 +76,7 @@ class Vox2Vec(PretrainMethod):
             found.append(self.projector(torch.cat(read, dim=1)))
         contrast = found[0].sum() * 0  # no point corresponds, as with random partners
         if len(found[0]) > 1:
-            contrast = nt_xent(*found, self.config.temperature, excluded=self._near(batch, keep))
+            contrast = nt_xent(found[0], found[1], self.config.temperature, excluded=self._near(batch, keep))
         parts = {"contrast": contrast}
         loss = contrast
         if self.restore is not None:
@@ -96,4 +96,5 @@ class Vox2Vec(PretrainMethod):
             places.append(points[keep])
             scans.append(batch[f"case_{name}"][:, None].expand(keep.shape)[keep])
         place, scan = torch.cat(places), torch.cat(scans)
-        return (torch.cdist(place, place) < self.config.ignore_mm) & (scan[:, None] == scan[None])
+        near: Tensor = (torch.cdist(place, place) < self.config.ignore_mm) & (scan[:, None] == scan[None])
+        return near

@@ -41,7 +41,8 @@ def overlaps(start: NDArray[np.int64], bases: tuple[int, int, int], side: int) -
         np.clip(side - np.abs(int(first) - np.arange(count) * side), 0, None) / side
         for first, count in zip(start, bases, strict=True)
     ]
-    return np.einsum("i,j,k->ijk", *along).ravel().astype(np.float32)
+    shares: NDArray[np.float32] = np.einsum("i,j,k->ijk", *along).ravel().astype(np.float32)
+    return shares
 
 
 class BaseCrops(CropSampler):
