@@ -35,6 +35,7 @@ class Alice(PretrainMethod):
     """
 
     Config: ClassVar[type[Config]] = AliceConfig
+    paper: ClassVar[str] = "Jiang et al., ICCV 2023, arXiv 2302.05615"
     advice: ClassVar[Mapping[str, str]] = {
         "answers": "try --options.balance sinkhorn, --options.spread 0.15, a lower --options.teacher_temperature or a "
         "larger --batch",

@@ -24,4 +24,5 @@ class AnatoMask(SparK):
     """
 
     Config: ClassVar[type[Config]] = AnatoMaskConfig
+    paper: ClassVar[str] = "Li et al., ECCV 2024, arXiv 2407.06468"
     defaults: ClassVar[dict[str, Any]] = {"mask_ratio": 0.6}

@@ -65,6 +65,7 @@ class CVA(PretrainMethod):
     """
 
     Config: ClassVar[type[Config]] = CVAConfig
+    paper: ClassVar[str] = "Vaish et al., 2025, arXiv 2509.13846"
     defaults: ClassVar[dict[str, Any]] = {}
     advice: ClassVar[dict[str, str]] = {
         "features": "try a lower --learning-rate, a longer --warmup or --options.fine contrast",

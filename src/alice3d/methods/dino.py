@@ -49,6 +49,7 @@ class DINO(SelfDistillation):
     """
 
     Config: ClassVar[type[Config]] = DINOConfig
+    paper: ClassVar[str] = "Oquab et al., TMLR 2024, arXiv 2304.07193; Zhou et al., ICLR 2022, arXiv 2111.07832"
     Sampler: ClassVar[type[Sampler]] = SeveralViews
     heads = ("class", "patch")
     class_head: PrototypeHead

@@ -27,3 +27,4 @@ class Kats(Vox2Vec):
     """
 
     Config: ClassVar[type[Config]] = KatsConfig
+    paper: ClassVar[str] = "Kats, Hirsch, Heinrich, ISBI 2024"

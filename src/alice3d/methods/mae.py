@@ -29,6 +29,7 @@ class MAE(MaskedReconstruction):
     """Rebuild hidden patches from visible ones (He et al., CVPR 2022), on both crops of a sample."""
 
     Config: ClassVar[type[Config]] = MAEConfig
+    paper: ClassVar[str] = "He et al., CVPR 2022, arXiv 2111.06377"
 
     def __init__(self, backbone: Backbone, config: MAEConfig, *, crop: int, total_steps: int) -> None:
         super().__init__(backbone, config, crop=crop, total_steps=total_steps)

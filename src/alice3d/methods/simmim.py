@@ -32,6 +32,7 @@ class SimMIM(MaskedReconstruction):
     """
 
     Config: ClassVar[type[Config]] = SimMIMConfig
+    paper: ClassVar[str] = "Xie et al., CVPR 2022, arXiv 2111.09886"
     defaults: ClassVar[dict[str, Any]] = {"mask_ratio": 0.6}
 
     def __init__(self, backbone: Backbone, config: SimMIMConfig, *, crop: int, total_steps: int) -> None:

@@ -38,3 +38,4 @@ class SMIT(DINO):
     """
 
     Config: ClassVar[type[Config]] = SMITConfig
+    paper: ClassVar[str] = "Jiang et al., MICCAI 2022, arXiv 2205.10342"

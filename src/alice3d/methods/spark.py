@@ -56,11 +56,17 @@ class SparK(MaskedReconstruction):
     """
 
     Config: ClassVar[type[Config]] = SparKConfig
+    paper: ClassVar[str] = "Tian et al., ICLR 2023, arXiv 2301.03580; Wald et al., CVPR 2025, arXiv 2410.23132"
+
+    @classmethod
+    def unfit(cls, backbone: Backbone, config: SparKConfig) -> str:
+        """See `PretrainMethod.unfit`."""
+        if backbone.takes_masked_pyramid:
+            return ""
+        return "sparse maps are for convolutional backbones; take simmim or mae with this one"
 
     def __init__(self, backbone: Backbone, config: SparKConfig, *, crop: int, total_steps: int) -> None:
         super().__init__(backbone, config, crop=crop, total_steps=total_steps)
-        if not backbone.takes_masked_pyramid:
-            raise ValueError("sparse maps are for convolutional backbones; take simmim or mae with this one")
         deepest = len(backbone.channels) - 1
         self.densify = nn.ModuleList([Densify(c, 1 if i == deepest else 3) for i, c in enumerate(backbone.channels)])
         self.decoder = Decoder(backbone.channels, backbone.strides, backbone.in_channels)

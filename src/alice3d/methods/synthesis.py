@@ -44,6 +44,7 @@ class Synthesis(PretrainMethod):
     """
 
     Config: ClassVar[type[Config]] = SynthesisConfig
+    paper: ClassVar[str] = "Dey et al., ICLR 2025, arXiv 2411.02372"
     Sampler: ClassVar[type[Sampler]] = SyntheticLayouts
     advice: ClassVar[dict[str, str]] = {
         "features": "try a lower --learning-rate, a longer --warmup or a higher --options.temperature",

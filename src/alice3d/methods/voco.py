@@ -51,6 +51,7 @@ class VoCo(PretrainMethod):
     """
 
     Config: ClassVar[type[Config]] = VoCoConfig
+    paper: ClassVar[str] = "Wu et al., CVPR 2024, arXiv 2402.17300"
     Sampler: ClassVar[type[Sampler]] = BaseCrops
     defaults: ClassVar[dict[str, Any]] = {"batch": 2}
     target_backbone: Backbone

@@ -26,3 +26,4 @@ class VoCo2(VoCo):
     """
 
     Config: ClassVar[type[Config]] = VoCo2Config
+    paper: ClassVar[str] = "Wu et al., TPAMI 2025, arXiv 2410.09890"

@@ -42,9 +42,17 @@ class Vox2Vec(PretrainMethod):
     """
 
     Config: ClassVar[type[Config]] = Vox2VecConfig
+    paper: ClassVar[str] = "Goncharov et al., MICCAI 2023, arXiv 2307.14725"
     advice: ClassVar[dict[str, str]] = {
         "features": "try a lower --learning-rate, a longer --warmup or a lower --options.temperature",
     }
+
+    @classmethod
+    def unfit(cls, backbone: Backbone, config: Vox2VecConfig) -> str:
+        """See `PretrainMethod.unfit`."""
+        if not config.restore_weight or backbone.strides[0] == 1:
+            return ""
+        return "options.restore_weight: needs features of every voxel; the residual U-Net has them"
 
     def __init__(self, backbone: Backbone, config: Vox2VecConfig, *, crop: int, total_steps: int) -> None:
         super().__init__(backbone, config, crop=crop, total_steps=total_steps)
@@ -56,8 +64,6 @@ class Vox2Vec(PretrainMethod):
         joined = sum(widths)
         self.projector = Projector(joined, hidden=joined, out=config.width, norm=config.norm)
         self.restore = nn.Conv3d(backbone.channels[0], backbone.in_channels, 1) if config.restore_weight else None
-        if self.restore is not None and backbone.strides[0] != 1:
-            raise ValueError("options.restore_weight: needs features of every voxel; the residual U-Net has them")
 
     def wants(self) -> PairWants:
         """Clean crops where they are restored; no masks."""
