@@ -10,8 +10,11 @@ import alice3d
 
 ROOT = Path(alice3d.__file__).parent
 LAYERS = (
-    ("errors", "version", "console", "files", "metrics", "distributed"),
-    ("config", "geometry", "losses", "outputs", "executors", "plugins", "device"),
+    ("errors", "version", "console", "files", "memory", "metrics", "distributed"),
+    (
+        *("config", "geometry", "losses", "executors", "plugins", "device"),
+        *("outputs", "apart", "locks", "replacement", "same_settings"),
+    ),
     ("io", "nn", "phantom", "cli_arguments"),
     ("data",),
     ("weights", "methods"),

@@ -1,4 +1,5 @@
-"""Keep a comparison's table, tests and plot in benchmarks/results: python benchmarks/ablation/keep.py OUT [NAME].
+"""Keep a comparison's table, tests, plot and scores in benchmarks/results: python benchmarks/ablation/keep.py OUT
+[NAME].
 
 A comparison that still runs is kept as far as it is: cells that both arms have are compared, and the page says so.
 """
@@ -13,7 +14,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from machine import described, keep
 
-from alice3d.comparison.table import TESTS, Unit, best, paired_tests, table
+from alice3d.comparison.scores import SCORES, read_scores, scores_csv
+from alice3d.comparison.table import TESTS, Unit, best, by_patient, paired_tests, table
 from alice3d.report.comparison_page import draw_comparison, page, table_csv
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -39,11 +41,13 @@ def short(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(out: Path, name: str = "ablation") -> None:
-    """Write compare.md, compare.csv, compare.png and compare.json."""
+    """Write compare.md, compare.csv, compare.png, scores.csv and compare.json."""
     status = json.loads((out / "status.json").read_text(encoding="utf-8"))
     settings = short(status["settings"])
     units = units_of(out)
-    rows = table(units)
+    patients = read_scores(out / SCORES)[1] if (out / SCORES).is_file() else {}
+    of_patients = by_patient(units, patients)
+    rows = table(of_patients)
     reference = units[0].method
     cells = {(unit.method, unit.seed) for unit in units}
     arms = {method for method, _ in cells}
@@ -56,10 +60,11 @@ def main(out: Path, name: str = "ablation") -> None:
         about.append(f"**Not finished**: {len(cells)} cells so far; arms are compared over the seeds that both have.")
     folder = RESULTS / name
     folder.mkdir(parents=True, exist_ok=True)
-    tests = paired_tests(units, reference)
+    tests = paired_tests(of_patients, reference, patients)
     text = page(rows, tests, reference=reference, about=about, how_tested=TESTS)
     (folder / "compare.md").write_text(text, encoding="utf-8")
     (folder / "compare.csv").write_text(table_csv(rows), encoding="utf-8")
+    (folder / SCORES).write_text(scores_csv(units, patients), encoding="utf-8")
     (folder / "compare.png").write_bytes(draw_comparison(rows, reference))
     cards = [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("cells/*/*/encoder/encoder.json")]
     result = {

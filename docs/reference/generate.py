@@ -31,7 +31,7 @@ from alice3d.comparison.arms import FIXED, OF_SCRATCH
 from alice3d.comparison.settings import ArmSettings
 from alice3d.config import Config, keys_of
 from alice3d.data.sources import layouts
-from alice3d.data.sources.layouts import LISTS
+from alice3d.data.sources.lists import LISTS
 from alice3d.data.store.splits import FORM as SPLITS
 from alice3d.data.tables import classes, landmarks
 from alice3d.data.tables.csv_rows import POINT
@@ -44,14 +44,15 @@ from alice3d.tasks.segmentation.model import LabelMap
 RESULTS = (PreparedStore, MatcherTraining, MadePairs, Pretraining, Finetuning, Evaluation)
 """What the calls that fill a folder return."""
 OF_ARM = ("recipe", "encoder")
-SPLITS_EXAMPLE = '{"train": ["case_001", "case_002"], "test": ["case_003"]}\n'
+SPLITS_EXAMPLE = '{"train": ["case_001", {"id": "case_002", "patient": "p2"}], "test": ["case_003"]}\n'
 CASES = ("case_001", "case_002")
 TABLES = (
     (
         "Scans: CSV, for `alice prepare TABLE.csv STORE`",
         "A row a scan; `image` is needed, further columns are ignored.",
         layouts.COLUMNS,
-        "image,label,id,split\nscans/a.nii.gz,labels/a.nii.gz,case_001,train\nscans/b.nii.gz,,case_002,pretrain\n",
+        "image,label,id,split,patient\nscans/a.nii.gz,labels/a.nii.gz,case_001,train,p1\n"
+        "scans/b.nii.gz,,case_002,pretrain,p2\n",
     ),
     (
         "Landmarks: CSV, for `--landmarks`",
@@ -184,9 +185,11 @@ def files_page() -> str:
     for title, text, columns, example in TABLES:
         parts.append(f"## {title}\n\n{text}\n\n{table(columns)}\n```text\n{example}```\n")
     parts.append(
-        "## Splits: JSON, for `alice prepare --splits`\n\nName of a split to a list of case ids "
-        "([schema](schemas/splits.json)). The names are free; `train`, `val`, `test` and `pretrain` are those that "
-        "commands take by default. A case may be in one split only; one that is in none has none.\n\n"
+        "## Splits: JSON, for `alice prepare --splits`\n\nName of a split to a list of cases "
+        "([schema](schemas/splits.json)): ids, or `id` and `patient`, any identifier that all cases of the patient "
+        "share. The names are free; `train`, `val`, `test` and `pretrain` are those that commands take by default. A "
+        "case may be in one split only, and so may the cases of a [patient](../concepts/store.md#patients); one that "
+        "is in none has none.\n\n"
         f"```json\n{SPLITS_EXAMPLE}```\n"
     )
     forms = "".join(f"| `{example}` | {text} |\n" for example, text in NAME_FILES.items())
@@ -196,9 +199,10 @@ def files_page() -> str:
         + forms
     )
     parts.append(
-        "## dataset.json, for `alice prepare`\n\nOf the Medical Segmentation Decathlon, or of nnU-Net, whose folders "
-        "`imagesTr` and `labelsTr` are read in place of the lists. `labels` holds label names as above; other keys are "
-        "ignored.\n\n" + table(LISTS, "Key")
+        "## dataset.json, for `alice prepare`\n\nOf the Medical Segmentation Decathlon, of MONAI (any name of the "
+        "file), or of nnU-Net, whose folders `imagesTr` and `labelsTr` are read in place of the lists unless `dataset` "
+        "lists them. `labels` holds label names as above; the value named `ignore` has no reference, and a list of "
+        "values is a region. Other keys are ignored.\n\n" + table(LISTS, "Key")
     )
     return "\n".join(parts)
 

@@ -14,6 +14,7 @@ from alice3d import console
 from alice3d.commands import COMMANDS, find_command
 from alice3d.errors import UserError, WorkFailed
 from alice3d.files import json_text
+from alice3d.memory import lacks_memory
 from alice3d.version import __version__
 
 if TYPE_CHECKING:
@@ -33,13 +34,14 @@ HELP_TEXTS = Path(__file__).parent / "commands" / "help"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code: 0 done, 1 the work failed, 2 the call or the input was wrong."""
+    console.open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
-        print(HELP.format(commands="\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())))
+        console.write(HELP.format(commands="\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())))
         return 0
     if words[0] == "--version":
-        print(f"alice3d {__version__}")
+        console.write(f"alice3d {__version__}")
         return 0
     debug = "--debug" in words
     try:
@@ -48,17 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2, debug)
     except WorkFailed as error:
         return _fail(str(error), 1, debug)
-    except KeyboardInterrupt:
-        return _fail("stopped by the user; the same command goes on where it can", 130, debug)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "stopped by the user; the same command goes on where it can", 130, debug)
     except Exception as error:
         return _fail(_unexpected(error), 1, debug)
 
 
 def _unexpected(error: Exception) -> str:
     """An error that nobody foresaw: its type and place alone, since its words may hold a patient's name."""
+    if lacks_memory(error):
+        return "memory does not suffice; take a smaller --batch, --crop or number of --jobs where there is one"
     plugins = sys.modules.get("alice3d.plugins")  # importing it takes long; without it no code of the user's ran
     own = plugins.place_in_own_code(error) if plugins is not None else ""
     if own:
@@ -77,7 +78,7 @@ def _place_of(error: Exception) -> str:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         raise
-    print(f"alice: {message}", file=sys.stderr)
+    console.write(f"alice: {message}", "stderr")
     return code
 
 
@@ -88,15 +89,19 @@ def _run(name: str, words: list[str]) -> int:
         raise UserError(f"no command {name!r}; {hint}")
     kept = HELP_TEXTS / f"{name}.txt"
     if words in (["--help"], ["-h"]) and kept.is_file():  # settings take longer to import than to read what they say
-        print(kept.read_text(encoding="utf-8"), end="")
+        console.write(kept.read_text(encoding="utf-8"), end="")
         return 0
+    from alice3d.apart import check_apart
     from alice3d.cli_arguments import parse
+    from alice3d.locks import name_command
 
     module, kind = find_command(name)
     call: Call | str = parse(name, COMMANDS[name], kind, words)
     if isinstance(call, str):
-        print(call)
+        console.write(call)
         return 0
+    name_command(name)
+    check_apart(call.config)
     console.configure(json_only=call.json)
     try:
         result: dict[str, Any] = module.run(call.config)
@@ -106,8 +111,9 @@ def _run(name: str, words: list[str]) -> int:
         raise WorkFailed("the disk is full; make room and give the same command again") from error
     finally:
         console.configure(json_only=False)
-    if call.json:
-        print(json_text(result, None))
+    if call.json and (lost := console.write(json_text(result, None))) is not None:
+        reason = getattr(lost, "strerror", None) or "it is closed"
+        raise WorkFailed(f"the work is done, but its JSON cannot be written to standard output ({reason})")
     return 0
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -55,6 +55,24 @@ class Keys:
     """
 
     of: Callable[[Mapping[str, Any]], type[Config] | Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Marks a field that names what a call reads: a file, a folder, several of them, or the name of shipped weights."""
+
+
+@dataclass(frozen=True)
+class Writes:
+    """Marks a field that names what a call writes; it must lie apart from what the call reads (`apart.check_apart`).
+
+    Attributes:
+        file: it is one file, otherwise a folder.
+        within: field of an input to the form of the names that may be written directly in it.
+    """
+
+    file: bool = False
+    within: Mapping[str, str] = field(default_factory=dict)
 
 
 class Config(BaseModel):
@@ -216,6 +234,10 @@ class CommandConfig(Config):
         """
         return words
 
+    def is_writing(self) -> bool:
+        """Whether the call writes anything."""
+        return True
+
     def settings(self, **inputs: Any) -> dict[str, Any]:
         """What the result depends on, as plain values: the counted fields, and the checksums of the inputs.
 
@@ -230,10 +252,24 @@ class CommandConfig(Config):
 class OutputConfig(CommandConfig):
     """A command that fills an output folder."""
 
-    out: Path
+    out: Annotated[Path, Writes()]
     """Output folder; the same call again goes on where it stopped, or says that it is done."""
     overwrite: bool = False
-    """Replace what an earlier call with other settings left in the output folder."""
+    """Replace what an earlier call of this command left in the output folder; it stays until the new is complete."""
+
+
+class ScanFilesConfig(CommandConfig):
+    """A command that reads scans from files."""
+
+    unoriented: Literal["refuse", "las", "ras"] = "refuse"
+    """How to treat a file whose header gives no orientation (Analyze, sform and qform unset): refuse, or assume LAS or
+    RAS."""
+
+    def settings(self, **inputs: Any) -> dict[str, Any]:
+        """As `CommandConfig.settings`, without the orientation where none is assumed: runs from before the option go
+        on."""
+        counted = super().settings(**inputs)
+        return {key: value for key, value in counted.items() if key != "unoriented" or value != "refuse"}
 
 
 class ComputeConfig(CommandConfig):

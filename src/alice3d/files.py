@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,4 +63,22 @@ def as_json(value: Any) -> Any:
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for files of this call alone; where no temporary folder can be written, one that cannot be either."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="alice-", ignore_cleanup_errors=True)
+    except OSError:
+        yield Path(os.devnull) / "scratch"
+        return
+    with made as folder:
+        yield Path(folder)

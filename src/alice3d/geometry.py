@@ -171,7 +171,14 @@ def to_closest_ras(array: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], A
     Returns:
         view of the array, and its affine: every voxel keeps its position in RAS.
     """
-    order, signs = closest_axes(affine)
+    return turned_by(array, affine, *closest_axes(affine))
+
+
+def turned_by(
+    array: NDArray[Any], affine: Affine, order: tuple[int, int, int], signs: tuple[int, int, int]
+) -> tuple[NDArray[Any], Affine]:
+    """Permute and flip a volume's axes: axis n of the view is `order[n]` of the array, against it where `signs[n]` is
+    -1; every voxel keeps its position in RAS."""
     turned = affine.copy()
     turned[:3, :3] = affine[:3, order] * np.asarray(signs)
     first = [array.shape[axis] - 1 if sign < 0 else 0 for axis, sign in zip(order, signs, strict=True)]

@@ -11,7 +11,7 @@ from encoder_files import INTENSITY, write_encoder
 from safetensors.torch import load_file
 
 from alice3d.commands import evaluate, finetune
-from alice3d.data.store import Store
+from alice3d.data.store import Store, limited
 from alice3d.engine.log import read_log
 from alice3d.errors import UserError
 from alice3d.nn.backbones.registry import build_backbone
@@ -137,3 +137,28 @@ def test_the_head_drawn_does_not_depend_on_where_the_backbone_comes_from(tiny_st
         )
         drawn.append(prepare_finetuning(config).net.decoder.state_dict())
     assert all(torch.equal(drawn[0][key], other[key]) for other in drawn[1:] for key in other)
+
+
+@pytest.mark.parametrize("head", ["unet", "linear"])
+def test_scans_that_come_into_the_store_do_not_stop_a_run(tiny_store, tmp_path, capsys, head):
+    config = FinetuneConfig(store=tiny_store, out=tmp_path / "model", head=head, steps=3, **{**SMALL, "labels": None})
+    cases = Store.open(tiny_store).cases()
+    late = next(case.id for case in cases if case.split == "train")
+    with limited(tiny_store, [case.id for case in cases if case.id != late]):
+        finetune.run(config)
+    first = load_file(tmp_path / "model" / "model.safetensors")
+    assert finetune.run(config)["steps"]
+    assert f"1 scans came into {tiny_store} after this run began and are left out of it: {late}" in (
+        said := capsys.readouterr().out
+    )
+    assert "already done" in said
+    for name in ("model.safetensors", "model.json"):
+        (tmp_path / "model" / name).unlink()
+    finetune.run(config)  # goes on, from the same cases
+    again = load_file(tmp_path / "model" / "model.safetensors")
+    assert all((first[key] == again[key]).all() for key in first)
+    with pytest.raises(UserError, match="has left the store"), limited(tiny_store, [late]):
+        finetune.run(config)
+    finetune.run(config.model_copy(update={"overwrite": True}))
+    card = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert late in [case["id"] for case in card["cases"]]

@@ -194,7 +194,7 @@ def test_faulty_calls_are_named(capsys, folder, example, tiny_store, tiny_matche
         ((*propagate, "--atlases", tiny_store, "--count", 99), "labelled scans"),
         ((*propagate, "--atlases", tiny_store, "--atlas-split", "tset"), "no split 'tset'"),
         ((*propagate, "--atlases", tiny_store, "--vote", 0), "vote"),
-        (("propagate", tiny_matcher, folder, folder, "--atlases", tiny_store), "would replace the scans themselves"),
+        (("propagate", tiny_matcher, folder, folder, "--atlases", tiny_store), "is SCANS itself"),
         (("view", scans[0], "--matcher", tiny_matcher), "with"),
         (("view", scans[0], "--with", tmp_path / "none.nii.gz", "--matcher", tiny_matcher), "no such file"),
         (("view", scans[0], "--wiht", scans[1], "--matcher", tiny_matcher), "did you mean '--with'"),

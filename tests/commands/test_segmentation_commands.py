@@ -15,6 +15,8 @@ from alice3d.commands import evaluate, finetune, predict
 from alice3d.data.sources.scan_list import find_scans
 from alice3d.data.store import Store
 from alice3d.errors import UserError
+from alice3d.tasks.segmentation import evaluate as segmentation_evaluate
+from alice3d.tasks.segmentation import predict as segmentation_predict
 from alice3d.tasks.settings import EvaluateConfig, FinetuneConfig, PredictConfig
 
 QUICK = {"steps": 12, "batch": 2, "crop": 24, "workers": 0, "linear_voxels": 60, "linear_iterations": 8}
@@ -242,12 +244,111 @@ def test_nothing_to_predict(model, tmp_path):
 def test_two_scans_of_one_name(tiny_scans, tmp_path):
     scan = sorted(tiny_scans.images.iterdir())[0]
     shutil.copy(scan, tmp_path / scan.name)
-    with pytest.raises(UserError, match="two scans have this name"):
-        find_scans([scan, tmp_path / scan.name])
+    found = find_scans([scan, tmp_path / scan.name])
+    assert len(found) == 2
+    assert all("two scans would be written as" in source.fault for source in found.values())
+
+
+def test_scans_of_one_name_in_many_folders_and_without_orientation(model, tiny_scans, tmp_path):
+    scan = sorted(tiny_scans.images.iterdir())[0]
+    image = nib.load(scan)
+    for case in ("s1", "s2"):
+        (tmp_path / "new" / case).mkdir(parents=True)
+        bare = nib.Nifti1Image(np.asarray(image.dataobj), None)
+        bare.header.set_zooms(image.header.get_zooms())
+        bare.set_sform(None, 0)
+        bare.set_qform(None, 0)
+        nib.save(bare, tmp_path / "new" / case / "ct.nii.gz")
+    with pytest.raises(UserError, match="give --unoriented las or ras"):
+        predict.run(PredictConfig(model=model, scans=[tmp_path / "new"], out=tmp_path / "out"))
+    config = PredictConfig(model=model, scans=[tmp_path / "new"], out=tmp_path / "out", unoriented="las")
+    assert predict.run(config)["written"] == ["s1/ct.nii.gz", "s2/ct.nii.gz"]
+    assert "unoriented" not in PredictConfig(model=model, scans=[scan], out=tmp_path / "out").settings()
 
 
 def test_scans_are_never_replaced(model, tiny_scans, tmp_path):
     scan = sorted(tiny_scans.images.iterdir())[0]
     shutil.copy(scan, tmp_path / scan.name)
-    with pytest.raises(UserError, match="would replace the scans"):
+    with pytest.raises(UserError, match=r"OUT .* is SCANS itself"):
         predict.run(PredictConfig(model=model, scans=[tmp_path], out=tmp_path, overwrite=True))
+
+
+def test_predict_does_what_is_new_changed_or_gone(model, tiny_scans, tmp_path, capsys):
+    given = sorted(tiny_scans.images.iterdir())[:3]
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name, scan in zip("ab", given, strict=False):
+        shutil.copy(scan, folder / f"{name}.nii.gz")
+    config = PredictConfig(model=model, scans=[folder], out=tmp_path / "out")
+    predict.run(config)
+    first = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.nii.gz")}
+    shutil.copy(given[2], folder / "c.nii.gz")
+    shutil.copy(given[2], folder / "b.nii.gz")
+    capsys.readouterr()
+    assert predict.run(config)["written"] == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    assert "b.nii.gz: the scan has changed since" in capsys.readouterr().out
+    assert (tmp_path / "out" / "a.nii.gz").stat().st_mtime_ns == first["a.nii.gz"]
+    assert (tmp_path / "out" / "b.nii.gz").read_bytes() == (tmp_path / "out" / "c.nii.gz").read_bytes()
+    for content in (None, b""):
+        (tmp_path / "out" / "a.nii.gz").unlink()
+        if content is not None:
+            (tmp_path / "out" / "a.nii.gz").write_bytes(content)
+        predict.run(config)
+        assert nib.load(tmp_path / "out" / "a.nii.gz").shape == nib.load(given[0]).shape
+    (folder / "a.nii.gz").unlink()
+    predict.run(config)
+    assert (tmp_path / "out" / "a.nii.gz").exists()
+    assert "also holds predictions of 1 scans that are not given now (a.nii.gz)" in capsys.readouterr().out
+
+
+def test_a_label_map_of_somebody_else_is_not_taken_for_a_prediction(model, tiny_scans, tmp_path):
+    given = sorted(tiny_scans.images.iterdir())[:2]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / given[1].name).write_bytes(b"drawn by hand")
+    config = PredictConfig(model=model, scans=list(given), out=out, overwrite=True)
+    with pytest.raises(UserError, match=f"{given[1].name} lies there"):
+        predict.run(config)
+    predict.run(config.model_copy(update={"scans": [given[0]]}))
+    for again in (config, config.model_copy(update={"overwrite": False})):
+        with pytest.raises(UserError, match=f"{given[1].name} lies there"):
+            predict.run(again)
+    assert (out / given[1].name).read_bytes() == b"drawn by hand"
+
+
+def test_one_scan_that_does_not_fit_is_refused_and_tried_again(model, tiny_scans, tmp_path, monkeypatch):
+    given = sorted(tiny_scans.images.iterdir())[:3]
+    config = PredictConfig(model=model, scans=list(given), out=tmp_path / "out")
+    read = segmentation_predict.read_scan
+
+    def large(path, **options):
+        if path == given[1]:
+            raise MemoryError
+        return read(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(segmentation_predict, "read_scan", large)
+        result = predict.run(config)
+    assert result["written"] == [given[0].name, given[2].name]
+    assert [entry["scan"] for entry in result["refused"]] == [given[1].name]
+    assert "does not fit into memory" in result["refused"][0]["reason"]
+    assert predict.run(config)["written"] == [path.name for path in given]
+
+
+def test_a_scored_case_that_does_not_fit_is_named(model, tiny_store, tmp_path, monkeypatch, capsys):
+    read = segmentation_evaluate.read_case
+    left_out = Store.open(tiny_store).cases("test")[0].id
+
+    def large(store, case, *rest):
+        if case.id == left_out:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return read(store, case, *rest)
+
+    monkeypatch.setattr(segmentation_evaluate, "read_case", large)
+    result = evaluate.run(EvaluateConfig(model=model, store=tiny_store, out=tmp_path / "scores"))
+    assert result["cases"] == 1
+    assert [entry["case"] for entry in result["refused"]] == [left_out]
+    assert "the scores are those of the others" in capsys.readouterr().err
+    monkeypatch.setattr(segmentation_evaluate, "read_case", lambda *given: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(UserError, match="none of 2 cases could be scored"):
+        evaluate.run(EvaluateConfig(model=model, store=tiny_store, out=tmp_path / "other"))

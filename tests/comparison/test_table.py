@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from alice3d.comparison.table import Unit, best, paired_tests, table
+from alice3d.comparison.scores import read_scores, scores_csv
+from alice3d.comparison.table import Unit, best, by_patient, paired_tests, table
 from alice3d.report.comparison_page import COLUMNS, draw_comparison, page, table_csv
 
 
@@ -78,3 +80,37 @@ def test_what_is_written_can_be_read():
     assert "| b | " in text
     assert text.count("| a |") == 1
     assert draw_comparison(rows, "a").startswith(b"\x89PNG")
+
+
+def test_a_patient_with_several_cases_counts_as_one():
+    given = units("a", 0) + units("better", 0.05)
+    twins = [replace(unit, case=f"{unit.case}x") for unit in given]
+    patients = {f"c{n}x": f"c{n}" for n in range(12)}
+    assert by_patient([*given, *twins], patients) == given
+    assert by_patient(given, patients) == given
+    doubled, once = paired_tests(by_patient([*given, *twins], patients), "a", patients), paired_tests(given, "a")
+    assert doubled == once
+    marks = [Unit(m, None, 0, "landmark_mm", f"c{q}", f"c{k}/s", 10.0 + q + k * (m == "b")) for m in "ab"
+             for q in range(6) for k in range(6) if q != k]  # fmt: skip
+    pairs = {f"c{n}": f"c{n - n % 2}" for n in range(6)}
+    assert by_patient(marks, pairs) == marks
+    wide, narrow = paired_tests(marks, "a", pairs)[0], paired_tests(marks, "a")[0]
+    assert wide["cases"] == 3
+    assert wide["high"] - wide["low"] > narrow["high"] - narrow["low"]
+
+
+def test_scores_read_back_as_they_were():
+    given = [*units("a", 0), Unit("a", None, 1, "landmark_mm", "c1", "c2/left, lower/lobe", 1 / 3)]
+    text = scores_csv(given, {"c2": "c1"})
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert (rows[-1]["key"], rows[-1]["structure"], rows[-1]["labels"]) == ("c2", "left, lower/lobe", "")
+    assert [float(row["value"]) for row in rows] == [unit.value for unit in given]
+    assert rows[2]["patient"] == "c1"
+
+
+def test_scores_in_a_file(tmp_path):
+    given = [*units("a", 0), Unit("b", None, 1, "landmark_mm", "c1", "c2/chin", 2.5)]
+    (tmp_path / "scores.csv").write_text(scores_csv(given, {"c2": "c1"}))
+    read, patients = read_scores(tmp_path / "scores.csv")
+    assert read == given
+    assert patients["c2"] == "c1"

@@ -23,6 +23,7 @@ from alice3d.engine.loader import batches
 from alice3d.engine.log import Log, final_loss, read_log, speed
 from alice3d.engine.optim import build_optimiser, learning_rate
 from alice3d.engine.settings import LoopSettings, TrainingConfig
+from alice3d.engine.signals import stop_requests
 from alice3d.errors import UserError, WorkFailed
 from alice3d.nn.ema import target_of, update_ema
 
@@ -253,18 +254,41 @@ fit(Regression(), Slow(), settings(Path(sys.argv[1]), steps=2000), device=CPU, c
 """
 
 
-def test_sigterm_writes_a_checkpoint_before_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ("SIGTERM", "received SIGTERM at step"),
+        ("SIGHUP", "received SIGHUP at step"),
+        ("SIGINT", "stopped by the user at step"),
+    ],
+)
+def test_a_signal_writes_a_checkpoint_before_the_end(tmp_path: Path, sent: str, words: str) -> None:
     code = textwrap.dedent(SCRIPT).format(tests=str(Path(__file__).parent))
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
     while not checkpoints(tmp_path / "checkpoints"):
         assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(getattr(signal, sent))
     _, errors = process.communicate()
     assert process.returncode != 0
-    assert "received SIGTERM at step" in errors
+    assert words in errors
     kept = load_checkpoint(tmp_path / "checkpoints")
     assert kept is not None
     assert f"at step {kept['step']};" in errors
+
+
+def test_signals_that_are_ignored_stay_so_and_a_second_ctrl_c_stops_at_once() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stop_requests() as request:
+            signal.raise_signal(signal.SIGHUP)
+            assert request.signal == ""
+            signal.raise_signal(signal.SIGINT)
+            assert request.signal == "SIGINT"
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,17 @@ def test_folds_share_no_case_and_predict_every_match_once():
     assert (predictions == 1).all()
 
 
+def test_folds_share_no_patient():
+    rows = made()
+    cases = sorted({*rows.query, *rows.key})
+    patients = {case: cases[n - n % 2] for n, case in enumerate(cases)}
+    for fitted, predicted in case_folds(rows, 4, patients):
+        sides = [{patients[case] for case in (*rows.query[part], *rows.key[part])} for part in (fitted, predicted)]
+        assert not sides[0] & sides[1]
+    alone = {case: case for case in cases}
+    assert str(held_out(rows, INPUTS, keep=0.9)) == str(held_out(rows, INPUTS, keep=0.9, patients=alone))
+
+
 def test_scores_of_cases_left_out_need_four_cases():
     rows = made()
     three = rows.chosen(np.isin(rows.key, ["c0", "c1", "c2"]) & np.isin(rows.query, ["c0", "c1", "c2"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,18 @@ def test_auroc_interval_weighs_a_pair_by_both_its_patients():
             areas.append(np.mean((high[:, None] > low) + 0.5 * (high[:, None] == low)))
     assert min(areas) <= ours["low"] <= np.quantile(areas, 0.1)
     assert np.quantile(areas, 0.9) <= ours["high"] <= max(areas)
+
+
+def test_cases_of_one_patient_leave_together():
+    """Each case twice under two names, its scans of one patient: the interval does not narrow."""
+    once = errors(2)
+    again = replace(once, query=np.char.add(once.query, "x"), key=np.char.add(once.key, "x"))
+    both = PointErrors(
+        **{name: np.concatenate([getattr(once, name), getattr(again, name)]) for name in PointErrors.__annotations__}
+    )
+    patients = {f"p{n}x": f"p{n}" for n in range(PATIENTS)}
+    found = patient_intervals(both, patients=patients)
+    for name, interval in patient_intervals(once).items():
+        assert found[name] == pytest.approx(interval, abs=1e-9), name
+    mean = patient_intervals(both)["mean_mm"]
+    assert mean["high"] - mean["low"] < 0.8 * np.ptp(list(patient_intervals(once)["mean_mm"].values()))

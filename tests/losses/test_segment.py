@@ -109,3 +109,31 @@ def test_a_batch_of_crops_equals_the_mean_of_its_items_when_scored_a_crop(batch)
     contoured = torch.ones(2, 4, dtype=torch.bool)
     single = [soft_dice_loss(logits[b : b + 1], labels[b : b + 1], contoured[b : b + 1]) for b in range(2)]
     torch.testing.assert_close(soft_dice_loss(logits, labels, contoured), torch.stack(single).mean())
+
+
+def test_voxels_without_a_reference_take_no_part(batch):
+    logits, labels, contoured = batch
+    ignored = torch.zeros(labels.shape, dtype=torch.bool)
+    ignored[:, 1] = True
+    masked = labels.masked_fill(ignored, -1)
+    kept = [i for i in range(labels.shape[1]) if i != 1]
+    expected = segmentation_loss(logits[:, :, kept], labels[:, kept], contoured)
+    logits.requires_grad_()
+    found = segmentation_loss(logits, masked, contoured)
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-6)
+    found["loss"].backward()
+    assert logits.grad is not None
+    assert (logits.grad[:, :, 1] == 0).all()
+    assert (logits.grad[:, :, 0] != 0).any()
+
+
+def test_a_batch_without_any_reference_has_a_loss_of_zero_and_finite_gradients(batch):
+    logits, labels, contoured = batch
+    logits.requires_grad_()
+    loss = marginal_cross_entropy(logits, torch.full_like(labels, -1), contoured)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
+    assert torch.isfinite(segmentation_loss(logits.detach(), torch.full_like(labels, -1), contoured)["loss"])

@@ -15,7 +15,7 @@ from alice3d.data.store import Store
 from alice3d.errors import WorkFailed
 from alice3d.matching import Matcher
 from alice3d.matching.batch import OpenMatcher, over_scans
-from alice3d.matching.pairing import Pairing, match_pairs
+from alice3d.matching.pair_work import Pairing, match_pairs
 
 
 def die_in_a_worker() -> None:

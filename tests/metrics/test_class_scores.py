@@ -128,3 +128,16 @@ def test_rows_of_a_case_are_drawn_together():
     weights = case_weights(["a", "b", "a", "c"], resamples=30, seed=0)
     np.testing.assert_array_equal(weights[:, 0], weights[:, 2])
     assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+
+
+def test_cases_of_a_patient_are_resampled_together():
+    rng = np.random.default_rng(0)
+    reference = np.tile([0, 1], 20)
+    probability = rng.dirichlet([1, 1], 40)
+    cases, twins = [f"c{n:02}" for n in range(40)], {f"c{n:02}": f"c{n - n % 4:02}" for n in range(40)}
+    as_patients = summarise_classes(cases, reference, probability, ("a", "b"), patients=twins)
+    named = [twins[case] for case in cases]
+    assert as_patients["accuracy"] == summarise_classes(named, reference, probability, ("a", "b"))["accuracy"]
+    alone = summarise_classes(cases, reference, probability, ("a", "b"))
+    assert alone == summarise_classes(cases, reference, probability, ("a", "b"), patients={c: c for c in cases})
+    assert as_patients["cases"] == 40

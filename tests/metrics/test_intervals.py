@@ -106,3 +106,26 @@ def test_of_nothing_there_is_no_mean():
     assert (
         pair_interval([1.0, 2.0, 3.0, 10.0], ["a", "b", "a", "c"], ["b", "a", "c", "a"], median=True)["median"] == 2.5
     )
+
+
+def test_several_cases_of_a_patient_count_as_one():
+    values, patients = [0.9, 0.7, 0.5, 0.2, 0.6, 0.6], ["p", "p", "q", "r", "r", "r"]
+    found = mean_interval(values, patients)
+    assert found == mean_interval([0.8, 0.5, (0.2 + 0.6 + 0.6) / 3])
+    assert mean_interval(values, list("abcdef")) == mean_interval(values)
+    assert math.isnan(mean_interval(values, ["p"] * 6)["low"])
+
+
+def test_a_pair_within_one_patient_weighs_as_that_patient():
+    """Bootstrap weights against the oracle: every value repeated as often as its patients were drawn."""
+    values, first, second = [1.0, 5.0, 9.0, 2.0], ["a", "a", "b", "c"], ["a", "b", "c", "c"]
+    found = pair_interval(values, first, second, median=True, resamples=300, seed=3)
+    rng, names = np.random.default_rng(3), ["a", "b", "c"]
+    medians = []
+    for _ in range(300):
+        times = dict(zip(names, np.bincount(rng.integers(3, size=3), minlength=3), strict=True))
+        counts = [times[a] * (1 if a == b else times[b]) for a, b in zip(first, second, strict=True)]
+        repeated = np.repeat(values, counts)
+        if len(repeated):
+            medians.append(np.median(repeated))
+    assert (found["low"], found["high"]) == pytest.approx(percentile_interval(np.array(medians), 3))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from alice3d.metrics.segmentation import dice_score, score_case, summarise, surface_scores
+from alice3d.metrics.segmentation import dice_score, score_absent, score_case, summarise, surface_scores
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.8, 1.5, 3.0)]
 
@@ -102,3 +102,70 @@ def test_means_are_over_present_structures_then_over_cases():
     assert (spleen["cases"], spleen["absent"], spleen["missed"]) == (2, 1, 1)
     assert spleen["dice"]["mean"] == pytest.approx(0.5)
     assert (result["absent"], result["missed"]) == (1, 1)
+
+
+def test_voxels_without_a_reference_are_not_scored():
+    reference = blob(1).astype(np.int16)
+    predicted = blob(1).astype(np.int16)
+    reference[12:], predicted[12:] = -1, 1
+    (score,) = score_case("a", reference, predicted, (1, 1, 1), {1: "ball"}, tolerance_mm=1)
+    assert (score.dice, score.nsd, score.hd95_mm) == (1, 1, 0)
+    assert score.predicted_voxels == score.reference_voxels == int(blob(1)[:12].sum())
+    predicted[0, 0, 0] = 1
+    (worse,) = score_case("a", reference, predicted, (1, 1, 1), {1: "ball"}, tolerance_mm=1)
+    assert worse.dice < 1
+    predicted[12:] = 2  # a structure that the reference lacks, where there is no reference
+    assert score_absent("a", reference, predicted, (1, 1, 1), {1: "ball", 2: "other"}) == []
+    predicted[0, 0, 0] = 2
+    (false,) = score_absent("a", reference, predicted, (1, 1, 1), {1: "ball", 2: "other"})
+    assert (false.structure, false.predicted_voxels) == ("other", 1)
+
+
+def test_what_is_predicted_where_the_reference_has_none_is_counted_beside_dice():
+    """Volumes by hand: voxels of 2 x 2 x 5 mm are 0.02 ml."""
+    names, spacing = {1: "liver", 2: "spleen", 3: "lesion"}, (2.0, 2.0, 5.0)
+    liver, empty = np.zeros((10, 10, 10), np.int16), np.zeros((10, 10, 10), np.int16)
+    liver[:4] = 1
+    false = liver.copy()
+    false[6, :5, :] = 3  # 50 voxels
+    more = empty.copy()
+    more[0, 0, 0], more[8] = 2, 3  # 1 voxel and 100
+    cases = {"partial": (liver, false), "healthy": (empty, more), "quiet": (empty, empty), "right": (liver, liver)}
+    scores = []
+    for case, (reference, predicted) in cases.items():
+        scores += score_case(case, reference, predicted, spacing, names, tolerance_mm=5.0)
+        scores += score_absent(case, reference, predicted, spacing, names)
+    found = {(score.case, score.structure): score for score in scores}
+    assert set(found) == {
+        ("partial", "liver"), ("partial", "lesion"), ("right", "liver"),
+        *(("healthy", name) for name in names.values()), *(("quiet", name) for name in names.values()),
+    }  # fmt: skip
+    assert found["partial", "lesion"].false_positive_ml == pytest.approx(1.0)
+    assert found["healthy", "spleen"].false_positive_ml == pytest.approx(0.02)
+    assert [score.false_positive for score in scores if score.case == "quiet"] == [False] * 3
+    assert all(math.isnan(score.dice) for score in scores if not score.reference_voxels)
+    result = summarise(scores, 4, ["liver"])
+    assert result["dice"]["mean"] == 1.0  # of the two cases with a liver
+    assert result["by_structure"]["liver"]["cases"] == 2
+    assert (result["cases"], result["healthy"], result["patients"]) == (4, 2, 4)
+    lesion = result["by_structure"]["lesion"]
+    assert (lesion["cases"], lesion["absent"], lesion["false_positive"]) == (0, 4, 2)
+    assert lesion["false_positive_ml"] == pytest.approx((1.0 + 2.0) / 2)
+    assert math.isnan(lesion["dice"]["mean"])
+    assert math.isnan(result["by_structure"]["liver"]["false_positive_ml"])
+    assert result["false_positive"] == 3
+    assert result["missed"] == 0
+
+
+def test_a_patient_with_several_cases_counts_as_one_in_the_means():
+    names = {1: "liver"}
+    reference = np.zeros((10, 10, 10), np.int16)
+    reference[:4] = 1
+    nothing = np.zeros_like(reference)
+    made = {"a1": reference, "a2": reference, "a3": reference, "b": nothing}
+    scores = [one for case, predicted in made.items()
+              for one in score_case(case, reference, predicted, (1, 1, 1), names, tolerance_mm=2.0)]  # fmt: skip
+    result = summarise(scores, 4, ["liver"], {"a1": "a1", "a2": "a1", "a3": "a1", "b": "b"})
+    assert result["dice"]["mean"] == result["by_structure"]["liver"]["dice"]["mean"] == 0.5
+    assert (result["cases"], result["patients"]) == (4, 2)
+    assert summarise(scores, 4, ["liver"])["dice"]["mean"] == 0.75

@@ -30,6 +30,26 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(1, 22, 17, 30)).astype(np.float32)
 
 
+def test_windows_go_one_by_one_where_memory_does_not_take_them_together(image):
+    net = Pointwise(3)
+    together = predict_probabilities(net, image, window=8, whole_voxels=0)
+
+    class Small(nn.Module):
+        def forward(self, volume):
+            if len(volume) > 1:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return net(volume)
+
+    np.testing.assert_allclose(predict_probabilities(Small(), image, window=8, whole_voxels=0), together, atol=1e-6)
+
+    class Smaller(nn.Module):
+        def forward(self, volume):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        predict_probabilities(Smaller(), image, window=8, whole_voxels=0)
+
+
 def test_windows_equal_the_whole_for_a_net_that_sees_one_voxel(image):
     net = Pointwise()
     whole = predict_probabilities(net, image, window=8)

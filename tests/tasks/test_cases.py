@@ -20,6 +20,11 @@ class Labelled:
     structures: tuple[int, ...]
     labelled: bool = True
     split: str = "train"
+    known_patient: str = ""
+
+    @property
+    def patient(self) -> str:
+        return self.known_patient or self.id
 
 
 @dataclass
@@ -65,11 +70,20 @@ def test_all_labels():
 
 def test_labelled_cases():
     shelf = Shelf([*CASES, Labelled("empty", ()), Labelled("none", (), labelled=False)])
-    assert labelled_cases(shelf, "train") == CASES
+    assert labelled_cases(shelf, "train") == [*CASES, Labelled("empty", ())]  # healthy
     with pytest.raises(UserError, match="no split 'tset'; it has train"):
         labelled_cases(shelf, "tset")
     with pytest.raises(UserError, match="no case of split 'train' has labels"):
         labelled_cases(Shelf([Labelled("none", (), labelled=False)]), "train")
+
+
+def test_healthy_cases_are_drawn_behind_those_that_add_a_structure():
+    cases = [*(Labelled(f"h{n}", ()) for n in range(6)), *CASES[6:9]]
+    for seed in range(5):
+        assert [case.id[0] for case in draw_cases(cases, 1, seed)] == ["c"]
+        drawn = draw_cases(cases, 9, seed)
+        assert sorted(case.id for case in drawn) == sorted(case.id for case in cases)
+    assert any(case.id[0] == "h" for seed in range(5) for case in draw_cases(cases, 4, seed))
 
 
 def test_a_small_draw_lacks_no_class(tiny_store):
@@ -78,3 +92,15 @@ def test_a_small_draw_lacks_no_class(tiny_store):
     for seed in range(6):
         drawn = draw_cases(cases, 2, seed, shows=lambda case: shown[case.id])
         assert "rare" in set().union(*(shown[case.id] for case in drawn))
+
+
+def test_draws_count_patients_and_take_all_of_their_cases():
+    cases = [Labelled(f"c{n}{visit}", (1,), known_patient=f"key {9 - n}") for n in range(6) for visit in "ab"]
+    for seed in range(5):
+        drawn = [case.id for case in draw_cases(cases, 3, seed)]
+        assert len(drawn) == 6
+        assert {name[:2] + visit for name in drawn for visit in "ab"} == set(drawn)
+        single = [Labelled(f"c{n}a", (1,)) for n in range(6)]  # keys of patients do not change the order
+        assert [case.id for case in draw_cases(single, 3, seed)] == drawn[::2]
+    with pytest.raises(UserError, match="7 patients with labelled cases are requested, the training split has 6"):
+        draw_cases(cases, 7, 0)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, TypeVar, get_args
 
+from alice3d.apart import check_apart
 from alice3d.api.results import Evaluation, Finetuning, MadePairs, MatcherTraining, PreparedStore, Pretraining
 from alice3d.config import CommandConfig
 from alice3d.data.prepare.configured import prepare_by
@@ -179,12 +180,15 @@ def checked(kind: type[C], call: str, given: dict[str, Any], settings: dict[str,
         settings: the others.
 
     Raises:
-        UserError: unknown, with the nearest that is known, or a value that is not possible.
+        UserError: unknown, with the nearest that is known, or a value that is not possible; or the output is, holds or
+            lies inside an input.
     """
     known = kind.model_fields
     values = {key: value for key, value in given.items() if value is not None} | settings
     words = {key: _word(value, known[key].annotation) if key in known else value for key, value in values.items()}
-    return kind.checked(words, call)
+    config = kind.checked(words, call)
+    check_apart(config)
+    return config
 
 
 def _word(value: Any, annotation: Any) -> Any:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d import console
-from alice3d.config import ComputeConfig
+from alice3d.config import ComputeConfig, Reads, Writes
 from alice3d.errors import UserError
+from alice3d.locks import held
 
 if TYPE_CHECKING:
     from alice3d.data.tables.landmarks import Landmarks
@@ -30,11 +31,11 @@ class CalibrateMatcherConfig(ComputeConfig):
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "store")
     uncounted: ClassVar[frozenset[str]] = frozenset({"matcher", "store", "landmarks", "cache"})
-    matcher: Path
+    matcher: Annotated[Path, Reads()]
     """Matcher: a folder or file of `alice train-matcher`; its card is rewritten, its weights do not change."""
-    store: Path
+    store: Annotated[Path, Reads()]
     """Store of scans, made by `alice prepare`."""
-    landmarks: Path
+    landmarks: Annotated[Path, Reads()]
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS)."""
     split: str = "train"
     """Splits whose landmarks are used, comma separated; empty: every stored case. Never those you report on."""
@@ -46,7 +47,7 @@ class CalibrateMatcherConfig(ComputeConfig):
     """Other scans that each cropped scan is matched with."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.92
     """Fraction of the matches within 10 mm that is accepted; a little above the target of 0.9 on other patients."""
-    cache: Path | None = None
+    cache: Annotated[Path | None, Writes()] = None
     """Folder in which embeddings are cached for later calls; by default they are not kept."""
     embeddings: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Precision of the embeddings on disk; fp32 takes twice the space."""
@@ -59,7 +60,7 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
     import hashlib
 
     from alice3d.data.store import Store
-    from alice3d.data.tables.landmarks import read_landmarks
+    from alice3d.data.tables.landmarks import landmarks_of
     from alice3d.device import resolve_device
     from alice3d.evaluation.calibration import fit_model, held_out
     from alice3d.evaluation.field_of_view import draw_cuts
@@ -72,45 +73,50 @@ def run(config: CalibrateMatcherConfig) -> dict[str, Any]:
     weights = find_weights(config.matcher, "matcher")
     if not config.matcher.exists():
         raise UserError(f"{config.matcher}: shipped matchers cannot be changed; copy its folder, calibrate the copy")
-    device = resolve_device(config.device, config.threads)
-    store = Store.open(config.store)
-    matcher = Matcher.load(weights, device=device)
-    # An earlier calibration must not choose what maps are fitted to.
-    matcher.confidence = matcher.confidence.uncalibrated
-    landmarks = read_landmarks(config.landmarks, chosen_cases(store, config.split))
-    settings = config.settings(
-        store=store.checksum,
-        landmarks=hashlib.sha256(config.landmarks.read_bytes()).hexdigest(),
-        matcher=matcher.checksum,
-    )
-    card = read_card(weights, "matcher")
-    earlier = card.get("matching", {}).get("trust")
-    if earlier and not config.overwrite:
-        if earlier.get("settings") == settings:
-            console.say(f"{config.matcher}: already calibrated with these settings")
-            return dict(earlier["result"])
-        raise UserError(f"{config.matcher}: is calibrated with other settings or landmarks; give --overwrite")
-    pairs = ordered_pairs(landmarks, limit=config.max_pairs, seed=config.seed)
-    if not pairs:
-        raise UserError(f"{config.landmarks}: no two cases of the store share a structure; at least two are needed")
-    cuts = draw_cuts(landmarks, per_case=config.cuts, queries=config.cut_queries, seed=config.seed)
-    measured = _measure(config, EmbeddedCases(matcher, store), landmarks, pairs, cuts)
-    missing = [kind for kind in KINDS if kind not in measured]
-    if missing:
-        raise UserError("landmarks: no two scans have a map between them; train the matcher longer")
-    keep = dict.fromkeys(KINDS, config.keep) | {"rows": max(config.keep, ROWS_KEEP)}
-    models = {kind: fit_model(measured[kind], KINDS[kind], keep=keep[kind]) for kind in KINDS}
-    result: dict[str, Any] = {
-        "points": _points(measured),
-        "cases": len(landmarks.points_mm),
-        "held_out": {kind: finite(held_out(measured[kind], KINDS[kind], keep=keep[kind])) for kind in KINDS},
-        "most_far": {kind: model.most_far for kind, model in models.items()},
-        "out": str(config.matcher),
-    }
-    numbers = {kind: model.to_card() for kind, model in models.items()}
-    _write(weights, card, {"models": numbers, "settings": settings, "result": result})
-    _say(config, matcher.mode, result)
-    return result
+    with held(weights.parent):  # its card is read, and written in the end
+        device = resolve_device(config.device, config.threads)
+        store = Store.open(config.store)
+        matcher = Matcher.load(weights, device=device)
+        # An earlier calibration must not choose what maps are fitted to.
+        matcher.confidence = matcher.confidence.uncalibrated
+        landmarks = landmarks_of(config.landmarks, store, chosen_cases(store, config.split))
+        settings = config.settings(
+            store=store.checksum,
+            landmarks=hashlib.sha256(config.landmarks.read_bytes()).hexdigest(),
+            matcher=matcher.checksum,
+        )
+        card = read_card(weights, "matcher")
+        earlier = card.get("matching", {}).get("trust")
+        if earlier and not config.overwrite:
+            if earlier.get("settings") == settings:
+                console.say(f"{config.matcher}: already calibrated with these settings")
+                return dict(earlier["result"])
+            raise UserError(f"{config.matcher}: is calibrated with other settings or landmarks; give --overwrite")
+        pairs = ordered_pairs(landmarks, limit=config.max_pairs, seed=config.seed)
+        if not pairs:
+            raise UserError(f"{config.landmarks}: no two cases of the store share a structure; at least two are needed")
+        cuts = draw_cuts(landmarks, per_case=config.cuts, queries=config.cut_queries, seed=config.seed)
+        measured = _measure(config, EmbeddedCases(matcher, store), landmarks, pairs, cuts)
+        missing = [kind for kind in KINDS if kind not in measured]
+        if missing:
+            raise UserError("landmarks: no two scans have a map between them; train the matcher longer")
+        keep = dict.fromkeys(KINDS, config.keep) | {"rows": max(config.keep, ROWS_KEEP)}
+        owners = store.patients
+        models = {kind: fit_model(measured[kind], KINDS[kind], keep=keep[kind]) for kind in KINDS}
+        result: dict[str, Any] = {
+            "points": _points(measured),
+            "cases": len(landmarks.points_mm),
+            "outside_points": len(landmarks.outside),
+            "held_out": {
+                kind: finite(held_out(measured[kind], KINDS[kind], keep=keep[kind], patients=owners)) for kind in KINDS
+            },
+            "most_far": {kind: model.most_far for kind, model in models.items()},
+            "out": str(config.matcher),
+        }
+        numbers = {kind: model.to_card() for kind, model in models.items()}
+        _write(weights, card, {"models": numbers, "settings": settings, "result": result})
+        _say(config, matcher.mode, result)
+        return result
 
 
 def _measure(
@@ -121,14 +127,13 @@ def _measure(
     cuts: list[Cut],
 ) -> dict[Kind, Measured]:
     """Embed and match, with two progress bars."""
-    import tempfile
-
     from alice3d.data.tables.landmarks import check_convention
     from alice3d.evaluation.calibration import measure
+    from alice3d.files import scratch_folder
     from alice3d.matching.disk_cache import EmbeddingCache
 
-    with tempfile.TemporaryDirectory() as scratch:
-        scans.matcher.cache = EmbeddingCache(config.cache or Path(scratch), config.embeddings)
+    with scratch_folder() as scratch:
+        scans.matcher.cache = EmbeddingCache(config.cache or scratch, config.embeddings)
         with console.progress("Embedding scans", len(landmarks.points_mm)) as bar:
             for case in sorted(landmarks.points_mm):
                 scans[case]

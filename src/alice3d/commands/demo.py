@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from alice3d import console, outputs
 from alice3d.commands.demo_steps import Size, Walk, crop_for, learning_steps, planned, segmentation_steps, without_pairs
-from alice3d.config import ComputeConfig, OutputConfig
+from alice3d.config import ComputeConfig, OutputConfig, Reads, ScanFilesConfig, Writes
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,18 +39,18 @@ MODELS = {"scratch": "from scratch", "Alice": "from Alice", "linear": "linear he
 """Model to its name in the report; the first is the reference for the others."""
 
 
-class DemoConfig(OutputConfig, ComputeConfig):
+class DemoConfig(OutputConfig, ScanFilesConfig, ComputeConfig):
     """`alice demo [--scans DIR [--labels DIR]]`."""
 
-    out: Path = Path("alice-demo")
+    out: Annotated[Path, Writes()] = Path("alice-demo")
     """Output folder; the same call again resumes where it stopped, or reports that it is done."""
-    scans: Path | None = None
+    scans: Annotated[Path | None, Reads()] = None
     """Folder of your own scans; left out, patients are generated."""
-    labels: Path | None = None
+    labels: Annotated[Path | None, Reads()] = None
     """Folder of label maps named like their scans; without labels the demo ends with the encoder."""
-    splits: Path | None = None
+    splits: Annotated[Path | None, Reads()] = None
     """JSON file, split name to list of ids; left out, labelled scans are split at random into train, val and test."""
-    label_names: str = ""
+    label_names: Annotated[str, Reads()] = ""
     """Names of label values: a JSON file, or 1=liver,2=spleen."""
     spacing: str = "auto"
     """Voxel size in mm at which your scans are read; auto: about 96 voxels along their longest side."""
@@ -65,11 +66,23 @@ def run(config: DemoConfig) -> dict[str, Any]:
     """Run all steps; each is a command with its own output folder, so that a stopped demo resumes."""
     spacing = _check(config)
     settings = config.settings()
-    state = outputs.check(config.out, "demo", settings, overwrite=config.overwrite)
-    if state == "done":
-        console.say(f"{config.out}: already done. Open {config.out / REPORT} in a browser.")
-        return outputs.earlier_result(config.out)
-    outputs.begin(config.out, "demo", settings, state=state, overwrite=config.overwrite)
+    with outputs.claimed(config, "demo") as output:
+        config, out = output.config, outputs.shown(output.out)
+        state = output.check(settings, results=(REPORT,))
+        if state == "done":
+            console.say(f"{out}: already done. Open {out / REPORT} in a browser.")
+            return output.earlier_result
+        outputs.begin(config.out, "demo", settings, state=state, overwrite=config.overwrite)
+        result, labels = _walk(config, spacing, out)
+        output.finish(result, results=(REPORT,))
+    if not labels:
+        console.say("The demo ends with the encoder: segmentation needs labelled scans for training and for scoring.")
+    console.say(f"Done in {result['seconds']:.0f} s. Next: open {out / REPORT} in a browser.")
+    return result
+
+
+def _walk(config: DemoConfig, spacing: str, out: Path) -> tuple[dict[str, Any], int]:
+    """All steps; the keys of `--json`, and the number of labelled scans that were learnt from."""
     walk = Walk(config.out)
     made = _phantoms(walk, config) if config.scans is None else None
     store, prepared = _prepare(walk, config, made, spacing)
@@ -84,24 +97,15 @@ def run(config: DemoConfig) -> dict[str, Any]:
             step = without_pairs(step)
         results[step.title] = walk.command(step)
     predicted = _predict(walk, config, store, size, made) if size.labels else {}
-    walk.take(
-        "report",
-        "write one page of all this",
-        "",
-        lambda: _report(walk, config, store, size, made, prepared, results, predicted),
-    )
+    page = partial(_report, walk, config, store, size, made, prepared, results, predicted)
+    walk.take("report", "write one page of all this", "", page)
     scores = {name.removeprefix("evaluate "): score for name, score in results.items() if name.startswith("evaluate ")}
-    result = {
-        "report": str(config.out / REPORT),
+    return {
+        "report": str(out / REPORT),
         "scans": prepared["taken"],
         "seconds": round(sum(done.seconds for done in walk.done), 1),
         "dice": {name: score["dice"]["mean"] for name, score in scores.items()},
-    }
-    outputs.finish(config.out, result)
-    if not size.labels:
-        console.say("The demo ends with the encoder: segmentation needs labelled scans for training and for scoring.")
-    console.say(f"Done in {result['seconds']:.0f} s. Next: open {config.out / REPORT} in a browser.")
-    return result
+    }, size.labels
 
 
 def _check(config: DemoConfig) -> str:
@@ -126,7 +130,7 @@ def _check(config: DemoConfig) -> str:
     longest, voxel = [], []
     for source in sources[:: max(len(sources) // HEADERS, 1)]:
         try:
-            header = read_header(source.path)
+            header = read_header(source.path, files=source.files, unoriented=config.unoriented)
         except ScanError:
             continue  # prepare reports why it is refused
         sizes = spacing_of(header.affine)
@@ -169,7 +173,8 @@ def _prepare(walk: Walk, config: DemoConfig, made: PhantomFiles | None, spacing:
         values |= {"scans": made.images, "labels": made.labels, "splits": made.splits, "modality": "ct"}
         values["label_names"] = str(made.label_names)
     else:
-        values |= {name: getattr(config, name) for name in ("scans", "labels", "splits", "label_names", "modality")}
+        names = ("scans", "labels", "splits", "label_names", "modality", "unoriented")
+        values |= {name: getattr(config, name) for name in names}
     step = planned("prepare", "prepare", "read, check, reorient to RAS, resample, crop to the body, store", values)
     result = walk.command(step)
     store = Store.open(config.out / "store")
@@ -228,7 +233,7 @@ def _predict(
         scan = next(source.path for source in find_sources(config.scans, config.labels).sources if source.id == case.id)
     out = config.out / "predictions"
     values = {"model": config.out / "model-alice", "scans": [scan], "out": out}
-    values |= {"device": size.device, "threads": size.threads}
+    values |= {"device": size.device, "threads": size.threads, "unoriented": config.unoriented}
     result = walk.command(planned("predict", "predict", f"segment {case.id}, in its own grid", values))
     volume = read_scan(out / result["written"][0])
     labels = resample(volume.array, volume.affine, case.grid, order=0)
@@ -292,5 +297,5 @@ def _closing(config: DemoConfig) -> list[str]:
         name: getattr(config, name) for name in ("scans", "labels", "splits", "label_names") if getattr(config, name)
     }
     options = " ".join(f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given.items())
-    out = shlex.quote(f"{config.out}-longer")
+    out = shlex.quote(f"{outputs.shown(config.out)}-longer")
     return [f"alice demo {options} --effort 10 --out {out}", "alice pretrain --help"]

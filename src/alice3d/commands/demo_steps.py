@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -13,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alice3d import console, files
+from alice3d import console, files, outputs
 from alice3d.config import CommandConfig
+from alice3d.replacement import REPLACEMENT
 
 MATCHER_STEPS = 200
 PRETRAIN_STEPS = 140
@@ -186,7 +188,7 @@ def command_line(step: Planned) -> str:
     words = ["alice", step.command]
     for name in kind.positional:
         value = getattr(config, name)
-        words += [str(part) for part in value] if isinstance(value, (list, tuple)) else [str(value)]
+        words += [_said(part) for part in value] if isinstance(value, (list, tuple)) else [_said(value)]
     for name, field in kind.model_fields.items():
         value = getattr(config, name)
         if (
@@ -201,9 +203,14 @@ def command_line(step: Planned) -> str:
         elif isinstance(value, dict):
             words += [word for key, part in value.items() for word in (f"--{option}.{key}", str(part))]
         else:
-            shown = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-            words += [f"--{option}", shown]
+            said = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else _said(value)
+            words += [f"--{option}", said]
     return shlex.join(words)
+
+
+def _said(value: Any) -> str:
+    """A value as it will hold when the demo is complete, in its folder."""
+    return str(outputs.shown(value)) if isinstance(value, Path) else str(value).replace(f"{os.sep}{REPLACEMENT}", "")
 
 
 TIMES = "times.json"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d import console
-from alice3d.config import ComputeConfig
+from alice3d.config import ComputeConfig, Reads, Writes
 from alice3d.errors import UserError
 
 
@@ -16,11 +16,11 @@ class EvaluateMatcherConfig(ComputeConfig):
     """`alice evaluate-matcher MATCHER STORE --landmarks CSV`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "store")
-    matcher: str
+    matcher: Annotated[str, Reads()]
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
-    store: Path
+    store: Annotated[Path, Reads()]
     """Store of scans, made by `alice prepare`."""
-    landmarks: Path
+    landmarks: Annotated[Path, Reads()]
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS)."""
     split: str = ""
     """Splits to evaluate, comma separated; by default every stored case with landmarks."""
@@ -33,42 +33,41 @@ class EvaluateMatcherConfig(ComputeConfig):
     cuts: Annotated[int, Field(ge=0)] = 0
     """Times each scan is cropped so that one of its landmarks lies outside, to measure whether its match is refused; 0
     = not."""
-    plot: Path | None = None
+    plot: Annotated[Path | None, Writes(file=True)] = None
     """PNG to write: predicted against observed errors, of a calibrated matcher."""
-    cache: Path | None = None
+    cache: Annotated[Path | None, Writes()] = None
     """Folder in which embeddings are cached for later calls; by default they are not kept."""
     embeddings: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Precision of the embeddings on disk; fp32 takes twice the space."""
     allow_seen: bool = False
     """Evaluate cases of a test split although the matcher was trained on them."""
-    out: Path | None = None
+    out: Annotated[Path | None, Writes(file=True)] = None
     """Write the result as JSON to this file, too."""
 
 
 def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     """Evaluate; returns the keys of `--json`."""
-    import tempfile
-
     from alice3d.data.store import Store
-    from alice3d.data.tables.landmarks import read_landmarks
+    from alice3d.data.tables.landmarks import landmarks_of
     from alice3d.device import resolve_device
     from alice3d.evaluation.landmarks import chosen_cases, ordered_pairs
     from alice3d.evaluation.matcher import evaluate_matcher
-    from alice3d.files import json_text, write_text
+    from alice3d.files import json_text, scratch_folder, write_text
     from alice3d.matching import Matcher
     from alice3d.matching.disk_cache import EmbeddingCache
     from alice3d.weights import provenance
 
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)
-    landmarks = read_landmarks(config.landmarks, chosen_cases(store, config.split))
+    landmarks = landmarks_of(config.landmarks, store, chosen_cases(store, config.split))
     pairs = ordered_pairs(landmarks, limit=config.max_pairs, seed=config.seed)
     if not pairs:
         raise UserError(f"{config.landmarks}: no two cases of the store share a structure; at least two are needed")
-    with tempfile.TemporaryDirectory() as scratch:
-        cache = EmbeddingCache(config.cache or Path(scratch), config.embeddings)
+    with scratch_folder() as scratch:
+        cache = EmbeddingCache(config.cache or scratch, config.embeddings)
         matcher = Matcher.load(config.matcher, device=device, cache=cache)
-        provenance.guard_by_split(matcher.card, map(store.case, sorted(landmarks.points_mm)), force=config.allow_seen)
+        marked = [store.case(name) for name in sorted(landmarks.points_mm)]
+        provenance.guard_by_split(matcher.card, marked, force=config.allow_seen, among=store.cases())
         if config.mode != "card":
             matcher.mode = config.mode
         note = matcher.reading_note(store)
@@ -80,7 +79,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
             landmarks,
             pairs,
             table=config.landmarks,
-            scratch=Path(scratch),
+            scratch=scratch,
             baselines=config.baselines,
             cuts=config.cuts,
             seed=config.seed,
@@ -95,14 +94,14 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
 
 def _draw(path: Path, trust: dict[str, Any]) -> None:
     """The reliability plot."""
+    from alice3d.files import write_bytes
     from alice3d.report.matching_page import draw_reliability
 
     if trust["reliability"] is None:
         console.warn("--plot: the matcher predicts no errors; run alice calibrate-matcher first")
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(draw_reliability(trust))
+        write_bytes(path, draw_reliability(trust))
     except OSError as error:
         raise UserError(f"--plot {path}: cannot be written ({error.strerror})") from None
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from alice3d import console
-from alice3d.config import CommandConfig
+from alice3d.config import CommandConfig, Reads, Writes
 
 GROUPS = 10
 """Of equal scans that are printed; the page holds more."""
@@ -20,9 +20,9 @@ class InspectConfig(CommandConfig):
     """`alice inspect STORE [--page FILE.html]`."""
 
     positional: ClassVar[tuple[str, ...]] = ("store",)
-    store: Path
+    store: Annotated[Path, Reads()]
     """Folder that `alice prepare` filled."""
-    page: Path | None = None
+    page: Annotated[Path | None, Writes(file=True, within={"store": "*.html"})] = None
     """HTML file to write; left out, inspect.html in the store."""
     thumbnails: Annotated[int, Field(ge=0)] = 1000
     """Maximum number of cases with pictures, sampled evenly."""

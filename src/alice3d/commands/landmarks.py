@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d import console, files, outputs
-from alice3d.config import ComputeConfig, OutputConfig
+from alice3d.config import ComputeConfig, OutputConfig, Reads, ScanFilesConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,23 +18,24 @@ if TYPE_CHECKING:
     from alice3d.matching.batch import ScanRows
     from alice3d.matching.landmarks import Example
 
+RESULTS = ("landmarks.csv", "refused.csv")
 COLUMNS = ("case", "structure", "x_mm", "y_mm", "z_mm", "similarity", "cycle_mm", "accepted")
 
 
-class LandmarksConfig(OutputConfig, ComputeConfig):
+class LandmarksConfig(OutputConfig, ScanFilesConfig, ComputeConfig):
     """`alice landmarks MATCHER SCANS… OUT --landmarks CSV`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "scans", "out")
     uncounted: ClassVar[frozenset[str]] = frozenset(
         {"matcher", "scans", "landmarks", "examples", "split", "seed", "jobs"}
     )
-    matcher: str
+    matcher: Annotated[str, Reads()]
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
-    scans: list[Path]
+    scans: Annotated[list[Path], Reads()]
     """Scans to search: files and folders, or one store."""
-    landmarks: Path
+    landmarks: Annotated[Path, Reads()]
     """CSV of the examples: case (a file name without its extension), structure, x_mm, y_mm, z_mm (RAS)."""
-    examples: Path | None = None
+    examples: Annotated[Path | None, Reads()] = None
     """Folder or store of the scans that the examples were marked in; by default they are among SCANS."""
     split: str = ""
     """Splits of a store to search, comma separated; by default all."""
@@ -47,39 +48,49 @@ class LandmarksConfig(OutputConfig, ComputeConfig):
 def run(config: LandmarksConfig) -> dict[str, Any]:
     """Write OUT/landmarks.csv, one row per landmark and scan, and OUT/refused.csv; a later call adds new scans."""
     import hashlib
+    from dataclasses import replace
 
     from alice3d.data.sources.scan_list import ScanList
-    from alice3d.data.tables.landmarks import check_convention, read_landmarks
+    from alice3d.data.tables.landmarks import check_convention, read_landmarks, tell_unknown, within_scans
     from alice3d.device import resolve_device
     from alice3d.matching import Matcher
-    from alice3d.matching.batch import ScanRows
+    from alice3d.matching.batch import ROWS, ScanRows
 
-    device = resolve_device(config.device, config.threads)
-    matcher = Matcher.load(config.matcher, device=device)
-    if config.mode != "card":
-        matcher.mode = config.mode
-    scans = ScanList.of(config.scans, config.split)
-    marked = ScanList.of([config.examples]) if config.examples is not None else ScanList.of(config.scans)
-    marks = read_landmarks(config.landmarks, set(marked.ids))
-    digest = hashlib.sha256(config.landmarks.read_bytes()).hexdigest()
-    settings = config.settings(matcher=matcher.checksum, landmarks=digest)
-    state = outputs.check(config.out, "landmarks", settings, overwrite=config.overwrite)
-    rows = ScanRows(config.out, scans, anew=state == "new")
-    if state == "done" and not rows.missing:
-        console.say(f"{config.out}: already done")
-        return outputs.earlier_result(config.out)
-    for warning in scans.warnings:
-        console.warn(warning)
-    if scans.store is not None and (note := matcher.reading_note(scans.store)):
-        console.say(note)
-    examples = _examples(matcher, marked, marks)
-    check_convention(config.landmarks, marks, lambda case, points: examples[case].scan.in_body(points, margin=1))
-    outputs.begin(config.out, "landmarks", settings, state=state, overwrite=config.overwrite)
-    _search(config, matcher, rows, examples, str(device))
-    result = _write(config.out, rows.ordered())
-    if not result["scans"]:
-        raise UserError(f"none of {len(result['refused'])} scans can be read; see {config.out / 'refused.csv'}")
-    outputs.finish(config.out, result)
+    with outputs.claimed(config, "landmarks") as output:
+        config, out = output.config, outputs.shown(output.out)
+        device = resolve_device(config.device, config.threads)
+        matcher = Matcher.load(config.matcher, device=device)
+        if config.mode != "card":
+            matcher.mode = config.mode
+        scans = ScanList.of(config.scans, config.split, config.unoriented)
+        outputs.refuse_sources_inside(output.out, scans.files())
+        marked = scans
+        if config.examples is not None:
+            marked = ScanList.of([config.examples], unoriented=config.unoriented)
+        marks = read_landmarks(config.landmarks, set(marked.ids))
+        digest = hashlib.sha256(config.landmarks.read_bytes()).hexdigest()
+        settings = config.settings(matcher=matcher.checksum, landmarks=digest)
+        state = output.check(settings, results=(*RESULTS, ROWS))
+        rows = ScanRows(config.out, scans, anew=state == "new")
+        if state == "done" and not rows.missing:
+            console.say(f"{out}: already done")
+            return output.earlier_result
+        for warning in scans.warnings:
+            console.warn(warning)
+        if scans.store is not None and (note := matcher.reading_note(scans.store)):
+            console.say(note)
+        tell_unknown(config.landmarks, marks, set(marked.ids))
+        embedded = _examples(matcher, marked, marks)
+        marks = within_scans(config.landmarks, marks, lambda case: embedded[case].scan.grid)
+        examples = {id: replace(embedded[id], points_mm=points) for id, points in marks.points_mm.items()}
+        check_convention(config.landmarks, marks, lambda case, points: examples[case].scan.in_body(points, margin=1))
+        state = "started" if state == "done" else state
+        outputs.begin(config.out, "landmarks", settings, state=state, overwrite=config.overwrite)
+        _search(config, matcher, rows, examples, str(device))
+        result = _write(config.out, rows.ordered())
+        if not result["scans"]:
+            raise UserError(f"none of {len(result['refused'])} scans can be read; see {out / 'refused.csv'}")
+        output.finish(result, results=RESULTS)
     _say(config, result)
     return result
 
@@ -144,7 +155,7 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "accepted": sum(counts["accepted"] for counts in by_structure.values()),
         "by_structure": dict(sorted(by_structure.items())),
         "other_anatomy": strange,
-        "landmarks": str(out / "landmarks.csv"),
+        "landmarks": str(outputs.shown(out) / "landmarks.csv"),
     }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from alice3d import console
-from alice3d.config import ComputeConfig
+from alice3d.config import ComputeConfig, Reads, ScanFilesConfig, Writes
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,23 +20,23 @@ FEW_AGREE = 0.35
 """Below this inlier fraction two scans hardly show the same anatomy; as `matching.landmarks.SAME_ANATOMY`."""
 
 
-class MatchConfig(ComputeConfig):
+class MatchConfig(ScanFilesConfig, ComputeConfig):
     """`alice match MATCHER QUERY KEY --point X,Y,Z`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "query", "key")
-    matcher: str
+    matcher: Annotated[str, Reads()]
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
-    query: str
+    query: Annotated[str, Reads()]
     """Scan in which the point is given: a file, or a case id where `--store` is given."""
-    key: str
+    key: Annotated[str, Reads()]
     """Scan in which it is looked for: a file, or a case id where `--store` is given."""
     point: tuple[float, float, float]
     """X,Y,Z of the point in the query scan, RAS mm (as 3D Slicer shows; ITK-SNAP and DICOM negate x and y)."""
-    store: Path | None = None
+    store: Annotated[Path | None, Reads()] = None
     """Store in which query and key are case ids."""
     mode: Literal["card", "direct", "robust"] = "card"
     """direct: the point by itself; robust: with a fit over many points; card: as the matcher's card says."""
-    picture: str = "match.png"
+    picture: Annotated[str, Writes(file=True)] = "match.png"
     """PNG to write: three planes of both scans through the points; empty writes none."""
 
 
@@ -50,7 +50,7 @@ def run(config: MatchConfig) -> dict[str, Any]:
     matcher = Matcher.load(config.matcher, device=resolve_device(config.device, config.threads))
     if config.mode != "card":
         matcher.mode = config.mode
-    query, key = _embedded(matcher, (config.query, config.key), config.store)
+    query, key = _embedded(matcher, config)
     point = np.array(config.point, np.float64)
     _check_point(point, query, Path(config.query).name)
     found = matcher.match(query, key, point[None])
@@ -73,10 +73,11 @@ def run(config: MatchConfig) -> dict[str, Any]:
     return result
 
 
-def _embedded(matcher: Matcher, names: tuple[str, ...], store_path: Path | None) -> list[EmbeddedScan]:
+def _embedded(matcher: Matcher, config: MatchConfig) -> list[EmbeddedScan]:
     """Files, or cases of the store; prints the spacing where they are resampled."""
+    names, store_path = (config.query, config.key), config.store
     if store_path is None:
-        embedded = [matcher.embed_file(name) for name in names]
+        embedded = [matcher.embed_file(name, unoriented=config.unoriented) for name in names]
         spacing = " x ".join(f"{mm:g}" for mm in matcher.spacing_mm)
         console.say(f"Both scans are read at the matcher's {spacing} mm, whatever their own spacing.")
         return embedded
@@ -128,35 +129,35 @@ def _say(config: MatchConfig, result: dict[str, Any]) -> None:
         console.say(f"Picture written to {result['picture']}.")
 
 
-def _view(matcher: Matcher, name: str, store_path: Path | None, point: Any, title: str) -> View:
+def _view(config: MatchConfig, matcher: Matcher, name: str, point: Any, title: str) -> View:
     """A scan at its stored spacing, or for a file at 1.5 mm or coarser, and the point in it."""
     from alice3d.report.planes import CT_WINDOW, View
 
     window = CT_WINDOW if matcher.rule.modality == "ct" else None
-    if store_path is not None:
+    if config.store is not None:
         from alice3d.data.store import Store
 
-        store = Store.open(store_path)
+        store = Store.open(config.store)
         case = store.case(name)
         return View(store.image(name)[:, :, :], case.spacing_mm, case.grid.index(point), None, title, window)
     from alice3d.data.preprocessing.preprocess import prepare_array
     from alice3d.io.read import read_scan
 
-    scan = prepare_array(read_scan(name), spacing_mm=1.5, modality=matcher.rule.modality, name=Path(name).name)
+    volume = read_scan(name, unoriented=config.unoriented)
+    scan = prepare_array(volume, spacing_mm=1.5, modality=matcher.rule.modality, name=Path(name).name)
     return View(scan.image, scan.grid.spacing_mm, scan.grid.index(point), None, title, window)
 
 
 def _draw(config: MatchConfig, matcher: Matcher, point: Any, place: Any) -> None:
     """Three planes of both scans."""
+    from alice3d.files import write_bytes
     from alice3d.report.planes import png_of, side_by_side
 
-    path = Path(config.picture)
     views = [
-        _view(matcher, name, config.store, at, f"{Path(name).name}: {word}")
+        _view(config, matcher, name, at, f"{Path(name).name}: {word}")
         for name, at, word in ((config.query, point, "query point"), (config.key, place, "match"))
     ]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png_of(side_by_side(*views)))
+        write_bytes(Path(config.picture), png_of(side_by_side(*views)))
     except OSError as error:
-        raise UserError(f"--picture {path}: cannot be written ({error.strerror})") from None
+        raise UserError(f"--picture {config.picture}: cannot be written ({error.strerror})") from None

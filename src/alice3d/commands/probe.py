@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from alice3d import console
-from alice3d.config import ComputeConfig, nearest
+from alice3d.config import ComputeConfig, Reads, Writes, nearest
 from alice3d.errors import UserError
 from alice3d.tasks.settings import LinearSettings
 
@@ -23,17 +23,18 @@ class ProbeConfig(ComputeConfig, LinearSettings):
     """`alice probe ENCODER STORE --labels 5 --landmarks CSV`."""
 
     positional: ClassVar[tuple[str, ...]] = ("encoder", "store")
-    encoder: str
+    encoder: Annotated[str, Reads()]
     """Encoder or matcher: a folder or file, or the name of a shipped one."""
-    store: Path
+    store: Annotated[Path, Reads()]
     """Store of scans, made by `alice prepare`."""
     labels: Annotated[int, Field(ge=0)] = 5
-    """Labelled cases for the linear head and k-NN, the same random subset as in `alice finetune`; 0 takes all."""
+    """Patients whose labelled cases are for the linear head and k-NN, the same random subset as in `alice finetune`; 0
+    takes all."""
     train_split: str = "train"
     """Split that these cases come from."""
     split: str = "val"
     """Split that is evaluated."""
-    landmarks: Path | None = None
+    landmarks: Annotated[Path | None, Reads()] = None
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS), for landmark retrieval."""
     measures: list[str] = Field(default_factory=list)
     """Any of linear, knn, landmark, comma separated; left out, all that store and landmarks allow."""
@@ -43,7 +44,7 @@ class ProbeConfig(ComputeConfig, LinearSettings):
     """Also evaluate an encoder of the same architecture with random weights."""
     allow_seen: bool = False
     """Evaluate cases of a test split although the encoder was pre-trained on them."""
-    out: Path | None = None
+    out: Annotated[Path | None, Writes(file=True)] = None
     """Write the result as JSON to this file, too."""
 
 
@@ -56,7 +57,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     from alice3d.evaluation.probe import probe_encoder
     from alice3d.evaluation.retrieval import describe_errors
     from alice3d.files import json_text, write_text
-    from alice3d.tasks.cases import unlearnt
+    from alice3d.tasks.cases import patients_of, unlearnt
     from alice3d.weights.provenance import NOT_FOR_TESTING, guard
 
     store = Store.open(config.store)
@@ -64,7 +65,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     measures, train, cases, marked, landmarks = _inputs(config, store)
     strict = config.split not in NOT_FOR_TESTING
     judged = list({case.id: case for case in (*cases, *marked)}.values())
-    guard(card, judged, what=f"{config.split} split", strict=strict, force=config.allow_seen)
+    guard(card, judged, what=f"{config.split} split", strict=strict, force=config.allow_seen, among=store.cases())
 
     left_out = [store.label_names[value] for value in unlearnt(train, cases)]
     if left_out:
@@ -87,10 +88,10 @@ def run(config: ProbeConfig) -> dict[str, Any]:
 
     probed = measured(backbone)
     result: dict[str, Any] = probed.summary(config.seed)
-    result |= {"split": config.split, "labels": len(train) if train else None}
+    result |= {"split": config.split, "labels": len(patients_of(train)) or None}
     result |= {"left_out": left_out, "baselines": {}}
     if probed.landmark is not None:
-        box = describe_errors(probed.landmark, probed.landmark.box_mm, seed=config.seed)
+        box = describe_errors(probed.landmark, probed.landmark.box_mm, seed=config.seed, patients=probed.patients)
         result["baselines"]["box"] = {
             "landmark_mean_mm": box["mean_mm"]["mean"],
             "landmark_median_mm": box["median_mm"]["median"],
@@ -109,8 +110,8 @@ def _inputs(
     config: ProbeConfig, store: Store
 ) -> tuple[list[str], list[Case], list[Case], list[Case], Landmarks | None]:
     """The measures, training cases, scored cases, cases with landmarks, and the landmarks."""
-    from alice3d.data.tables.landmarks import read_landmarks
-    from alice3d.tasks.cases import draw_cases, labelled_cases
+    from alice3d.data.tables.landmarks import landmarks_of
+    from alice3d.tasks.cases import draw_cases, labelled_cases, refuse_healthy
 
     for name in config.measures:
         if name not in MEASURES:
@@ -130,11 +131,19 @@ def _inputs(
     if {"linear", "knn"} & set(measures):
         train = draw_cases(labelled_cases(store, config.train_split), config.labels or None, config.seed)
         cases = labelled_cases(store, config.split)
+        refuse_healthy(train, f"cases of split {config.train_split!r}")
+        refuse_healthy(cases, f"cases of split {config.split!r}")
         if {case.id for case in train} & {case.id for case in cases}:
             raise UserError(f"--split: {config.split!r} is also the training split of the linear head; choose another")
+        both = sorted(case.id for case in cases if case.patient in {one.patient for one in train})
+        if both:
+            raise UserError(
+                f"--split: {len(both)} cases of {config.split!r} are of patients of the linear head's training cases "
+                f"({both[0]}, ...); prepare the scans into a new store, whose splits keep patients together"
+            )
     landmarks = None
     if "landmark" in measures and config.landmarks is not None:
-        landmarks = read_landmarks(config.landmarks, {case.id for case in held})
+        landmarks = landmarks_of(config.landmarks, store, {case.id for case in held})
         _check(config, store, landmarks)
     marked = [case for case in held if landmarks is not None and case.id in landmarks.points_mm]
     return list(measures), train, cases, marked, landmarks

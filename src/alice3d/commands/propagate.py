@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from alice3d import console, outputs
-from alice3d.config import ComputeConfig, OutputConfig
+from alice3d.config import ComputeConfig, OutputConfig, Reads, ScanFilesConfig
 from alice3d.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from alice3d.matching.propagation import Atlas
 
 
-class PropagateConfig(OutputConfig, ComputeConfig):
+class PropagateConfig(OutputConfig, ScanFilesConfig, ComputeConfig):
     """`alice propagate MATCHER SCANS… OUT --atlases DIR --labels DIR`."""
 
     positional: ClassVar[tuple[str, ...]] = ("matcher", "scans", "out")
     uncounted: ClassVar[frozenset[str]] = frozenset(
         {"matcher", "scans", "split", "atlases", "labels", "atlas_split", "jobs"}
     )
-    matcher: str
+    matcher: Annotated[str, Reads()]
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
-    scans: list[Path]
+    scans: Annotated[list[Path], Reads()]
     """Scans to label: files and folders, or one store."""
-    atlases: Path
+    atlases: Annotated[Path, Reads()]
     """Labelled scans: a file, a folder, or a store."""
-    labels: Path | None = None
+    labels: Annotated[Path | None, Reads()] = None
     """Label map or folder of them, each named like its scan; not needed for a store, which has its own."""
     atlas_split: str = ""
     """Splits of the store of labelled scans to use, comma separated; by default all."""
@@ -50,41 +50,43 @@ def run(config: PropagateConfig) -> dict[str, Any]:
     from alice3d.data.sources.scan_list import ScanList
     from alice3d.device import resolve_device
     from alice3d.matching import Matcher
-    from alice3d.matching.batch import ScanRows
+    from alice3d.matching.batch import ROWS, ScanRows
 
-    device = resolve_device(config.device, config.threads)
-    matcher = Matcher.load(config.matcher, device=device)
-    scans = ScanList.of(config.scans, config.split)
-    for source in scans.sources.values():
-        if (config.out / f"{source.id}.nii.gz").resolve() == source.path.resolve():
-            raise UserError(f"{config.out}: its label maps would replace the scans themselves; choose another folder")
-    labelled, names = _labelled(config)
-    chosen = _drawn(list(labelled.ids), config.count, config.seed)
-    for warning in (*scans.warnings, *labelled.warnings):
-        console.warn(warning)
-    for store in (scans.store, labelled.store):
-        if store is not None and (note := matcher.reading_note(store)):
-            console.say(note)
-    atlases, contents = _atlases(matcher, labelled, chosen)
-    settings = config.settings(matcher=matcher.checksum, atlases=contents)
-    state = outputs.check(config.out, "propagated labels", settings, overwrite=config.overwrite)
-    rows = ScanRows(config.out, scans, anew=state == "new")
-    for id, row in list(rows.rows.items()):
-        if "reason" not in row and not (config.out / f"{id}.nii.gz").is_file():
-            del rows.rows[id]
-    if state == "done" and not rows.missing:
-        console.say(f"{config.out}: already done")
-        return outputs.earlier_result(config.out)
-    outputs.begin(config.out, "propagated labels", settings, state=state, overwrite=config.overwrite)
-    _carry(config, matcher, rows, atlases, str(device))
-    result = _result(config, rows.ordered(), names, chosen)
-    if not result["written"]:
-        first = result["refused"][0]
-        raise UserError(f"none of {len(scans.ids)} scans could be labelled; {first['case']}: {first['reason']}")
-    outputs.finish(config.out, result)
+    with outputs.claimed(config, "propagated labels") as output:
+        config, out = output.config, outputs.shown(output.out)
+        device = resolve_device(config.device, config.threads)
+        matcher = Matcher.load(config.matcher, device=device)
+        scans = ScanList.of(config.scans, config.split, config.unoriented)
+        labelled, names = _labelled(config)
+        outputs.refuse_sources_inside(output.out, [*scans.files(), *labelled.files()])
+        chosen = _drawn(list(labelled.ids), config.count, config.seed)
+        for warning in (*scans.warnings, *labelled.warnings):
+            console.warn(warning)
+        for store in (scans.store, labelled.store):
+            if store is not None and (note := matcher.reading_note(store)):
+                console.say(note)
+        atlases, contents = _atlases(matcher, labelled, chosen, names)
+        settings = config.settings(matcher=matcher.checksum, atlases=contents)
+        state = output.check(settings, results=[ROWS])
+        rows = ScanRows(config.out, scans, anew=state == "new")
+        for id, row in list(rows.rows.items()):
+            if "reason" not in row and not outputs.is_there(config.out / f"{id}.nii.gz"):
+                del rows.rows[id]
+        if state == "done" and not rows.missing:
+            console.say(f"{out}: already done")
+            return output.earlier_result
+        outputs.refuse_strangers(output.out, [f"{id}.nii.gz" for id in rows.missing])
+        state = "started" if state == "done" else state
+        outputs.begin(config.out, "propagated labels", settings, state=state, overwrite=config.overwrite)
+        _carry(config, matcher, rows, atlases, str(device))
+        result = _result(rows.ordered(), names, chosen, out)
+        if not result["written"]:
+            first = result["refused"][0]
+            raise UserError(f"none of {len(scans.ids)} scans could be labelled; {first['case']}: {first['reason']}")
+        output.finish(result, results=result["written"])
     tail = f", {len(result['refused'])} refused" if result["refused"] else ""
     console.say(
-        f"{len(result['written'])} label maps from {len(chosen)} labelled scans written to {config.out}{tail}. "
+        f"{len(result['written'])} label maps from {len(chosen)} labelled scans written to {out}{tail}. "
         "Next: check them as overlays on their scans in a viewer, and correct them"
     )
     return result
@@ -94,10 +96,12 @@ def _labelled(config: PropagateConfig) -> tuple[ScanList, dict[int, str]]:
     """The scans with labels, and the names of the values where they are known."""
     from dataclasses import replace
 
+    from alice3d.data.sources.labels import with_labels
+    from alice3d.data.sources.layouts import with_structures
     from alice3d.data.sources.scan_list import ScanList
-    from alice3d.data.sources.sources import Found, with_labels
+    from alice3d.data.sources.sources import Found
 
-    scans = ScanList.of([config.atlases], config.atlas_split)
+    scans = ScanList.of([config.atlases], config.atlas_split, config.unoriented)
     if scans.store is not None:
         if config.labels is not None:
             raise UserError(f"--labels {config.labels}: {config.atlases} is a store and has its own labels")
@@ -114,13 +118,15 @@ def _labelled(config: PropagateConfig) -> tuple[ScanList, dict[int, str]]:
     if config.labels.is_file():
         if len(scans.ids) != 1:
             raise UserError(f"--labels {config.labels}: is one file for {len(scans.ids)} scans; give a folder")
-        sources = [replace(next(iter(scans.sources.values())), label=config.labels, label_name=config.labels.name)]
-        warnings: list[str] = []
+        (scan,) = scans.sources.values()
+        found = Found([replace(scan, label=config.labels, label_name=config.labels.name)])
     else:
         found = with_labels(Found(list(scans.sources.values())), config.labels)
-        sources, warnings = [source for source in found.sources if source.label is not None], found.warnings
-    by_id = {source.id: source for source in sources}
-    return replace(scans, sources=by_id, ids=tuple(sorted(by_id)), warnings=(*scans.warnings, *warnings)), {}
+        found = replace(found, sources=[source for source in found.sources if source.label is not None])
+    found = with_structures(found)
+    by_id = {source.id: source for source in found.sources}
+    warnings = (*scans.warnings, *found.warnings)
+    return replace(scans, sources=by_id, ids=tuple(sorted(by_id)), warnings=warnings), found.structures
 
 
 def _drawn(ids: list[str], count: int, seed: int) -> list[str]:
@@ -135,10 +141,13 @@ def _drawn(ids: list[str], count: int, seed: int) -> list[str]:
     return sorted(ids[n] for n in order[:count])
 
 
-def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list[Atlas], list[str]]:
+def _atlases(
+    matcher: Matcher, scans: ScanList, chosen: list[str], names: dict[int, str]
+) -> tuple[list[Atlas], list[str]]:
     """Embed the labelled scans; and checksums of each scan and its label."""
     from alice3d.geometry import Grid
-    from alice3d.io.read import read_label
+    from alice3d.io.label_files import read_label_files
+    from alice3d.io.read import read_header
     from alice3d.io.volume import Volume, voxels_checksum
     from alice3d.matching.batch import embed_scan
     from alice3d.matching.propagation import Atlas
@@ -150,9 +159,9 @@ def _atlases(matcher: Matcher, scans: ScanList, chosen: list[str]) -> tuple[list
             if scans.store is not None:
                 label = Volume(scans.store.label(id)[:, :, :], scans.store.case(id).grid.affine)
             else:
-                path = scans.sources[id].label
-                assert path is not None
-                label = read_label(path)
+                source = scans.sources[id]
+                header = read_header(source.path, files=source.files, unoriented=scans.unoriented)
+                label = read_label_files(source.label_files, header, names, declared=False, unoriented=scans.unoriented)
             x, y, z = label.array.shape
             atlas = Atlas(scan, label.array, Grid((x, y, z), label.affine)).cropped()
             if not atlas.boxes:
@@ -179,9 +188,7 @@ def _carry(config: PropagateConfig, matcher: Matcher, rows: ScanRows, atlases: l
             bar.advance(note=id)
 
 
-def _result(
-    config: PropagateConfig, rows: list[dict[str, Any]], names: dict[int, str], chosen: list[str]
-) -> dict[str, Any]:
+def _result(rows: list[dict[str, Any]], names: dict[int, str], chosen: list[str], out: Path) -> dict[str, Any]:
     """The keys of `--json`; warns of scans that hardly show the same anatomy."""
     from alice3d.matching.landmarks import SAME_ANATOMY
 
@@ -199,5 +206,5 @@ def _result(
         "certainty": {row["case"]: row["certainty"] for row in good},
         "other_anatomy": strange,
         "labels": {str(value): name for value, name in names.items()},
-        "out": str(config.out),
+        "out": str(out),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from alice3d import console
-from alice3d.config import ComputeConfig
+from alice3d.config import ComputeConfig, Reads, ScanFilesConfig
 
 if TYPE_CHECKING:
     from alice3d.matching import Matcher
@@ -18,17 +18,17 @@ MAX_SHOWN_VOXELS = 40_000_000
 """Larger scans are shown at a coarser spacing."""
 
 
-class ViewConfig(ComputeConfig):
+class ViewConfig(ScanFilesConfig, ComputeConfig):
     """`alice view QUERY --with KEY --matcher M`."""
 
     positional: ClassVar[tuple[str, ...]] = ("query",)
-    query: str
+    query: Annotated[str, Reads()]
     """Scan shown at the top: a file, or a case id where `--store` is given."""
-    with_: str
+    with_: Annotated[str, Reads()]
     """Scan shown below it: a file, or a case id where `--store` is given."""
-    matcher: str
+    matcher: Annotated[str, Reads()]
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
-    store: Path | None = None
+    store: Annotated[Path | None, Reads()] = None
     """Store in which the scans are case ids."""
     mode: Literal["card", "direct", "robust"] = "card"
     """direct: each point by itself; robust: with a fit over many points; card: as the matcher's card says."""
@@ -103,7 +103,7 @@ def _shown(config: ViewConfig, matcher: Matcher, name: str) -> ShownScan:
     from alice3d.io.read import case_id, read_scan
 
     path = Path(name)
-    volume = read_scan(path)
+    volume = read_scan(path, unoriented=config.unoriented)
     size_mm3 = float(np.prod(spacing_of(volume.affine) * volume.array.shape))
     spacing = max(config.spacing, (size_mm3 / MAX_SHOWN_VOXELS) ** (1 / 3))
     shown = prepare_array(volume, spacing_mm=spacing, modality=matcher.rule.modality, name=path.name)

@@ -15,7 +15,7 @@ from alice3d.comparison.settings import CompareConfig
 from alice3d.comparison.table import Unit
 from alice3d.data.pairs import PairsTable
 from alice3d.data.store import Case, Store
-from alice3d.data.tables.landmarks import Landmarks, read_landmarks
+from alice3d.data.tables.landmarks import Landmarks, landmarks_of
 from alice3d.device import resolve_device
 from alice3d.errors import UserError
 from alice3d.evaluation.features import read_encoder, untrained_encoder
@@ -44,10 +44,10 @@ class Cells:
         self.store: Store = Store.open(config.store)
 
     def inputs(self) -> dict[str, Any]:
-        """Checksums of what all cells read."""
+        """Checksums of what all cells read besides the store."""
         pairs = PairsTable.open(self.config.pairs).card.get("checksum") if self.config.pairs is not None else None
         init = files.file_sha256(read_card_of(self.config.init)[0]) if self.config.init is not None else None
-        return {"store": self.store.checksum, "pairs": pairs, "init": init}
+        return {"pairs": pairs, "init": init}
 
     def labelled(self, field: str) -> list[Case]:
         """Labelled cases of the split that the setting `split` or `train_split` names.
@@ -97,7 +97,8 @@ class Cells:
         """Landmarks of the scored split."""
         if self.config.landmarks is None:
             return None
-        return read_landmarks(self.config.landmarks, {case.id for case in self.store.cases(self.config.split)})
+        cases = {case.id for case in self.store.cases(self.config.split)}
+        return landmarks_of(self.config.landmarks, self.store, cases)
 
     def folder(self, arm: Arm, seed: int) -> Path:
         """Folder of one cell."""

@@ -15,9 +15,10 @@ from alice3d.errors import UserError
 from alice3d.evaluation.landmarks import ordered_pairs
 from alice3d.nn.backbones.registry import build_backbone
 from alice3d.pretraining.job import prepare_training
+from alice3d.tasks.cases import refuse_healthy
 from alice3d.tasks.settings import LinearSettings
 from alice3d.weights.files import load_encoder
-from alice3d.weights.provenance import NOT_FOR_TESTING, described, guard, leaked
+from alice3d.weights.provenance import NOT_FOR_TESTING, described, guard, leaked, of_seen_patients
 
 LEARNING = ("linear", "knn", "finetune")
 """Measures that need labelled training cases."""
@@ -53,13 +54,17 @@ def _scored(cells: Cells) -> list[Case]:
     """The labelled cases that are scored: none of them may be a training case of any seed."""
     config = cells.config
     scored = cells.labelled("split")
+    refuse_healthy(scored, f"cases of split {config.split!r}")
+    refuse_healthy(cells.labelled("train_split"), f"cases of split {config.train_split!r}")
     for labels in config.labels:
         for seed in config.seeds:
-            both = leaked({"cases": described(cells.drawn(labels, seed))}, scored)
+            drawn = {"cases": described(cells.drawn(labels, seed))}
+            both = [*leaked(drawn, scored), *of_seen_patients(drawn, scored)]
             if both:
                 raise UserError(
-                    f"--split: {len(both)} of {len(scored)} scored cases of {config.split!r} also train "
-                    f"heads ({labels} labels of {config.train_split!r}, seed {seed}: {both[0]}, ...); choose another"
+                    f"--split: {len(both)} of {len(scored)} scored cases of {config.split!r}, or their patients, also "
+                    f"train heads ({labels} labels of {config.train_split!r}, seed {seed}: {both[0]}, ...); choose "
+                    "another"
                 )
     return scored
 
@@ -94,7 +99,8 @@ def _check_arm(cells: Cells, arm: Arm, judged: list[Case]) -> None:
         except UserError as error:
             raise UserError(f"arm {arm.name}: {error}") from None
     strict = config.split not in NOT_FOR_TESTING
-    guard(card, judged, what=f"{config.split} split (arm {arm.name})", strict=strict, force=config.allow_seen)
+    what, among = f"{config.split} split (arm {arm.name})", cells.store.cases()
+    guard(card, judged, what=what, strict=strict, force=config.allow_seen, among=among)
 
 
 def _check_random(cells: Cells, arm: Arm) -> None:

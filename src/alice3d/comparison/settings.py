@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from alice3d.config import ComputeConfig, Config, Keys, OutputConfig
+from alice3d.config import ComputeConfig, Config, Keys, OutputConfig, Reads
 from alice3d.pretraining.settings import PretrainConfig
 from alice3d.tasks.settings import FinetuneConfig, LinearSettings
 
@@ -20,7 +20,7 @@ class ArmSettings(PretrainConfig):
 
     recipe: str | None = None
     """Name of a shipped recipe that the arm is trained by."""
-    encoder: str | None = None
+    encoder: Annotated[str | None, Reads()] = None
     """Encoder that exists, in place of training one; then nothing else can be given."""
 
 
@@ -36,7 +36,7 @@ class CompareConfig(OutputConfig, ComputeConfig):
         {"store", "pairs", "landmarks", "init", "arms", "methods", "labels", "seeds", "measures", "finetune_arms"}
         | {"reference", "finetune", "allow_seen"}
     )
-    store: Path
+    store: Annotated[Path, Reads()]
     """Store with labelled cases, made by `alice prepare --labels`."""
     methods: list[str] = Field(default_factory=list)
     """Arms by their method: a name of `alice methods`, all (every one that the backbone can learn by), package.module
@@ -46,18 +46,18 @@ class CompareConfig(OutputConfig, ComputeConfig):
     """In a YAML: arm name to its `method` or `recipe` or `encoder` (one that exists), and any setting of
     `alice pretrain` in which it differs from the others; of scratch backbone, backbone_options, windows and crop."""
     labels: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [5])
-    """Numbers of labelled cases, comma separated; each seed has another random subset."""
+    """Numbers of patients with labelled cases, comma separated; each seed has another random subset."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=lambda: [0, 1, 2])
     """Seeds, comma separated: of initial weights, crops and the subset of labelled cases, the same for every arm."""
     measures: list[str] = Field(default_factory=lambda: ["linear"])
     """Measures, comma separated: linear, knn, landmark (seconds each), finetune (minutes)."""
     finetune_arms: list[str] = Field(default_factory=list)
     """Arms that are fine-tuned, where finetune is measured; left out, all."""
-    pairs: Path | None = None
+    pairs: Annotated[Path | None, Reads()] = None
     """Pairs table, made by `alice pair`, for arms trained on matched partners."""
-    landmarks: Path | None = None
+    landmarks: Annotated[Path | None, Reads()] = None
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS), for the measure landmark."""
-    init: str | None = None
+    init: Annotated[str | None, Reads()] = None
     """Encoder or matcher that every trained arm starts from: a shared warm start."""
     split: str = "val"
     """Split whose cases are scored."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ TESTS = (
     "differences paired by case and seed; 95 % intervals and p by Student's t with cases (for landmarks both cases of "
     "a pair) and seeds as crossed random effects, so for other cases and other seeds (with one seed: for other cases "
     "only); in parentheses p corrected by Holm over the arms of a measure; Wilcoxon signed-rank over cases, "
-    "differences averaged over seeds"
+    "differences averaged over seeds; where a patient has several cases, it counts as one"
 )
 """What the columns of the tests mean."""
 
@@ -46,12 +46,32 @@ class Unit:
 
 
 def dice_by_case(metrics: Path, left_out: Collection[int] = ()) -> dict[str, float]:
-    """Mean Dice over the structures of each case, from the `metrics.csv` of `alice evaluate`; without label values."""
+    """Mean Dice over the structures of each case, from the `metrics.csv` of `alice evaluate`; without label values.
+
+    Rows of structures that the reference lacks have no Dice and are left out.
+    """
     found: dict[str, list[float]] = {}
     for row in csv.DictReader(metrics.read_text(encoding="utf-8").splitlines()):
-        if int(row["value"]) not in left_out:
+        if row["dice"] and int(row["value"]) not in left_out:
             found.setdefault(row["case"], []).append(float(row["dice"]))
     return {case: sum(values) / len(values) for case, values in found.items()}
+
+
+def by_patient(units: Sequence[Unit], patients: Mapping[str, str]) -> list[Unit]:
+    """Units whose cases are patients: the mean of a patient's cases; landmarks stay as they are.
+
+    Args:
+        units: scores of cases.
+        patients: case id to the patient; a case that is not named is its own.
+    """
+    found: dict[tuple[Any, ...], list[Unit]] = {}
+    for unit in units:
+        owner = (unit.case, unit.key) if unit.key else (patients.get(unit.case, unit.case), "")
+        found.setdefault((unit.method, unit.labels, unit.seed, unit.measure, *owner), []).append(unit)
+    return [
+        replace(its[0], case=key[4], value=its[0].value if len(its) == 1 else float(np.mean([u.value for u in its])))
+        for key, its in found.items()
+    ]
 
 
 Cell = tuple[str, int | None, int, str]
@@ -66,7 +86,8 @@ def cells_of(units: Sequence[Unit]) -> dict[Cell, list[Unit]]:
 
 
 def table(units: Sequence[Unit]) -> list[dict[str, Any]]:
-    """Rows of `method`, `labels`, `seed`, `measure`, `value`: means over cases; of landmarks mean and median."""
+    """Rows of `method`, `labels`, `seed`, `measure`, `value`: means over cases, or over patients
+    (`by_patient`); of landmarks mean and median."""
     rows = []
     for (method, labels, seed, measure), its in cells_of(units).items():
         values = [unit.value for unit in its]
@@ -102,8 +123,17 @@ def best(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def paired_tests(units: Sequence[Unit], reference: str) -> list[dict[str, Any]]:
-    """Every arm against the reference, over the cases and seeds that both have, by measure and number of labels."""
+def paired_tests(
+    units: Sequence[Unit], reference: str, patients: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Every arm against the reference, over the cases and seeds that both have, by measure and number of labels.
+
+    Args:
+        units: scores of cases, or of patients (`by_patient`).
+        reference: the arm.
+        patients: case id to the patient, where one has several cases: landmarks of its cases leave together.
+    """
+    owners = patients or {}
     kinds = list(dict.fromkeys((unit.measure, unit.labels) for unit in units))
     found = []
     for measure, labels in kinds:
@@ -115,8 +145,8 @@ def paired_tests(units: Sequence[Unit], reference: str) -> list[dict[str, Any]]:
             if method == reference or not its:
                 continue
             differences = [unit.value - known[(unit.seed, unit.case, unit.key)] for unit in its]
-            second = [unit.key.split("/")[0] for unit in its] if its[0].key else None
-            seeds, cases = [unit.seed for unit in its], [unit.case for unit in its]
+            second = [_owner(unit.key.split("/")[0], owners) for unit in its] if its[0].key else None
+            seeds, cases = [unit.seed for unit in its], [_owner(unit.case, owners) for unit in its]
             rows.append(
                 {
                     "measure": "landmark_mean_mm" if measure == "landmark_mm" else measure,
@@ -132,3 +162,7 @@ def paired_tests(units: Sequence[Unit], reference: str) -> list[dict[str, Any]]:
         corrected = holm([float(row["p"]) for row in rows])
         found += [{**row, "p_holm": p} for row, p in zip(rows, corrected, strict=True)]
     return found
+
+
+def _owner(case: str, patients: Mapping[str, str]) -> str:
+    return patients.get(case, case)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from alice3d.engine.loader import Samples, batches
 from alice3d.engine.log import UNKNOWN_SPEED, Log, Speed, final_loss, speed
 from alice3d.engine.optim import build_optimiser, set_rates
 from alice3d.engine.settings import TrainingConfig
+from alice3d.engine.signals import stop_requests
 from alice3d.errors import UserError, WorkFailed
 from alice3d.methods.base import Method, check_returned
 
@@ -65,8 +64,9 @@ def fit(
     Raises:
         UserError: the batch cannot be split equally, the method's groups of weights or what its `forward` returns are
             not of the form that `Method` says, or the checkpoint is of another method or version.
-        WorkFailed: the loss is not finite, the disk is full, `guard` stops the run, or SIGTERM was received; the
-            last checkpoint is kept.
+        WorkFailed: the loss is not finite, the disk is full, `guard` stops the run, or SIGTERM or SIGHUP was received;
+            the last checkpoint is kept.
+        KeyboardInterrupt: Ctrl-C, once the running step is done; its checkpoint is kept.
     """
     assert isinstance(method, nn.Module)
     parallel.share_size(config.batch, config.accumulate, distributed.announced())  # refuses before anything is written
@@ -87,9 +87,9 @@ def fit(
     loader = batches(samples, _numbers(first, config), config.workers)
     module.train()
     begun = time.monotonic()
-    with _closing(log, loader), _terminated() as terminated, _progress(first, config.steps, chief) as bar:
+    with _closing(log, loader), stop_requests() as request, _progress(first, config.steps, chief) as bar:
         for step in range(first, config.steps):
-            entry, about, stop_requested = run.step(step, loader, terminated)
+            entry, about, stop_requested = run.step(step, loader, bool(request.signal))
             entry |= watch(step + 1) if watch is not None else {}
             alarm = guard(step + 1, entry) if guard is not None else ""
             if log is not None:
@@ -103,7 +103,7 @@ def fit(
             if alarm:
                 raise WorkFailed(f"step {step + 1}: {alarm}; a checkpoint of this step is kept")
             if stop_requested and not last:
-                raise WorkFailed(f"received SIGTERM at step {step + 1}; a checkpoint is kept, the same command resumes")
+                request.end(step + 1)
     seconds += time.monotonic() - begun
     sharding.make_whole(module)
     parallel.part()
@@ -124,14 +124,14 @@ class _Run:
     folder: Path
 
     def step(
-        self, number: int, loader: Iterator[dict[str, Tensor]], terminated: list[bool]
+        self, number: int, loader: Iterator[dict[str, Tensor]], terminated: bool
     ) -> tuple[dict[str, float], dict[str, float], bool]:
         """One step of the optimiser: losses; rate, gradient and timing; whether any process was asked to stop."""
         started = time.monotonic()
         rate = set_rates(self.optimiser, number, self.config)
         self.optimiser.zero_grad(set_to_none=True)
         parts, waited = self._gradients(loader, number)
-        entry, stop_requested = distributed.agreed(parts, terminated[0])
+        entry, stop_requested = distributed.agreed(parts, terminated)
         trained = [p for group in self.optimiser.param_groups for p in group["params"]]
         norm = sharding.number(nn.utils.clip_grad_norm_(trained, self.config.clip))
         _refuse_not_finite(number, {**entry, "gradient norm": norm}, self.folder)
@@ -209,10 +209,10 @@ def _restore(
     except (RuntimeError, ValueError, KeyError):
         raise UserError(
             f"{folder}: the checkpoint of step {kept['step']} does not fit the method; if another version of the "
-            "program or of the method wrote it, train again with --overwrite"
+            "program or of the method wrote it, remove that folder and train again with --overwrite"
         ) from None
     parallel.set_random_state(kept["random"], device)
-    console.say(f"Resuming from step {kept['step']}.")
+    console.say(f"Going on from step {kept['step']}, resumed from its checkpoint.")
     return int(kept["step"]), float(kept["seconds"])
 
 
@@ -230,22 +230,3 @@ def _place(value: Tensor, device: torch.device) -> Tensor:
     """To the device; crops with channels last, which is fastest for convolution and channel normalisation."""
     value = value.to(device, non_blocking=True)
     return value.contiguous(memory_format=torch.channels_last_3d) if value.ndim == 5 else value
-
-
-@contextlib.contextmanager
-def _terminated() -> Iterator[list[bool]]:
-    """A flag that SIGTERM raises (clusters send it before the time limit); the previous handler is restored."""
-    flag = [False]
-
-    def raise_flag(number: int, frame: FrameType | None) -> None:
-        flag[0] = True
-
-    try:
-        before = signal.signal(signal.SIGTERM, raise_flag)
-    except ValueError:  # not in the main thread, where Python allows no handler
-        yield flag
-        return
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.tables.landmarks import Landmarks
 from alice3d.errors import UserError
 from alice3d.evaluation.field_of_view import Cut, refusal
+from alice3d.evaluation.landmarks import of_patients
 from alice3d.matching.confidence import (
     FAR_MM,
     GROSS_MM,
@@ -232,19 +233,26 @@ def _plain(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in values)
 
 
-def held_out(rows: Measured, inputs: Sequence[str], *, keep: float, folds: int = 10) -> dict[str, Any]:
-    """Cross-validation of the model over patients: cases are split into folds, and the matches between two folds, or
-    within one, are predicted by a model fitted to matches that have no case of these folds on either side.
+def held_out(
+    rows: Measured,
+    inputs: Sequence[str],
+    *,
+    keep: float,
+    folds: int = 10,
+    patients: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Cross-validation of the model over patients: they are split into folds, and the matches between two folds, or
+    within one, are predicted by a model fitted to matches that have no patient of these folds on either side.
 
     Accepted is what the model accepts and what passes the checks on the match itself (`Measured.checked`).
 
     Returns:
         `auroc_10mm`, `auroc_20mm` over whole key scans (NaN where all matches are of one class), and `refusal`, of the
-        matches that could be predicted: none of fewer than four cases, where all numbers are NaN or None.
+        matches that could be predicted: none of fewer than four patients, where all numbers are NaN or None.
     """
     far, gross = np.full(len(rows.key), np.nan), np.full(len(rows.key), np.nan)
     accepted = np.zeros(len(rows.key), bool)
-    for fitted, predicted in case_folds(rows, folds):
+    for fitted, predicted in case_folds(rows, folds, patients):
         if not (fitted & (rows.outside_mm <= 0)).any():
             continue
         model, features = _fit(rows.chosen(fitted), inputs, keep), rows.chosen(predicted).features
@@ -259,10 +267,19 @@ def held_out(rows: Measured, inputs: Sequence[str], *, keep: float, folds: int =
     }
 
 
-def case_folds(rows: Measured, folds: int) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """For each two folds of the cases: the rows to fit to and the rows to predict, which share no case."""
-    cases = np.unique(np.concatenate([rows.query, rows.key]))
-    of_query, of_key = (np.searchsorted(cases, side) % folds for side in (rows.query, rows.key))
+def case_folds(
+    rows: Measured, folds: int, patients: Mapping[str, str] | None = None
+) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """For each two folds of the patients: the rows to fit to and the rows to predict, which share no patient.
+
+    Args:
+        rows: matches.
+        folds: their number.
+        patients: case id to patient; a case that is not named is its own.
+    """
+    sides = [of_patients(side, patients) for side in (rows.query, rows.key)]
+    owners = np.unique(np.concatenate(sides))
+    of_query, of_key = (np.searchsorted(owners, side) % folds for side in sides)
     first, second = np.minimum(of_query, of_key), np.maximum(of_query, of_key)
     parts = []
     for a, b in sorted(set(zip(first.tolist(), second.tolist(), strict=True))):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -157,16 +157,25 @@ def _scores(errors: PointErrors, chosen: NDArray[np.bool_]) -> dict[str, Any]:
     }
 
 
-def patient_intervals(errors: PointErrors, *, seed: int = 0) -> dict[str, dict[str, float | None]]:
+def of_patients(cases: NDArray[np.str_], patients: Mapping[str, str] | None) -> NDArray[np.str_]:
+    """The patient of each case (n,); a case that is not named is its own."""
+    return np.array([(patients or {}).get(case, case) for case in cases.tolist()], dtype=np.str_)
+
+
+def patient_intervals(
+    errors: PointErrors, *, seed: int = 0, patients: Mapping[str, str] | None = None
+) -> dict[str, dict[str, float | None]]:
     """95 % intervals over patients: thousands of points of a few patients tell no more than these patients do.
 
     Args:
         errors: all points.
+        patients: case id to patient, where one has several cases.
         seed: of the bootstrap of medians and AUROC.
 
     Returns:
         `low` and `high` by the name of the score; None where there are too few patients, or no such score.
     """
+    errors = replace(errors, query=of_patients(errors.query, patients), key=of_patients(errors.key, patients))
     error, accepted = errors.error_mm, errors.accepted
     every = np.ones(len(error), bool)
     means = {
@@ -185,9 +194,9 @@ def patient_intervals(errors: PointErrors, *, seed: int = 0) -> dict[str, dict[s
     }
     query, key, found = errors.query.tolist(), errors.key.tolist(), {}
     for name, (values, rows) in means.items():
-        patients = errors.query[rows].tolist(), errors.key[rows].tolist()
+        sides = errors.query[rows].tolist(), errors.key[rows].tolist()
         bounds = NOT_NEGATIVE if name.endswith("_mm") else FRACTION
-        found[name] = pair_interval(values[rows].astype(float).tolist(), *patients, bounds=bounds)
+        found[name] = pair_interval(values[rows].astype(float).tolist(), *sides, bounds=bounds)
     for name, values in medians.items():
         known = np.isfinite(values).all()
         found[name] = pair_interval(values.tolist() if known else [], query, key, median=True, seed=seed)
@@ -201,7 +210,7 @@ def auroc_interval(
     errors: PointErrors, positive: NDArray[np.bool_], score: Points, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, float]:
     """Expanded percentile bootstrap interval of an AUROC over patients; a point counts by the product of the counts of
-    its two patients.
+    its two patients, or by the one where both are the same.
 
     Args:
         errors: patients of the points.
@@ -214,7 +223,7 @@ def auroc_interval(
     found = []
     for first in range(0, resamples, AT_ONCE):
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(AT_ONCE, resamples - first)).astype(float)
-        found.append(auroc(positive, score, drawn[:, one] * drawn[:, two]))
+        found.append(auroc(positive, score, drawn[:, one] * np.where(one == two, 1, drawn[:, two])))
     drawn_areas = np.concatenate(found)
     low, high = percentile_interval(drawn_areas[~np.isnan(drawn_areas)], count if count > 2 else 0)
     return {"low": low, "high": high}
@@ -262,13 +271,15 @@ def reliability(predicted: NDArray[Any], error_mm: NDArray[Any], bins: int = BIN
     ]
 
 
-def summarise(errors: PointErrors, *, skipped_cases: int, seed: int = 0) -> dict[str, Any]:
+def summarise(
+    errors: PointErrors, *, skipped_cases: int, seed: int = 0, patients: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The keys of `alice evaluate-matcher --json`: means over points, and the same for each structure.
 
     `intervals` holds `low` and `high` of each score of all points, over patients: see `patient_intervals`.
     """
     result = _scores(errors, np.ones(len(errors.error_mm), bool))
-    result["intervals"] = patient_intervals(errors, seed=seed)
+    result["intervals"] = patient_intervals(errors, seed=seed, patients=patients)
     result["skipped_cases"] = skipped_cases
     result["trust"] = confidence_scores(errors)
     result["by_structure"] = {

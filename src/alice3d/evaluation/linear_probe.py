@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from alice3d import console
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_case
 from alice3d.evaluation.features import Reading
+from alice3d.io.volume import ScanError
+from alice3d.memory import within_memory
 from alice3d.metrics.segmentation import StructureScore, score_case
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.heads.segmentation import LinearSegmentationNet
@@ -64,10 +68,17 @@ def linear_scores(
     scores: list[StructureScore] = []
     with console.progress("Linear Dice", len(cases)) as bar:
         for case in cases:
-            image, grid = read_case(store, case, reading.rule, reading.spacing_mm)
-            predicted = model.label_map(image, grid, case.grid, device=str(reading.device))
-            reference = store.label(case.id)[:, :, :]
-            of_case = score_case(case.id, reference, predicted, case.spacing_mm, store.label_names, tolerance_mm=2.0)
-            scores += [score for score in of_case if score.value in values]
             bar.advance(note=case.id)
+            try:
+                with within_memory(partial(ScanError, case.id)):
+                    image, grid = read_case(store, case, reading.rule, reading.spacing_mm)
+                    predicted = model.label_map(image, grid, case.grid, device=str(reading.device))
+                    reference = store.label(case.id)[:, :, :]
+                    of_case = score_case(
+                        case.id, reference, predicted, case.spacing_mm, store.label_names, tolerance_mm=2.0
+                    )
+            except ScanError as error:
+                console.warn(f"{case.id} is refused: {error.reason}")
+                continue
+            scores += [score for score in of_case if score.value in values]
     return scores

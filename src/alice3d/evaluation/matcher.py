@@ -63,7 +63,8 @@ def evaluate_matcher(
     check_convention(table, landmarks, lambda case, points: scans[case].in_body(points, margin=0))
     with console.progress("Matching", len(pairs)) as bar:
         errors = landmark_errors(scans, untrained, landmarks, pairs, done=bar.advance)
-    result = summarise(errors, skipped_cases=len(landmarks.skipped), seed=seed)
+    result = summarise(errors, skipped_cases=len(landmarks.skipped), seed=seed, patients=store.patients)
+    result["outside_points"] = len(landmarks.outside)
     result["mode"] = matcher.mode
     if cuts:
         result["field_of_view"] = _out_of_view(scans, landmarks, errors, cuts, seed)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from torch import Tensor
 from alice3d import console
 from alice3d.data.store import Case, Store
 from alice3d.data.tables.landmarks import Landmarks
+from alice3d.errors import UserError
 from alice3d.evaluation.features import FeatureSimilarity, FrozenScan, ProbeScan, Reading, clear_of, freeze, probe_scan
 from alice3d.evaluation.landmarks import ordered_pairs
 from alice3d.evaluation.linear_probe import linear_scores
 from alice3d.evaluation.retrieval import Retrieved, describe_errors, retrieve
+from alice3d.io.volume import ScanError
+from alice3d.memory import NO_MEMORY, within_memory
 from alice3d.metrics.intervals import FRACTION, mean_interval
 from alice3d.metrics.segmentation import StructureScore
 from alice3d.nn.backbones.base import Backbone
@@ -42,17 +46,26 @@ def nearest_classes(
 
 
 def knn_accuracy(
-    scans: Sequence[FrozenScan], bank: Sequence[FrozenScan], similarity: FeatureSimilarity, *, neighbours: int = 15
+    scans: Sequence[FrozenScan],
+    bank: Sequence[FrozenScan],
+    similarity: FeatureSimilarity,
+    *,
+    neighbours: int = 15,
+    patients: Mapping[str, str] | None = None,
 ) -> dict[str, dict[int, float]]:
     """k-NN accuracy of sampled voxels, for each case and class.
 
     Args:
         scans: whose voxels are classified.
-        bank: labelled voxels of these scans; those of the classified scan itself are left out.
+        bank: labelled voxels of these scans; those of the classified scan's patient are left out.
+        neighbours: k of k-NN.
+        patients: case id to patient, where one has several cases.
     """
+    known_as = patients or {}
     accuracy: dict[str, dict[int, float]] = {}
     for one in scans:
-        others = [other for other in bank if other.scan.case != one.scan.case]
+        own = known_as.get(one.scan.case, one.scan.case)
+        others = [other for other in bank if known_as.get(other.scan.case, other.scan.case) != own]
         truth = one.scan.classes
         if not others or not len(truth):
             continue
@@ -96,12 +109,18 @@ class Probed:
         knn: accuracy of each case and class index.
         landmark: one row per landmark of an ordered pair.
         names: of the classes.
+        patients: case id to patient, where one has several cases; intervals are over patients.
     """
 
     linear: list[StructureScore] | None
     knn: dict[str, dict[int, float]] | None
     landmark: Retrieved | None
     names: tuple[str, ...]
+    patients: Mapping[str, str] = field(default_factory=dict)
+
+    def owners(self, cases: Iterable[str]) -> list[str]:
+        """The patient of each case."""
+        return [self.patients.get(case, case) for case in cases]
 
     def by_case(self, measure: str) -> dict[str, float]:
         """Mean over the structures of each case: Dice (`linear`) or accuracy (`knn`)."""
@@ -119,14 +138,14 @@ class Probed:
         )
         if self.linear is not None:
             of_case = self.by_case("linear")
-            interval = mean_interval(list(of_case.values()), bounds=FRACTION)
+            interval = mean_interval(list(of_case.values()), self.owners(of_case), bounds=FRACTION)
             names = sorted({score.structure for score in self.linear})
             structures = {n: float(np.mean([s.dice for s in self.linear if s.structure == n])) for n in names}
             result["linear_dice"] = clear_of(interval["mean"])
             result["linear"] = {"cases": len(of_case), **interval, "by_structure": structures}
         if self.knn is not None:
             of_case = self.by_case("knn")
-            interval = mean_interval(list(of_case.values()), bounds=FRACTION)
+            interval = mean_interval(list(of_case.values()), self.owners(of_case), bounds=FRACTION)
             structures = {
                 name: float(np.mean([of[k] for of in self.knn.values() if k in of]))
                 for k, name in enumerate(self.names)
@@ -135,7 +154,7 @@ class Probed:
             result["knn_accuracy"] = clear_of(interval["mean"])
             result["knn"] = {"cases": len(of_case), **interval, "by_structure": structures}
         if self.landmark is not None:
-            errors = describe_errors(self.landmark, self.landmark.error_mm, seed=seed)
+            errors = describe_errors(self.landmark, self.landmark.error_mm, seed=seed, patients=self.patients)
             pairs = set(zip(self.landmark.query.tolist(), self.landmark.key.tolist(), strict=True))
             result["landmark_mean_mm"] = errors["mean_mm"]["mean"]
             result["landmark_median_mm"] = errors["median_mm"]["median"]
@@ -179,23 +198,32 @@ def probe_encoder(
     scans: dict[str, FrozenScan] = {}
     with console.progress("Reading features", len(wanted)) as bar:
         for name, case in sorted(wanted.items()):
-            scan = probe_scan(
-                store,
-                case,
-                rule=reading.rule,
-                spacing_mm=reading.spacing_mm,
-                points_mm=points.get(name),
-                values=values,
-                voxels=KNN_VOXELS if name in asked else 0,
-                seed=seed,
-            )
-            scans[name] = freeze(backbone, scan, crop=reading.crop, device=reading.device)
             bar.advance(note=name)
+            try:
+                with within_memory(partial(ScanError, name)):
+                    scan = probe_scan(
+                        store,
+                        case,
+                        rule=reading.rule,
+                        spacing_mm=reading.spacing_mm,
+                        points_mm=points.get(name),
+                        values=values,
+                        voxels=KNN_VOXELS if name in asked else 0,
+                        seed=seed,
+                    )
+                    scans[name] = freeze(backbone, scan, crop=reading.crop, device=reading.device)
+            except ScanError as error:
+                console.warn(f"{name} is refused: {error.reason}")
+    left_out = set(wanted) - set(scans)
+    train, cases = ([case for case in some if case.id not in left_out] for some in (train, cases))
+    if wanted and not (scans and (train or "knn" not in measures) and (cases or "knn" not in measures)):
+        raise UserError(f"{min(left_out)}: {NO_MEMORY}; too few scans are left to be probed")
     knn, landmark = None, None
     if "knn" in measures:
         similarity = alike_of(backbone, [scans[case.id] for case in train])
         bank = [scans[case.id] for case in train]
-        knn = knn_accuracy([scans[case.id] for case in cases], bank, similarity, neighbours=neighbours)
+        shown = [scans[case.id] for case in cases if case.structures]  # a healthy case shows background alone
+        knn = knn_accuracy(shown, bank, similarity, neighbours=neighbours, patients=store.patients)
     if points:
         chosen = [scans[name] for name in sorted(scans) if name in points]
         landmark = find_landmarks(chosen, alike_of(backbone, chosen), seed=seed)
@@ -203,4 +231,4 @@ def probe_encoder(
     if "linear" in measures:
         linear = linear_scores(backbone, reading, store, train, cases, settings, seed=seed)
     names = ("background", *(store.label_names.get(value, f"label_{value}") for value in values[1:]))
-    return Probed(linear, knn, landmark, names)
+    return Probed(linear, knn, landmark, names, store.patients)

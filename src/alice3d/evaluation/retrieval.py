@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alice3d.evaluation.features import FeatureSimilarity, FrozenScan, Points, clear_of
-from alice3d.evaluation.landmarks import same_place_in_box
+from alice3d.evaluation.landmarks import of_patients, same_place_in_box
 from alice3d.metrics.intervals import pair_interval
 
 # Shape suffixes: n points, m cells of the lattice, d width of the vectors.
@@ -112,14 +112,19 @@ def retrieve(
     return Retrieved(**{name: np.concatenate(parts) for name, parts in columns.items()})
 
 
-def describe_errors(found: Retrieved, error_mm: Points, *, seed: int = 0) -> dict[str, Any]:
-    """Mean and median with intervals over cases, fractions within 5 and 10 mm, and the mean of each structure.
+def describe_errors(
+    found: Retrieved, error_mm: Points, *, seed: int = 0, patients: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Mean and median with intervals over patients, fractions within 5 and 10 mm, and the mean of each structure.
 
     Args:
         found: pairs and structures of the errors.
         error_mm: (n,) its own, or a baseline's.
+        seed: of the bootstrap.
+        patients: case id to patient, where one has several cases.
     """
-    cases = {"first": found.query.tolist(), "second": found.key.tolist(), "seed": seed}
+    sides = (of_patients(side, patients).tolist() for side in (found.query, found.key))
+    cases = {**dict(zip(("first", "second"), sides, strict=True)), "seed": seed}
     summary = {
         "mean_mm": pair_interval(error_mm.tolist(), **cases),
         "median_mm": pair_interval(error_mm.tolist(), **cases, median=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,11 @@ def clean(text: str) -> str:
         return text
     valid = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in valid)
+
+
+def structure_name(text: str) -> str:
+    """Name of a structure as one line: composed Unicode form, without padding and repeated blanks."""
+    return clean(" ".join(unicodedata.normalize("NFC", text.replace("\0", " ")).split()))
 
 
 def shown(path: Path, root: Path) -> str:

@@ -12,6 +12,7 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from alice3d.geometry import Affine
+from alice3d.io.forms import Forms
 from alice3d.io.nifti import affine_of_image
 from alice3d.io.read import label_values, read_label, read_scan
 from alice3d.io.volume import ScanError, Volume, check_shape, check_space, check_voxels, damaged, scaled
@@ -84,10 +85,11 @@ def as_label(label: ScanLike) -> Volume:
 
 def _in_memory(given: Any, kinds: str = "iuf") -> Volume:
     """Numbers of the types that files give: int16, int32 or float32; `kinds` of numpy are taken."""
+    forms: Forms | None = None
     if all(hasattr(given, name) for name in ("GetSize", "GetDirection", "GetOrigin", "GetSpacing")):
         array, affine, notes = _of_simpleitk(given)
     elif isinstance(given, SpatialImage):
-        affine, notes = affine_of_image(given, IN_MEMORY)
+        affine, notes, forms = affine_of_image(given, IN_MEMORY)
         array = _array(given.dataobj)
     elif isinstance(given, (tuple, list)) and len(given) == 2:
         array, affine, notes = _array(given[0]), _array(given[1]), ()
@@ -99,7 +101,7 @@ def _in_memory(given: Any, kinds: str = "iuf") -> Volume:
         raise ScanError(IN_MEMORY, f"unsupported voxel type: {array.dtype}; numbers are needed")
     shape, more = check_shape(array.shape, IN_MEMORY)
     checked = check_space(affine, IN_MEMORY)
-    return Volume(scaled(array.reshape(shape), 1.0, 0.0, IN_MEMORY), checked, (*notes, *more))
+    return Volume(scaled(array.reshape(shape), 1.0, 0.0, IN_MEMORY), checked, (*notes, *more), forms)
 
 
 def _array(held: Any) -> NDArray[Any]:

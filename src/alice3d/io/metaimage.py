@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.io.stream import Encoding, beside, check_size, read_bytes, shaped
-from alice3d.io.volume import Header, ScanError, Unoriented, check_shape, check_space, scaled
+from alice3d.io.stream import Encoding, beside, check_size, is_gzip
+from alice3d.io.volume import Header, ScanError, Unoriented, check_space, scaled
+from alice3d.io.volumes import choose, read_stored
 
 LONGEST_HEADER = 1 << 18
 TYPES = {"UCHAR": "u1", "CHAR": "i1", "USHORT": "u2", "SHORT": "i2", "UINT": "u4", "INT": "i4", "ULONG": "u4"}
@@ -19,7 +20,7 @@ TYPES |= {"LONG": "i4", "ULONG_LONG": "u8", "LONG_LONG": "i8", "FLOAT": "f4", "D
 TRUE = {"true", "1", "yes", "t"}
 
 
-def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
+def read_header(path: Path, *, unoriented: Unoriented = "refuse", volume: str | None = None) -> Header:
     """Read and check the header; the space of a MetaImage is LPS mm, so `unoriented` is never needed.
 
     Raises:
@@ -34,17 +35,18 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     channels = fields.get("ElementNumberOfChannels", "1")
     if channels.strip() != "1":
         raise ScanError(name, f"unsupported voxel type: {channels[:20]} values per voxel; one is needed")
-    shape, notes = check_shape(tuple(int(side) for side in sides), name)
+    dims = tuple(int(side) for side in sides)
+    volumes, shape, notes = choose(dims, range(min(rank, 3)), volume, name)
     kind = TYPES.get(fields.get("ElementType", "").upper().removeprefix("MET_"))
     if kind is None:
         raise ScanError(name, f"unsupported voxel type: {fields.get('ElementType', 'none')[:40]!r}")
     affine = _affine(fields, rank, name)
     order = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False"))
     dtype = np.dtype(kind).newbyteorder(">" if order.lower() in TRUE else "<")
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = math.prod(dims) * dtype.itemsize
     voxels, offset, encoding = _place(path, fields, offset, size)
     check_size(voxels, encoding, offset, size, name)
-    details: dict[str, Any] = {"voxels": voxels, "offset": offset, "encoding": encoding}
+    details: dict[str, Any] = {"volumes": volumes, "place": (voxels, encoding, offset, 0)}
     for key, field, default in (("slope", "Slope", 1.0), ("intercept", "Offset", 0.0)):
         given = fields.get(f"ElementToIntensityFunction{field}")
         details[key] = default if given is None else _numbers({"scaling": given}, "scaling", name)[0]
@@ -57,10 +59,9 @@ def read_voxels(header: Header) -> NDArray[Any]:
     Raises:
         ScanError: truncated or damaged.
     """
-    details, size = header.details, int(np.prod(header.shape)) * header.dtype.itemsize
-    name = header.path.name
-    buffer = read_bytes(details["voxels"], details["encoding"], details["offset"], 0, size, name)
-    return scaled(shaped(buffer, header.dtype, header.shape), details["slope"], details["intercept"], name)
+    details, name = header.details, header.path.name
+    stored = read_stored(details["volumes"], header.dtype, details["place"], name, header.remarks)
+    return scaled(stored, details["slope"], details["intercept"], name)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], int]:
@@ -71,11 +72,13 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
             line = file.readline(LONGEST_HEADER)
             if not line:
                 break
-            key, equals, value = line.decode("latin-1").partition("=")
-            # ITK also writes what the scan's first format said, with keys such as `dim[0]` and `0008|0060`.
-            if not equals or not re.fullmatch(r"[ -~]+", key.strip()):
+            key, equals, value = line.decode("utf-8", "surrogateescape").partition("=")
+            # ITK also writes what the scan's first format said, with keys such as `dim[0]` and `0008|0060`, and values
+            # of several lines.
+            if not fields and (not equals or not key.strip().isascii()):
                 break
-            fields[key.strip()] = value.strip()
+            if equals:
+                fields[key.strip()] = value.strip()
             if key.strip() == "ElementDataFile":
                 return fields, file.tell()
         if path.stat().st_size == 0:
@@ -92,7 +95,8 @@ def _numbers(fields: dict[str, str], key: str, name: str) -> list[float]:
     try:
         values = [float(word) for word in fields[key].split()]
     except KeyError:
-        raise ScanError(name, f"bad header: {key} is missing") from None
+        kind = "bad spacing" if key == "ElementSpacing" else "bad header"
+        raise ScanError(name, f"{kind}: {key} is missing") from None
     except ValueError:
         raise ScanError(name, f"bad header: {key} is {fields[key][:40]!r}") from None
     if not values or not np.isfinite(values).all():
@@ -102,7 +106,7 @@ def _numbers(fields: dict[str, str], key: str, name: str) -> list[float]:
 
 
 def _affine(fields: dict[str, str], rank: int, name: str) -> NDArray[np.float64]:
-    spacing_key = "ElementSpacing" if "ElementSpacing" in fields else "ElementSize"
+    spacing_key = "ElementSize" if "ElementSize" in fields and "ElementSpacing" not in fields else "ElementSpacing"
     spacing = _numbers(fields, spacing_key, name)
     if len(spacing) != rank or any(mm <= 0 for mm in spacing[:3]):
         raise ScanError(name, f"bad spacing: {spacing_key} is {fields[spacing_key][:40]!r} mm; correct the header")
@@ -134,11 +138,15 @@ def _place(path: Path, fields: dict[str, str], offset: int, size: int) -> tuple[
         raise ScanError(path.name, "unsupported encoding: voxels as text; save it in binary form")
     packed = fields.get("CompressedData", "False").lower() in TRUE
     data_file = fields["ElementDataFile"]
-    if data_file.upper() == "LIST" or "%" in data_file or len(data_file.split()) > 3:
+    several = "%" in data_file and not (path.parent / data_file).is_file()
+    if data_file.split()[:1] == ["LIST"] or several:
         raise ScanError(path.name, "unsupported layout: voxels in several files; save it as one .mha")
     if data_file.upper() != "LOCAL":
         voxels, offset = beside(path, data_file), 0
         skip = int(_numbers({"HeaderSize": "0", **fields}, "HeaderSize", path.name)[0])
         offset = max(voxels.stat().st_size - size, 0) if skip == -1 else max(skip, 0)
-        return voxels, offset, "zlib" if packed else "raw"
-    return path, offset, "zlib" if packed else "raw"
+    else:
+        voxels = path
+    if not packed:
+        return voxels, offset, "raw"
+    return voxels, offset, "gzip" if is_gzip(voxels, offset) else "zlib"  # as MetaIO, which inflates both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +12,10 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from alice3d.geometry import MAX_SPACING_MM, MIN_SPACING_MM, Affine, apply_affine
-from alice3d.io.stream import DAMAGED, Encoding, check_size, is_gzip, open_stream, read_bytes, shaped
+from alice3d.io.forms import Forms
+from alice3d.io.stream import DAMAGED, Encoding, check_size, is_gzip, open_stream
 from alice3d.io.volume import Header, ScanError, Unoriented, check_shape, check_space, scaled, unoriented_affine
+from alice3d.io.volumes import choose, read_stored
 
 TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 OTHER_TYPES = {1: "single bits", 32: "complex", 128: "RGB colours", 1536: "128-bit floats", 1792: "complex"}
@@ -37,7 +40,7 @@ def pair_of(path: Path) -> tuple[Path, Path]:
     return path, path
 
 
-def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
+def read_header(path: Path, *, unoriented: Unoriented = "refuse", volume: str | None = None) -> Header:
     """Read and check the header.
 
     Raises:
@@ -63,14 +66,15 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
     rank = int(raw["dim"][0])
     if not 1 <= rank <= 7:
         raise ScanError(name, f"bad dimensions: dim[0] is {rank}, expected 3")
-    shape, notes = check_shape(tuple(int(n) for n in raw["dim"][1 : rank + 1]), name)
+    dims = tuple(int(n) for n in raw["dim"][1 : rank + 1])
+    volumes, shape, notes = choose(dims, range(min(rank, 3)), volume, name)
     code = int(raw["datatype"])
     if code not in TYPES:
         what = OTHER_TYPES.get(code, f"unknown datatype code {code}")
         raise ScanError(name, f"unsupported voxel type: {what}; one value per voxel is needed")
     dtype = np.dtype(TYPES[code]).newbyteorder(raw.dtype["dim"].base.byteorder)
     _check_pixdim(raw, name)
-    affine, space_notes = _affine(raw, version, analyze, shape, name, unoriented)
+    affine, space_notes, forms = _affine(raw, version, analyze, shape, name, unoriented)
     offset = float(raw["vox_offset"])
     if not (np.isfinite(offset) and 0 <= offset < 2**40):
         raise ScanError(name, f"bad header: vox_offset is {offset:g}")
@@ -78,13 +82,13 @@ def read_header(path: Path, *, unoriented: Unoriented = "refuse") -> Header:
         offset = max(offset, 544.0 if version == 2 else 352.0) if offset else (544.0 if version == 2 else 352.0)
     slope, intercept = (1.0, 0.0) if analyze else _scaling(raw, name)
     encoding: Encoding = "gzip" if is_gzip(voxel_path) else "raw"
-    check_size(voxel_path, encoding, 0, int(offset) + int(np.prod(shape)) * dtype.itemsize, name)
+    check_size(voxel_path, encoding, 0, int(offset) + math.prod(dims) * dtype.itemsize, name)
     details = {
-        "voxels": voxel_path,
-        "encoding": encoding,
-        "offset": int(offset),
+        "volumes": volumes,
+        "place": (voxel_path, encoding, 0, int(offset)),
         "slope": slope,
         "intercept": intercept,
+        "forms": forms,
     }
     return Header(path, "analyze" if analyze else "nifti", shape, affine, dtype, (*notes, *space_notes), details)
 
@@ -124,8 +128,8 @@ def _scaling(raw: Any, name: str) -> tuple[float, float]:
 
 def _affine(
     raw: Any, version: int, analyze: bool, shape: tuple[int, int, int], name: str, unoriented: Unoriented
-) -> tuple[Affine, tuple[str, ...]]:
-    """sform where it is set, else qform, as in NIfTI-1 section 'Method 3' and all common tools."""
+) -> tuple[Affine, tuple[str, ...], Forms | None]:
+    """sform where it is set, else qform, as in NIfTI-1 section 'Method 3' and all common tools; notes; and both."""
     unit = 2 if analyze else int(raw["xyzt_units"]) & 7
     scale = UNITS_MM.get(unit, 1.0)
     notes = [f"header's unit is {'metre' if unit == 1 else 'micrometre'}, converted to mm"] if scale != 1 else []
@@ -155,11 +159,12 @@ def _affine(
         steps = np.asarray(raw["pixdim"][1:4], np.float64) * scale
         affine, more = unoriented_affine(steps, shape, unoriented, name, "neither sform nor qform is set")
         notes += more
-    return affine, tuple(notes)
+    forms = Forms(sform, codes[0], qform, codes[1]) if any(codes) else None
+    return affine, tuple(notes), forms
 
 
-def affine_of_image(image: Any, name: str) -> tuple[Affine, tuple[str, ...]]:
-    """Voxel index to RAS mm of a nibabel image in memory, and notes; its header is checked as a file's would be.
+def affine_of_image(image: Any, name: str) -> tuple[Affine, tuple[str, ...], Forms | None]:
+    """Voxel index to RAS mm of a nibabel image in memory, notes, and its forms; its header is checked as a file's.
 
     Raises:
         ScanError: the orientation is not stated, or contradicts itself.
@@ -168,14 +173,14 @@ def affine_of_image(image: Any, name: str) -> tuple[Affine, tuple[str, ...]]:
         raise ScanError(name, "no orientation: the image has no affine, left and right are unknown")
     affine = np.array(image.affine, np.float64)
     if not isinstance(image, nib.analyze.AnalyzeImage):
-        return affine, ()
+        return affine, (), None
     shape, _ = check_shape(image.shape, name)
     raw, analyze = image.header.structarr, not isinstance(image, nib.nifti1.Nifti1Pair)
     version = 0 if analyze else 2 if isinstance(image, nib.nifti2.Nifti2Pair) else 1
-    _, notes = _affine(raw, version, analyze, shape, name, "refuse")
+    stated, notes, forms = _affine(raw, version, analyze, shape, name, "refuse")
     if not analyze:
         affine[:3] *= UNITS_MM.get(int(raw["xyzt_units"]) & 7, 1.0)
-    return affine, notes
+    return affine, notes, forms if np.allclose(affine, stated, atol=1e-4) else None
 
 
 def _sform(raw: Any) -> Affine:
@@ -226,6 +231,5 @@ def read_voxels(header: Header) -> NDArray[Any]:
         ScanError: truncated or damaged.
     """
     name, details = header.path.name, header.details
-    size = int(np.prod(header.shape)) * header.dtype.itemsize
-    buffer = read_bytes(details["voxels"], details["encoding"], 0, details["offset"], size, name)
-    return scaled(shaped(buffer, header.dtype, header.shape), details["slope"], details["intercept"], name)
+    stored = read_stored(details["volumes"], header.dtype, details["place"], name, header.remarks)
+    return scaled(stored, details["slope"], details["intercept"], name)

@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 from alice3d.errors import UserError
 from alice3d.io import metaimage, nifti, nrrd
 from alice3d.io.dicom import series as dicom_series
-from alice3d.io.dicom.sorting import group, is_dicom
+from alice3d.io.dicom.detect import holds_dicom, is_dicom
+from alice3d.io.dicom.sorting import group
 from alice3d.io.folders import is_plain, walk
 from alice3d.io.volume import Header, ScanError, Unoriented, Volume, check_voxels, damaged
 
 EXTENSIONS: dict[str, Any] = {
     **dict.fromkeys((".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"), nifti),
-    **dict.fromkeys((".nrrd", ".seg.nrrd", ".nhdr"), nrrd),
+    **dict.fromkeys((".nrrd", ".seg.nrrd", ".nhdr", ".seg.nhdr"), nrrd),
     **dict.fromkeys((".mha", ".mhd"), metaimage),
 }
 """File extension to the module that reads it, which has `read_header(path, unoriented)` and `read_voxels(header)`."""
 DATA_FILES = (".img", ".img.gz")
 """Data files of pairs: read through their header."""
+DICOM_NAMES = (".img", ".hdr")
+"""Extensions of pairs that scanners give to DICOM files as well."""
 
 
 def extension_of(path: Path) -> str | None:
@@ -36,26 +39,40 @@ def extension_of(path: Path) -> str | None:
     )
 
 
+def reader_of(path: Path) -> str | None:
+    """The extension whose reader opens a file; None for DICOM and others, also for DICOM named .img or .hdr."""
+    extension = extension_of(path)
+    return None if extension in DICOM_NAMES and holds_dicom(path) else extension
+
+
 def case_id(path: Path) -> str:
     """File name without its extension; accents in composed Unicode form on every file system."""
     extension = extension_of(path)
     return unicodedata.normalize("NFC", path.name[: -len(extension)] if extension else path.name)
 
 
-def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unoriented: Unoriented = "refuse") -> Header:
+def read_header(
+    path: str | Path,
+    *,
+    files: Sequence[Path] | None = None,
+    unoriented: Unoriented = "refuse",
+    volume: str | None = None,
+) -> Header:
     """Shape, affine and type of a scan, without reading its voxels.
 
     Args:
         path: the file, or a folder that holds one DICOM series.
         files: of a DICOM series, where they are known; `path` is then only its name.
         unoriented: orientation of a file that gives none; `refuse` raises.
+        volume: of a file with several volumes: `first`, `mean`, or a number from 0; "" and None raise, None with advice
+            for a call that has no `--volume`.
 
     Raises:
         ScanError: missing, unreadable, of unknown format, damaged, not a single volume, or without a position.
     """
     path = Path(path)
-    extension = extension_of(path)
     try:
+        extension = reader_of(path)
         if files is None and not path.exists():
             raise FileNotFoundError
         if files is not None or path.is_dir() or (extension is None and is_dicom(path)):
@@ -64,7 +81,7 @@ def read_header(path: str | Path, *, files: Sequence[Path] | None = None, unorie
             raise ScanError(path.name, "not a file: a pipe, a socket or a device")
         if extension is None:
             raise ScanError(path.name, f"unknown format: supported are {', '.join(EXTENSIONS)}, and DICOM")
-        header: Header = EXTENSIONS[extension].read_header(path, unoriented=unoriented)
+        header: Header = EXTENSIONS[extension].read_header(path, unoriented=unoriented, volume=volume)
     except FileNotFoundError:
         raise ScanError(path.name, "no such file") from None
     except OSError as error:
@@ -80,7 +97,7 @@ def _series_files(path: Path) -> list[Path]:
     """Files of the one series that a folder holds, or the file itself."""
     if not path.is_dir():
         return [path]
-    series = group(file for file in walk(path) if extension_of(file) is None and is_dicom(file)).series
+    series = group(file for file in walk(path) if reader_of(file) is None and is_dicom(file)).series
     scans = [one for one in series if not one.fault]
     if len(scans) == 1:
         return scans[0].files
@@ -111,16 +128,33 @@ def read_voxels(header: Header) -> NDArray[Any]:
     return array
 
 
-def read_scan(path: str | Path, *, files: Sequence[Path] | None = None, unoriented: Unoriented = "refuse") -> Volume:
+def read_scan(
+    path: str | Path,
+    *,
+    files: Sequence[Path] | None = None,
+    unoriented: Unoriented = "refuse",
+    volume: str | None = None,
+) -> Volume:
     """Read a scan for a network; the arguments are those of `read_header`.
 
     Raises:
         ScanError: as `read_header` and `read_voxels`; also NaN, infinite or constant voxels.
     """
-    header = read_header(path, files=files, unoriented=unoriented)
+    header = read_header(path, files=files, unoriented=unoriented, volume=volume)
+    check_scan(header)
     array = read_voxels(header)
     check_voxels(array, header.path.name)
-    return Volume(array, header.affine, header.notes)
+    return header.volume(array)
+
+
+def check_scan(header: Header) -> None:
+    """Refuse a segmentation where a scan is expected.
+
+    Raises:
+        ScanError: it is one of 3D Slicer.
+    """
+    if header.details.get("segments"):
+        raise ScanError(header.path.name, "a segmentation of 3D Slicer, not a scan; give it as the label of its scan")
 
 
 def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume:
@@ -129,8 +163,12 @@ def read_label(path: str | Path, *, unoriented: Unoriented = "refuse") -> Volume
     Raises:
         ScanError: as `read_scan`, or values that are not label values. An empty label map is accepted.
     """
-    header = read_header(path, unoriented=unoriented)
-    return Volume(label_values(read_voxels(header), header.path.name), header.affine, header.notes)
+    return read_label_voxels(read_header(path, unoriented=unoriented))
+
+
+def read_label_voxels(header: Header) -> Volume:
+    """The label map whose header was read; see `read_label`."""
+    return header.volume(label_values(read_voxels(header), header.path.name))
 
 
 def label_values(array: NDArray[Any], name: str) -> NDArray[Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -18,15 +18,22 @@ Encoding = Literal["raw", "gzip", "zlib", "bzip2"]
 GROWTH = {"raw": 1, "gzip": 1032, "zlib": 1032, "bzip2": 5_000_000}
 """Maximum compression ratio of each kind of stream (bzip2: a block of zeros)."""
 CHUNK = 1 << 24
-DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, ValueError)
+GZIP = b"\x1f\x8b"
+TRAILING = "bytes after the end of its compressed stream, which is sound, are left out"
+DAMAGED = (EOFError, zlib.error, ValueError)
 """Errors of decompressors on truncated or damaged streams; bz2 raises OSError without a number."""
 
 
-class _Inflating(io.RawIOBase):
-    """A zlib stream as a file."""
+class Inflating(io.RawIOBase):
+    """A zlib or gzip stream as a file; checksums are checked, and gzip's further members are read on.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.engine = file, zlib.decompressobj()
+    Attributes:
+        trailing: bytes follow the end of the stream that belong to none.
+    """
+
+    def __init__(self, file: IO[bytes], encoding: Encoding) -> None:
+        self.file, self.bits = file, 31 if encoding == "gzip" else 15
+        self.engine, self.packed, self.trailing = zlib.decompressobj(self.bits), b"", False
 
     def readable(self) -> bool:
         """True: this stream can be read."""
@@ -34,32 +41,45 @@ class _Inflating(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Decompress at most len(buffer) bytes; 0 at the end of a complete stream."""
-        while not self.engine.eof:
-            packed = self.engine.unconsumed_tail or self.file.read(1 << 18)
+        while not self.engine.eof or self._next_member():
+            packed = self.packed or self.engine.unconsumed_tail or self.file.read(1 << 18)
+            self.packed = b""
             piece = self.engine.decompress(packed, len(buffer))
             if piece:
                 buffer[: len(piece)] = piece
                 return len(piece)
-            if not packed:
+            if not packed and not self.engine.eof:
                 raise EOFError
         return 0
 
+    def _next_member(self) -> bool:
+        """Whether another gzip member follows, after any padding by zeros."""
+        if self.trailing:
+            return False
+        rest = self.engine.unused_data.lstrip(b"\0")
+        while len(rest) < 2 and (more := self.file.read(1 << 18)):
+            rest = (rest + more).lstrip(b"\0")
+        if self.bits == 31 and rest[:2] == GZIP:
+            self.engine, self.packed = zlib.decompressobj(self.bits), rest
+            return True
+        self.trailing = bool(rest)
+        return False
 
-def is_gzip(path: Path) -> bool:
-    """Whether a file is compressed by gzip, by its content and not by its name."""
+
+def is_gzip(path: Path, offset: int = 0) -> bool:
+    """Whether a gzip stream begins at byte `offset` of a file, by its content and not by its name."""
     with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+        file.seek(offset)
+        return file.read(2) == GZIP
 
 
 def open_stream(path: Path, encoding: Encoding, offset: int = 0) -> IO[bytes]:
     """Open the compressed stream that begins at byte `offset` of a file."""
     file = path.open("rb")
     file.seek(offset)
-    if encoding == "gzip":
-        return gzip.GzipFile(fileobj=file, mode="rb")  # type: ignore[return-value]
     if encoding == "bzip2":
         return bz2.BZ2File(file)
-    return io.BufferedReader(_Inflating(file), 1 << 20) if encoding == "zlib" else file
+    return file if encoding == "raw" else io.BufferedReader(Inflating(file, encoding), 1 << 16)
 
 
 def check_size(path: Path, encoding: Encoding, offset: int, promised: int, name: str) -> None:
@@ -79,44 +99,62 @@ def check_size(path: Path, encoding: Encoding, offset: int, promised: int, name:
         )
 
 
-def read_bytes(path: Path, encoding: Encoding, offset: int, skip: int, size: int, name: str) -> NDArray[np.uint8]:
-    """Exactly `size` bytes of voxels; a compressed stream is read to its end, where its checksum is.
+def read_bytes(
+    path: Path, encoding: Encoding, offset: int, skip: int, size: int, name: str, remarks: list[str] | None = None
+) -> NDArray[np.uint8]:
+    """Exactly `size` bytes of voxels; see `read_pieces`."""
+    (voxels,) = read_pieces(path, encoding, offset, skip, size, 1, name, remarks)
+    return voxels
+
+
+def read_pieces(
+    path: Path,
+    encoding: Encoding,
+    offset: int,
+    skip: int,
+    size: int,
+    count: int,
+    name: str,
+    remarks: list[str] | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Voxels in `count` pieces of `size` bytes; a compressed stream is read to its end, where its checksum is.
 
     Args:
         path: the file.
         encoding: compression.
         offset: byte of the file where the stream begins.
         skip: decompressed bytes before the voxels.
-        size: decompressed bytes of voxels.
+        size: decompressed bytes of each piece.
+        count: of the pieces.
         name: for messages.
+        remarks: gets a note where bytes follow the end of the stream.
 
     Raises:
         ScanError: truncated or damaged.
     """
-    buffer = np.empty(size, np.uint8)
-    view, filled = memoryview(buffer.data), 0
-    packed = encoding if encoding != "raw" else "file"
+    packed, done = encoding if encoding != "raw" else "file", 0
     try:
         with open_stream(path, encoding, offset) as stream:
             while skip and (piece := stream.read(min(skip, CHUNK))):
                 skip -= len(piece)
-            while filled < size and (count := stream.readinto(view[filled : filled + CHUNK])):  # type: ignore[attr-defined]
-                filled += count
-            if filled < size:
-                raise ScanError(name, f"file too short: it ends after {filled:,} of {size:,} bytes; copy it again")
+            for _ in range(count):
+                buffer, filled = np.empty(size, np.uint8), 0
+                view = memoryview(buffer.data)
+                while filled < size and (read := stream.readinto(view[filled : filled + CHUNK])):  # type: ignore[attr-defined]
+                    filled, done = filled + read, done + read
+                if filled < size:
+                    what = f"it ends after {done:,} of {size * count:,} bytes"
+                    raise ScanError(name, f"file too short: {what}; copy it again")
+                yield buffer
             while encoding != "raw" and stream.read(CHUNK):
                 pass
-    except DAMAGED:
-        raise ScanError(
-            name, f"truncated or damaged {packed}: {filled:,} of {size:,} bytes are there; copy it again"
-        ) from None
-    except OSError as error:
-        if error.errno is None:  # bz2
-            raise ScanError(
-                name, f"truncated or damaged {packed}: {filled:,} of {size:,} bytes are there; copy it again"
-            ) from None
-        raise
-    return buffer
+            if remarks is not None and getattr(getattr(stream, "raw", None), "trailing", False):
+                remarks.append(TRAILING)
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # bz2 gives no number where a stream is damaged
+            raise
+        what = f"{done:,} of {size * count:,} bytes are there"
+        raise ScanError(name, f"truncated or damaged {packed}: {what}; copy it again") from None
 
 
 def shaped(buffer: NDArray[np.uint8], dtype: np.dtype[Any], shape: tuple[int, int, int]) -> NDArray[Any]:

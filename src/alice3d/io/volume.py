@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from alice3d.errors import UserError
 from alice3d.geometry import Affine, check_affine
+from alice3d.io.forms import Forms
 
 Unoriented = Literal["refuse", "las", "ras"]
 """Orientation of a file that gives none."""
@@ -54,6 +56,7 @@ class Header:
         dtype: of the values in the file.
         notes: remarks and repairs, for the user.
         details: what the reader of this format needs to find the voxels.
+        remarks: notes that come up while the voxels are read.
     """
 
     path: Path
@@ -63,10 +66,16 @@ class Header:
     dtype: np.dtype[Any]
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    remarks: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def noted(self, *notes: str) -> Header:
         """The same with more notes."""
         return replace(self, notes=(*self.notes, *notes))
+
+    def volume(self, array: NDArray[Any]) -> Volume:
+        """A scan in memory from this header and its voxels (i, j, k)."""
+        notes = (*self.notes, *self.remarks)
+        return Volume(array, self.affine, notes, self.details.get("forms"), self.details.get("modality", ""))
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,20 @@ class Volume:
         array: (i, j, k) values in the scanner's units: any scaling of the file is applied.
         affine: voxel index to RAS mm, (4, 4).
         notes: remarks and repairs.
+        forms: sform and qform of a NIfTI scan, for maps in its space; None for other formats.
+        modality: what a DICOM header says; "" where nothing does.
     """
 
     array: NDArray[Any]
     affine: Affine
     notes: tuple[str, ...] = ()
+    forms: Forms | None = field(default=None, repr=False)
+    modality: str = ""
+
+
+def listed_sides(dims: Sequence[int]) -> str:
+    """Dimensions for a message."""
+    return " x ".join(str(n) if abs(n) < 10**9 else "more than 10^9" for n in dims[:8]) + " ..." * (len(dims) > 8)
 
 
 def check_shape(dims: tuple[int, ...], name: str) -> tuple[tuple[int, int, int], tuple[str, ...]]:
@@ -90,7 +108,7 @@ def check_shape(dims: tuple[int, ...], name: str) -> tuple[tuple[int, int, int],
     Raises:
         ScanError: not a volume, several volumes, or more voxels than a scanner makes.
     """
-    shown = " x ".join(str(n) if abs(n) < 10**9 else "more than 10^9" for n in dims[:8]) + " ..." * (len(dims) > 8)
+    shown = listed_sides(dims)
     if any(n < 1 for n in dims):
         raise ScanError(name, f"bad dimensions: {shown}")
     kept = list(dims)

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # Shape suffixes: b batch, c classes (0 is background), xyz voxels.
+IGNORED = -1
+"""Label of voxels without a reference; they take no part in any loss."""
 
 
 def marginal_logits(logits_bcxyz: Float[Tensor, "b c x y z"], contoured_bc: Bool[Tensor, "b c"]) -> Tensor:
@@ -43,14 +45,19 @@ def marginal_cross_entropy(
 
     Args:
         logits_bcxyz: logits.
-        labels_bxyz: class of each voxel; only 0 and contoured classes occur.
+        labels_bxyz: class of each voxel, or `IGNORED`; otherwise only 0 and contoured classes occur.
         contoured_bc: True = this class was contoured in this case.
         structure_weight: weight of a structure's voxel; background's is 1. The mean is over weights.
+
+    Returns:
+        scalar; 0 with gradient where every voxel is ignored.
     """
+    if not (labels_bxyz != IGNORED).any():
+        return logits_bcxyz.sum() * 0
     log_p = F.log_softmax(marginal_logits(logits_bcxyz.float(), contoured_bc), dim=1)
     weight = torch.full((logits_bcxyz.shape[1],), structure_weight, device=log_p.device)
     weight[0] = 1.0
-    return F.nll_loss(log_p, labels_bxyz.long(), weight)
+    return F.nll_loss(log_p, labels_bxyz.long(), weight, ignore_index=IGNORED)
 
 
 def soft_dice_loss(
@@ -68,7 +75,7 @@ def soft_dice_loss(
 
     Args:
         logits_bcxyz: logits.
-        labels_bxyz: class of each voxel.
+        labels_bxyz: class of each voxel, or `IGNORED`.
         contoured_bc: True = this class was contoured in this case.
         over_batch: sum over the batch's crops before dividing (more stable when crops hold few voxels of a structure);
             otherwise a score for each crop.
@@ -80,7 +87,8 @@ def soft_dice_loss(
     """
     classes = logits_bcxyz.shape[1]
     p_bcn = logits_bcxyz.float().softmax(dim=1).flatten(2)[:, 1:]
-    g_bcn = F.one_hot(labels_bxyz.long(), classes).movedim(-1, 1).flatten(2)[:, 1:].to(p_bcn.dtype)
+    p_bcn = p_bcn * (labels_bxyz != IGNORED).flatten(1)[:, None]
+    g_bcn = F.one_hot(labels_bxyz.long().clamp(min=0), classes).movedim(-1, 1).flatten(2)[:, 1:].to(p_bcn.dtype)
     counted_bc = contoured_bc[:, 1:].to(p_bcn.dtype)
     overlap = (p_bcn * g_bcn).sum(dim=2) * counted_bc
     total = (p_bcn.sum(dim=2) + g_bcn.sum(dim=2)) * counted_bc
@@ -103,7 +111,7 @@ def segmentation_loss(
 
     Args:
         logits_bcxyz: logits.
-        labels_bxyz: class of each voxel.
+        labels_bxyz: class of each voxel, or `IGNORED`.
         contoured_bc: True = this class was contoured in this case.
         structure_weight: see `marginal_cross_entropy`; 4 because structures fill a few percent of even a crop that is
             centred on one.

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,9 +17,10 @@ from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.sources.scan_list import ScanList
 from alice3d.executors import DIED, Workers
 from alice3d.files import write_text
-from alice3d.io.volume import Volume
+from alice3d.io.volume import ScanError, Volume
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher, Mode
+from alice3d.memory import NO_MEMORY, within_memory
 
 ROWS = "rows.jsonl"
 
@@ -47,6 +49,8 @@ class ScanRows:
             try:
                 row = json.loads(line)
             except ValueError:  # truncated by a kill
+                continue
+            if row.get("reason") in (NO_MEMORY, DIED):  # there may be more memory another time
                 continue
             if row["case"] in known and row["state"] == self.scans.state(row["case"]):
                 found[row["case"]] = row
@@ -152,14 +156,15 @@ def embed_scan(scans: ScanList, id: str, matcher: Matcher, volume: Volume | None
     """The embedding of a scan; `volume` if it was already read.
 
     Raises:
-        ScanError: it cannot be read, or is of another modality.
+        ScanError: it cannot be read, is of another modality, or does not fit into memory.
     """
-    if scans.store is not None:
-        return matcher.embed_case(scans.store, scans.store.case(id))
-    prepared = prepare_array(
-        volume or scans.volume(id),
-        spacing_mm=matcher.spacing_mm,
-        modality=matcher.rule.modality,
-        name=scans.sources[id].name,
-    )
-    return matcher.embed(ScanInput.of_prepared(prepared, matcher.rule))
+    with within_memory(partial(ScanError, id)):
+        if scans.store is not None:
+            return matcher.embed_case(scans.store, scans.store.case(id))
+        prepared = prepare_array(
+            volume or scans.volume(id),
+            spacing_mm=matcher.spacing_mm,
+            modality=matcher.rule.modality,
+            name=scans.sources[id].name,
+        )
+        return matcher.embed(ScanInput.of_prepared(prepared, matcher.rule))

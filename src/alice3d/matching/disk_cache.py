@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +70,12 @@ class EmbeddingCache:
             checksum=scan,
             matcher=matcher,
         )
+
+    def rounded(self, scan: EmbeddedScan) -> EmbeddedScan:
+        """An embedding as it is read back."""
+        dtype = DTYPES[self.precision]
+        fine, coarse = (channels_last(values.to(dtype).float()) for values in (scan.fine, scan.coarse))
+        return replace(scan, fine=fine, coarse=coarse)
 
     def write(self, matcher: str, scan: EmbeddedScan) -> None:
         """Write an embedding, atomically."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from alice3d.io.volume import ScanError
 from alice3d.matching.batch import embed_scan
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher, prior_weight
+from alice3d.memory import within_memory
 
 AGREE_MM = 10.0
 """Matches from several examples within this distance of one another count as one position."""
@@ -113,13 +115,14 @@ class LandmarkSearch:
     def on(self, matcher: Matcher, id: str) -> dict[str, Any]:
         """The landmarks of one scan; landmarks that were given for this scan are returned unchanged."""
         example = self.examples.get(id) if self.among else None
-        try:
-            target = example.scan if example is not None else embed_scan(self.scans, id, matcher)
-        except ScanError as error:
-            return {"reason": error.reason}
         own = example.points_mm if example is not None else {}
         others = [one for one in self.examples.values() if one is not example]
-        found, agreement = find_landmarks(matcher, others, target) if others else ([], None)
+        try:
+            with within_memory(partial(ScanError, id)):
+                target = example.scan if example is not None else embed_scan(self.scans, id, matcher)
+                found, agreement = find_landmarks(matcher, others, target) if others else ([], None)
+        except ScanError as error:
+            return {"reason": error.reason}
         points = [
             [one.structure, *map(float, one.point_mm), one.similarity, one.cycle_mm, int(one.accepted)]
             for one in found

@@ -10,14 +10,17 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import nn
 
+from alice3d import console
 from alice3d.data.pairs import PairRows
 from alice3d.data.pairs.correspondence import MIN_ROWS, Correspondence, fit_correspondence
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.whole_scan import ScanInput
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
+from alice3d.io.volume import Unoriented
 from alice3d.matching.confidence import IN_BODY, Confidence, Kind, MatchFeatures, position_features
 from alice3d.matching.disk_cache import EmbeddingCache
 from alice3d.matching.embedding import EmbeddedScan, body_cells, embed_image
@@ -62,6 +65,7 @@ class Matcher:
     ) -> None:
         self.network = network.eval().to(device)
         self.card, self.checksum, self.device, self.cache = card, checksum, device, cache
+        self._told = False
         self.rule = IntensityRule(**card["intensity"])
         x, y, z = (float(mm) for mm in card["spacing_mm"])
         self.spacing_mm = (x, y, z)
@@ -109,9 +113,16 @@ class Matcher:
         made = EmbeddedScan(fine, coarse, body, scan.grid, scan.body_box_mm, scan.checksum, self.checksum)
         if self.cache is None or not scan.checksum:
             return made
-        self.cache.write(self.checksum, made)
+        try:
+            self.cache.write(self.checksum, made)
+        except (OSError, SafetensorError) as error:  # the cache saves time, no more
+            reason = getattr(error, "strerror", None) or "the disk is full"
+            if not self._told:
+                console.warn(f"{self.cache.folder}: embeddings cannot be kept ({reason}); they are made again")
+            self._told = True
+            return self.cache.rounded(made)
         # Read back, so that a new embedding is rounded like a cached one: results do not depend on the cache.
-        return self.cache.read(self.checksum, scan.checksum) or made
+        return self.cache.read(self.checksum, scan.checksum) or self.cache.rounded(made)
 
     def embed_case(self, store: Store, case: Case) -> EmbeddedScan:
         """Embed a stored scan, read at the matcher's own spacing whatever the store's is; from the cache if it is
@@ -119,13 +130,17 @@ class Matcher:
         known = self.cache.read(self.checksum, case.checksum) if self.cache is not None else None
         return known or self.embed(ScanInput.of_case(store, case, self.rule, self.spacing_mm))
 
-    def embed_file(self, path: str | Path) -> EmbeddedScan:
+    def embed_file(self, path: str | Path, *, unoriented: Unoriented = "refuse") -> EmbeddedScan:
         """Embed a file, with the same preprocessing as a store's scans.
+
+        Args:
+            path: of the scan.
+            unoriented: orientation of a file that gives none; `refuse` raises.
 
         Raises:
             ScanError: unreadable, or not a scan of the matcher's modality.
         """
-        return self.embed(ScanInput.of_file(path, self.rule, self.spacing_mm))
+        return self.embed(ScanInput.of_file(path, self.rule, self.spacing_mm, unoriented=unoriented))
 
     def match(self, query: EmbeddedScan, key: EmbeddedScan, points_mm: Any, *, mode: Mode | None = None) -> Matches:
         """Find points of the query scan in the key scan; thousands at once take little longer than one.

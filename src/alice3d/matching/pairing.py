@@ -4,56 +4,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from alice3d import console, outputs
 from alice3d.data.pairs import PairsTable
 from alice3d.data.pairs.quality import quality, write_quality
-from alice3d.data.pairs.table import read_part, write_part, write_table
+from alice3d.data.pairs.table import write_table
 from alice3d.data.store import Case, Store
+from alice3d.data.store.pins import pin, pinned_cases
 from alice3d.data.store.splits import choose_cases
 from alice3d.device import resolve_device
-from alice3d.errors import UserError, WorkFailed
-from alice3d.executors import DIED, Workers
-from alice3d.matching.disk_cache import EmbeddingCache, Precision
+from alice3d.errors import UserError
 from alice3d.matching.matcher import Matcher
-from alice3d.matching.memory_cache import EmbeddedCases
+from alice3d.matching.pair_work import Pairing, match_pairs
 from alice3d.matching.sanity_checks import SanityResult, run_sanity_checks
 from alice3d.matching.settings import PairConfig
+from alice3d.memory import NO_MEMORY
 
-
-@dataclass(frozen=True)
-class Pairing:
-    """The work of `alice pair`, sent to every process.
-
-    Attributes:
-        store: folder of the store.
-        matcher: folder, file or shipped name.
-        device: device of the network.
-        threads: of each process; 0 leaves them as they are.
-        cache: folder of the embeddings.
-        precision: of the embeddings on disk.
-        parts: folder of the parts, one per scan pair.
-        points: matched points per scan pair.
-    """
-
-    store: Path
-    matcher: str
-    device: str
-    threads: int
-    cache: Path
-    precision: Precision
-    parts: Path
-    points: int
-
-    def part(self, number: int) -> Path:
-        """File of scan pair `number`."""
-        return self.parts / f"{number:06d}.npz"
+RESULTS = ("pairs.npz", "pairs.json")
 
 
 def draw_scan_pairs(cases: Sequence[str], count: int, seed: int) -> list[tuple[str, str]]:
@@ -78,86 +49,6 @@ def draw_scan_pairs(cases: Sequence[str], count: int, seed: int) -> list[tuple[s
     return sorted(chosen)
 
 
-class _Process:
-    """State of one process: the store, the matcher and the latest embeddings."""
-
-    def __init__(self, pairing: Pairing) -> None:
-        if pairing.threads:
-            torch.set_num_threads(pairing.threads)
-        self.pairing = pairing
-        matcher = Matcher.load(
-            pairing.matcher, device=pairing.device, cache=EmbeddingCache(pairing.cache, pairing.precision)
-        )
-        self.scans = EmbeddedCases(matcher, Store.open(pairing.store))
-
-    def embed(self, case: str) -> None:
-        self.scans[case]
-
-    def match(self, number: int, query: str, key: str) -> None:
-        fit = self.scans.matcher.fit(self.scans[query], self.scans[key], points=self.pairing.points)
-        write_part(self.pairing.part(number), fit.rows)
-
-
-_process: _Process | None = None
-
-
-def _open(pairing: Pairing) -> None:
-    global _process
-    _process = _Process(pairing)
-
-
-def _embed(case: str) -> None:
-    assert _process is not None
-    _process.embed(case)
-
-
-def _match(task: tuple[int, str, str]) -> None:
-    assert _process is not None
-    _process.match(*task)
-
-
-def _died(task: str | tuple[int, str, str]) -> None:
-    """Stop, since the table would be incomplete; finished parts are kept.
-
-    Raises:
-        WorkFailed: always.
-    """
-    what = task if isinstance(task, str) else f"{task[1]} and {task[2]}"
-    raise WorkFailed(f"{what}: {DIED}; the same call resumes from here; use fewer --jobs if memory is short")
-
-
-def match_pairs(
-    pairing: Pairing,
-    scan_pairs: Sequence[tuple[str, str]],
-    *,
-    jobs: int,
-    embedded: Callable[[], None],
-    matched: Callable[[], None],
-) -> None:
-    """Embed the scans and match the pairs whose part is missing; the parts do not depend on `jobs`.
-
-    Args:
-        pairing: the work.
-        scan_pairs: (query, key) case ids; the index in this list is the number of the part.
-        jobs: processes.
-        embedded, matched: called after each scan and each pair, also for finished ones.
-
-    Raises:
-        WorkFailed: a process died twice at the same scan or pair.
-    """
-    missing = [n for n in range(len(scan_pairs)) if read_part(pairing.part(n)) is None]
-    needed = sorted({name for n in missing for name in scan_pairs[n]})
-    for _ in range(len(scan_pairs) - len(missing)):
-        matched()
-    if not missing:
-        return
-    with Workers(jobs, opening=_open, arguments=(pairing,)) as workers:
-        for _ in workers.run(_embed, needed, lost=_died):
-            embedded()
-        for _ in workers.run(_match, [(n, *scan_pairs[n]) for n in missing], lost=_died):
-            matched()
-
-
 def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], None] | None = None) -> dict[str, Any]:
     """Sanity checks, embeddings, matches, table, quality report; resumes where an earlier call stopped.
 
@@ -172,27 +63,40 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
         UserError: an input is wrong, or a sanity check fails.
         WorkFailed: a process died twice at the same scan or pair.
     """
+    with outputs.claimed(config, "pairs table") as output:
+        return _made_pairs(output, draw)
+
+
+def _made_pairs(
+    output: outputs.Output[PairConfig], draw: Callable[[Path, dict[str, Any]], None] | None
+) -> dict[str, Any]:
+    """`make_pairs` into a folder that is claimed."""
+    config, out = output.config, outputs.shown(output.out)
     device = resolve_device(config.device, config.threads)
     store = Store.open(config.store)
     matcher = Matcher.load(config.matcher, device=device)
-    cases = choose_cases(store, config.split)
+    trust = {"trust": matcher.confidence.checksum} if matcher.confidence.models else {}
+    known = {"matcher": matcher.checksum, **trust}
+    cases = pinned_cases(store, config.out, "pairs table", config.settings(**known), overwrite=config.overwrite)
+    cases = cases or choose_cases(store, config.split)
     if len(cases) < 2:
         raise UserError(
             f"{config.store}: {len(cases)} scan in split {config.split!r}; at least two patients are needed"
         )
-    trust = {"trust": matcher.confidence.checksum} if matcher.confidence.models else {}
-    settings = config.settings(store=store.checksum, matcher=matcher.checksum, **trust)
-    state = outputs.check(config.out, "pairs table", settings, overwrite=config.overwrite)
+    checksum = store.checksum_of(cases)
+    settings = config.settings(store=checksum, **known)
+    state = output.check(settings, former={"store": (store.checksum, checksum)}, results=RESULTS)
     if state == "done":
-        console.say(f"{config.out}: already done")
-        return outputs.earlier_result(config.out)
+        console.say(f"{out}: already done")
+        return output.earlier_result
     note = matcher.reading_note(store)
     if note:
         console.say(note)
     guards = check_sanity(matcher, store, cases)
     count = config.scan_pairs or config.pairs_per_case * len(cases)
     pairs = draw_scan_pairs([case.id for case in cases], count, config.seed)
-    outputs.begin(config.out, "pairs table", settings, state=state, overwrite=config.overwrite)
+    more = {"pinned": pin(store, cases)}
+    outputs.begin(config.out, "pairs table", settings, state=state, overwrite=config.overwrite, more=more)
     pairing = Pairing(
         store=config.store,
         matcher=config.matcher,
@@ -203,21 +107,23 @@ def make_pairs(config: PairConfig, *, draw: Callable[[Path, dict[str, Any]], Non
         parts=config.out / "parts",
         points=config.points,
     )
-    _match_all(pairing, pairs, config.jobs)
-    parts = [pairing.part(n) for n in range(len(pairs))]
-    card = {"store": store.checksum, "matcher": matcher.checksum, **trust, "settings": settings, "guards": vars(guards)}
+    refused = _match_all(pairing, pairs, config.jobs)
+    parts = [pairing.part(n) for n, pair in enumerate(pairs) if not refused.intersection(pair)]
+    pairs = [pair for pair in pairs if not refused.intersection(pair)]
+    if not pairs:
+        raise UserError(f"no two scans could be matched; {min(refused)}: {NO_MEMORY}")
+    card = {"store": checksum, "matcher": matcher.checksum, **trust, "settings": settings, "guards": vars(guards)}
     write_table(config.out, pairs, parts, card)
     report = _report_quality(config, draw)
     result = _result(report, guards, len(pairs))
-    outputs.finish(config.out, result)
-    shutil.rmtree(pairing.parts, ignore_errors=True)
-    if not config.keep_embeddings:
-        shutil.rmtree(pairing.cache, ignore_errors=True)
+    output.finish(result, results=RESULTS)
+    for scratch in (pairing.parts, *(() if config.keep_embeddings else (pairing.cache,))):
+        shutil.rmtree(output.out / scratch.name, ignore_errors=True)
     share = report["accepted"] / max(report["rows"], 1)
     console.say(
         f"{report['rows']} matched points of {len(pairs)} scan pairs, {share:.0%} accepted; "
-        f"{report['usable']} pairs usable. Table written to {config.out}. "
-        f"Next: alice pretrain {config.store} RUN --pairs {config.out}"
+        f"{report['usable']} pairs usable. Table written to {out}. "
+        f"Next: alice pretrain {config.store} RUN --pairs {out}"
     )
     return result
 
@@ -248,11 +154,11 @@ def check_sanity(matcher: Matcher, store: Store, cases: list[Case]) -> SanityRes
     return guards
 
 
-def _match_all(pairing: Pairing, pairs: Sequence[tuple[str, str]], jobs: int) -> None:
-    """Do the work with two progress bars."""
+def _match_all(pairing: Pairing, pairs: Sequence[tuple[str, str]], jobs: int) -> set[str]:
+    """Do the work with two progress bars; the scans that are refused."""
     scans = len({name for pair in pairs for name in pair})
     with console.progress("Embedding scans", scans) as first, console.progress("Matching pairs", len(pairs)) as second:
-        match_pairs(pairing, pairs, jobs=jobs, embedded=first.advance, matched=second.advance)
+        return match_pairs(pairing, pairs, jobs=jobs, embedded=first.advance, matched=second.advance)
 
 
 def _result(report: dict[str, Any], guards: SanityResult, scan_pairs: int) -> dict[str, Any]:

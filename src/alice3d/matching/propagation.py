@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from alice3d.io.write import write_label
 from alice3d.matching.batch import embed_scan
 from alice3d.matching.embedding import EmbeddedScan
 from alice3d.matching.matcher import Matcher
+from alice3d.memory import within_memory
 
 VOTE = 0.3
 """Fraction of the votes that a voxel of a structure needs. Maps with errors of some mm spread the votes, and a
@@ -233,12 +234,13 @@ class Labelling:
         """Write the label map of one scan; returns the certainty of each structure, and the best inlier fraction with
         an atlas."""
         try:
-            volume = self.scans.volume(id)
-            x, y, z = volume.array.shape
-            scan = embed_scan(self.scans, id, matcher, volume)
-            made = carry_labels(matcher, self.atlases, scan, Grid((x, y, z), volume.affine), vote=self.vote)
+            with within_memory(partial(ScanError, id)):
+                volume = self.scans.volume(id)
+                x, y, z = volume.array.shape
+                scan = embed_scan(self.scans, id, matcher, volume)
+                made = carry_labels(matcher, self.atlases, scan, Grid((x, y, z), volume.affine), vote=self.vote)
         except UserError as error:
             return {"reason": error.reason if isinstance(error, ScanError) else str(error)}
-        write_label(self.out / f"{id}.nii.gz", made.labels, volume.affine)
+        write_label(self.out / f"{id}.nii.gz", made.labels, volume.affine, volume.forms)
         found = {str(value): round(sure, 3) for value, sure in made.certainty.items()}
         return {"certainty": found, "agreement": round(max(made.agreement), 3)}

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from alice3d.config import ComputeConfig, OutputConfig
+from alice3d.config import ComputeConfig, OutputConfig, Reads
 
 
 class PairConfig(OutputConfig, ComputeConfig):
@@ -15,9 +15,9 @@ class PairConfig(OutputConfig, ComputeConfig):
 
     positional: ClassVar[tuple[str, ...]] = ("store", "matcher", "out")
     uncounted: ClassVar[frozenset[str]] = frozenset({"store", "matcher", "jobs", "csv", "keep_embeddings"})
-    store: Path
+    store: Annotated[Path, Reads()]
     """Store of scans, made by `alice prepare`."""
-    matcher: str
+    matcher: Annotated[str, Reads()]
     """Matcher: a folder or file of `alice train-matcher`, or the name of a shipped one."""
     split: str = "auto"
     """Splits to pair, comma separated; auto: pretrain and train, or all where no scan is in a split."""

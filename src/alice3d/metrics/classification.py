@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,12 @@ def overall_scores(reference_n: NDArray[np.int64], probability_nk: Floats, weigh
 
 
 def case_weights(case_n: Sequence[str], *, resamples: int, seed: int) -> Floats:
-    """How often each row counts in each bootstrap sample (r, n): cases are resampled, with all rows of a case."""
+    """How often each row counts in each bootstrap sample (r, n): cases are resampled, with all rows of a case.
+
+    Args:
+        case_n: case of each row, or its patient, where one has several cases.
+        resamples, seed: of the bootstrap.
+    """
     cases, of_row = np.unique(np.asarray(case_n), return_inverse=True)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(cases), np.full(len(cases), 1 / len(cases)), size=resamples)
@@ -118,8 +123,9 @@ def summarise_classes(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    patients: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Scores of all rows, with expanded percentile bootstrap intervals over cases.
+    """Scores of all rows, with expanded percentile bootstrap intervals over patients.
 
     Args:
         case_n: case of each row.
@@ -127,6 +133,7 @@ def summarise_classes(
         probability_nk: class probabilities.
         classes: their names.
         level, resamples, seed: of the bootstrap.
+        patients: case id to patient; a case that is not named is its own.
 
     Returns:
         `cases` and `points` (rows); each of `METRICS` with `mean` (the score of all rows), `low` and `high`; None where
@@ -136,7 +143,8 @@ def summarise_classes(
     cases = len(set(case_n))
     once = np.ones((1, len(reference_n)))
     whole = overall_scores(reference_n, probability_nk, once)
-    weights = case_weights(case_n, resamples=resamples, seed=seed)
+    owner_n = [(patients or {}).get(case, case) for case in case_n]
+    weights = case_weights(owner_n, resamples=resamples, seed=seed)
     parts = [
         overall_scores(reference_n, probability_nk, weights[first : first + AT_ONCE])
         for first in range(0, resamples, AT_ONCE)
@@ -146,7 +154,7 @@ def summarise_classes(
         drawn = np.concatenate([part[metric] for part in parts])
         drawn = drawn[~np.isnan(drawn)]
         known = len(drawn) and not np.isnan(whole[metric][0])
-        low, high = percentile_interval(drawn, cases, level=level) if known else (np.nan, np.nan)
+        low, high = percentile_interval(drawn, len(set(owner_n)), level=level) if known else (np.nan, np.nan)
         overall[metric] = {"mean": _plain(whole[metric][0]), "low": _plain(low), "high": _plain(high)}
     by_class = class_scores(reference_n, probability_nk, once)
     counts = confusion(reference_n, probability_nk.argmax(axis=1), once, len(classes))[0].astype(int)

@@ -19,20 +19,39 @@ NOT_NEGATIVE = (0.0, np.inf)
 """Range of distances."""
 
 
+def means_of(values: Sequence[float], patients: Sequence[str]) -> list[float]:
+    """Mean of the values of each patient, in the order of their first ones.
+
+    Args:
+        values: one per case.
+        patients: whose case it is.
+    """
+    found: dict[str, list[float]] = {}
+    for value, patient in zip(values, patients, strict=True):
+        found.setdefault(patient, []).append(value)
+    return [float(np.mean(its)) for its in found.values()]
+
+
 def mean_interval(
-    values: Sequence[float], *, level: float = 0.95, bounds: tuple[float, float] = UNBOUNDED
+    values: Sequence[float],
+    patients: Sequence[str] | None = None,
+    *,
+    level: float = 0.95,
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> dict[str, float]:
     """Mean of the values and its interval by Student's t.
 
     Args:
         values: one per case.
+        patients: whose case each is: the mean, and the interval, are over the means of patients. Left out, each case
+            is a patient.
         level: of confidence.
         bounds: least and greatest possible mean; the interval ends there.
 
     Returns:
         `mean`, `low`, `high`; all NaN without values. One value has no interval: `low` and `high` are NaN.
     """
-    given = np.asarray(values, np.float64)
+    given = np.asarray(values if patients is None else means_of(values, patients), np.float64)
     if not len(given):
         return {"mean": float("nan"), "low": float("nan"), "high": float("nan")}
     mean = float(given.mean())
@@ -84,11 +103,12 @@ def pair_interval(
 
     Values of one case are not independent, so an interval over values would be far too narrow. That of the mean is
     Student's t on the jackknife over cases, a case leaving with all its pairs; that of the median an expanded
-    percentile bootstrap over cases, in which a value is weighted by the product of the counts of its two cases.
+    percentile bootstrap over cases, in which a value is weighted by the product of the counts of its two cases, or by
+    the one count where both are the same.
 
     Args:
         values: (n,) one or more per pair.
-        first, second: (n,) the cases of each value's pair.
+        first, second: (n,) the cases of each value's pair; where several cases are of one patient, the patients.
         median: instead of the mean.
         level: of confidence.
         bounds: least and greatest possible mean; its interval ends there.
@@ -146,7 +166,7 @@ def _resampled_medians(
     found = []
     for _ in range(resamples):
         times = np.bincount(rng.integers(cases, size=cases), minlength=cases)
-        weight = np.cumsum(times[one] * times[two])
+        weight = np.cumsum(times[one] * np.where(one == two, 1, times[two]))
         if not weight[-1]:
             continue  # no pair with both cases in the sample
         # as np.median of the values repeated: the mean of the two in the middle where their number is even

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from alice3d.memory import lacks_memory
 from alice3d.nn.backbones.base import Backbone
 
 WHOLE_VOXELS = 128**3
@@ -107,16 +108,34 @@ def predict_probabilities(
     weights = torch.zeros(padded)
     for first in range(0, len(boxes), batch):
         chosen = boxes[first : first + batch]
-        volumes = torch.stack([image[:, *box] for box in chosen]).to(device)
-        probabilities = net(volumes).float().softmax(dim=1).cpu()
-        if total is None:
-            total = torch.zeros(probabilities.shape[1], *padded)
-        for box, tile in zip(chosen, probabilities, strict=True):
-            total[:, *box] += tile * weight
+        for box, tile in zip(
+            chosen, _window_probabilities(net, [image[:, *box] for box in chosen], device), strict=True
+        ):
+            if total is None:
+                total = torch.zeros(tile.shape[0], *padded)
+            total[:, *box] += tile.mul_(weight)
             weights[box] += weight
     assert total is not None
-    result: NDArray[np.float32] = (total / weights)[:, : shape[0], : shape[1], : shape[2]].numpy()
+    result: NDArray[np.float32] = total.div_(weights)[:, : shape[0], : shape[1], : shape[2]].numpy()
     return result
+
+
+def _window_probabilities(net: nn.Module, windows: list[Tensor], device: str | torch.device) -> Iterator[Tensor]:
+    """Class probabilities (k, x, y, z) of windows (c, x, y, z); one by one where memory does not take them together."""
+    together: Tensor | None = None
+    try:
+        together = net(torch.stack(windows).to(device)).float().softmax(dim=1).cpu()
+    except (MemoryError, RuntimeError) as error:
+        if len(windows) == 1 or not lacks_memory(error):
+            raise
+        error.__traceback__ = None  # its frames hold the activations
+    if together is not None:
+        yield from together
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    for window in windows:
+        yield net(window[None].to(device)).float().softmax(dim=1).cpu()[0]
 
 
 @dataclass(frozen=True)

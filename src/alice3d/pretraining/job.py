@@ -19,6 +19,7 @@ from alice3d.data.sampling.base import Masks, Partner, Sampler, SamplerInputs
 from alice3d.data.sampling.crops import ViewSettings
 from alice3d.data.sampling.masks import hidden_patches
 from alice3d.data.store import Store
+from alice3d.data.store.pins import pin, pinned_cases
 from alice3d.data.store.read_grid import intensity_rule
 from alice3d.data.store.splits import choose_cases
 from alice3d.device import resolve_device
@@ -32,7 +33,7 @@ from alice3d.pretraining.monitors import Monitors, Probe
 from alice3d.pretraining.settings import SelfSupervisedSettings
 from alice3d.pretraining.warm_start import follow_card, load_matching, tell_of_spacing
 from alice3d.weights.files import read_card_of
-from alice3d.weights.provenance import described, described_start, source_commit
+from alice3d.weights.provenance import described, described_start, report_held_out, source_commit
 
 C = TypeVar("C", bound=SelfSupervisedSettings)
 Around = Callable[[Path], contextlib.AbstractContextManager[None]]
@@ -54,6 +55,8 @@ class Job:
         samples: by number.
         settings: what the result depends on, inputs by checksum.
         card: of the weights, without what training itself adds.
+        pinned: what it chose of the store, see `data.store.pins`.
+        former: see `outputs.check`.
     """
 
     config: SelfSupervisedSettings
@@ -61,6 +64,8 @@ class Job:
     samples: Sampler
     settings: dict[str, Any]
     card: dict[str, Any]
+    pinned: dict[str, Any]
+    former: dict[str, tuple[Any, Any]]
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -83,7 +88,13 @@ def with_defaults(config: C, kind: type[PretrainMethod]) -> C:
 
 
 def prepare_training(
-    config: SelfSupervisedSettings, method_name: str, options: dict[str, Any], *, partner: Partner, masks: Masks
+    config: SelfSupervisedSettings,
+    method_name: str,
+    options: dict[str, Any],
+    *,
+    partner: Partner,
+    masks: Masks,
+    kind: str = "encoder",
 ) -> Job:
     """Open the inputs, build network and method, and check that all fits together.
 
@@ -92,15 +103,15 @@ def prepare_training(
         method_name, options: which objective, with which settings.
         partner: where second crops come from, see `MatchedPair`.
         masks: how masks are drawn, where the method wants them.
+        kind: of the result, see `train`.
 
     Raises:
         UserError: the store, the split, the pairs table, the weights to start from or an option is wrong.
     """
-    kind = find_method(method_name)
-    settings = method_config(kind, options)
-    config = with_defaults(config, kind)
+    method_kind = find_method(method_name)
+    settings = method_config(method_kind, options)
+    config = with_defaults(config, method_kind)
     store = Store.open(config.store)
-    cases = choose_cases(store, config.split)
     pairs = PairsTable.open(config.pairs) if config.pairs is not None else None
     rule = intensity_rule(store, config.windows)
     initial: Path | None = None
@@ -112,7 +123,12 @@ def prepare_training(
         start = described_start(card, files.file_sha256(initial))
     if config.scale_low > config.scale_high:
         raise UserError(f"--scale-low {config.scale_low:g} is above --scale-high {config.scale_high:g}")
-    method = _build(config, kind, settings, method_name, rule.channels)
+    inputs = {"pairs": pairs and pairs.card.get("checksum"), "init": start and start["checksum"]}
+    known = config.settings(**inputs)
+    cases = pinned_cases(store, config.out, kind, known, overwrite=config.overwrite)
+    cases = cases or choose_cases(store, config.split)
+    report_held_out(store, cases)
+    method = _build(config, method_kind, settings, method_name, rule.channels)
     wants = method.wants()
     _refuse_unfit(method, config, masks.ratio if getattr(wants, "masks", False) else None)
     if initial is not None:
@@ -129,8 +145,16 @@ def prepare_training(
         seed=config.seed,
     )
     about = _card(config, given, method_name, settings, start)
-    inputs = {"store": store.checksum, "pairs": about["pairs"], "init": start and start["checksum"]}
-    return Job(config, method, kind.Sampler.of(given, wants), config.settings(**inputs), about)
+    checksum = store.checksum_of(cases)
+    return Job(
+        config,
+        method,
+        method_kind.Sampler.of(given, wants),
+        config.settings(**inputs, store=checksum),
+        about,
+        pin(store, cases),
+        {"store": (store.checksum, checksum)},
+    )
 
 
 def _card(
@@ -233,8 +257,10 @@ def train(
     config = job.config
 
     def claim() -> None:
-        outputs.begin(config.out, kind, job.settings, state=state, overwrite=config.overwrite)
-        files.write_text(config.out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        more = {"pinned": job.pinned}
+        outputs.begin(config.out, kind, job.settings, state=state, overwrite=config.overwrite, more=more)
+        written = {**config.model_dump(mode="json"), "out": str(outputs.shown(config.out))}
+        files.write_text(config.out / "config.yaml", yaml.safe_dump(written, sort_keys=False))
 
     device = resolve_device(config.device, config.threads)
     watch = Monitors(job.method, job.samples, config, probe=probe, probe_every=probe_every)

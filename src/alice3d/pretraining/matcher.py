@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from alice3d import console, outputs
+from alice3d import console, distributed, outputs
 from alice3d.data.sampling.base import Masks
-from alice3d.data.store import Store
+from alice3d.data.store import Store, limited
+from alice3d.data.store.pins import pin, pinned_cases
+from alice3d.data.store.splits import choose_cases
 from alice3d.device import resolve_device
 from alice3d.errors import UserError
+from alice3d.files import replacing
 from alice3d.matching.joining import join_backbone_maps
 from alice3d.matching.pairing import make_pairs
 from alice3d.matching.settings import PairConfig
@@ -20,6 +23,8 @@ from alice3d.nn.heads.embedding import FPN3D
 from alice3d.pretraining.job import Around, Job, no_page, prepare_training, train
 from alice3d.pretraining.settings import TrainMatcherConfig
 from alice3d.weights.files import save_weights
+
+RESULTS = ("matcher.safetensors", "matcher.json")
 
 
 def train_matcher(
@@ -46,19 +51,22 @@ def train_matcher(
         return _rounds(config, around, draw)
 
     partner: Literal["matched", "same"] = "matched" if config.pairs is not None else "same"
-    job = prepare_training(config, "sam", config.options, partner=partner, masks=Masks())
-    state = outputs.check(config.out, "matcher", job.settings, overwrite=config.overwrite)
-    if state == "done":
-        console.say(f"{config.out}: already done")
-        return outputs.earlier_result(config.out)
-    with around(config.out):
-        result, card = train(job, state, "matcher")
-    network = _finished(config, job, card)
-    save_weights(config.out, "matcher", network.state_dict(), card)
-    done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
-    outputs.finish(config.out, done)
-    curves = ", its curves to curves.html" if (config.out / "curves.html").exists() else ""
-    console.say(f"Matcher written to {config.out}{curves}. Next: alice pair {config.store} {config.out} PAIRS")
+    with outputs.claimed(config, "matcher", chief=distributed.is_chief()) as output:
+        config = output.config
+        job = prepare_training(config, "sam", config.options, partner=partner, masks=Masks(), kind="matcher")
+        state = output.check(job.settings, former=job.former, results=RESULTS)
+        out = outputs.shown(output.out)
+        if state == "done":
+            console.say(f"{out}: already done")
+            return output.earlier_result
+        with around(config.out):
+            result, card = train(job, state, "matcher")
+        network = _finished(config, job, card)
+        save_weights(config.out, "matcher", network.state_dict(), card)
+        done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(out)}
+        output.finish(done, results=RESULTS)
+    curves = ", its curves to curves.html" if (output.out / "curves.html").exists() else ""
+    console.say(f"Matcher written to {out}{curves}. Next: alice pair {config.store} {out} PAIRS")
     return done
 
 
@@ -88,17 +96,57 @@ def _rounds(
     """Train, match, train on the matches, and so on; each part is a folder of its own under OUT, and is restartable."""
     if config.pairs is not None:
         raise UserError("--rounds makes its own pairs tables; leave --pairs out, or take --rounds 1")
-    settings = config.settings(store=Store.open(config.store).checksum, init=config.init)
-    state = outputs.check(config.out, "matcher", settings, overwrite=config.overwrite)
+    with outputs.claimed(config, "matcher") as output:
+        return _rounds_into(output, around, draw)
+
+
+def _rounds_into(
+    output: outputs.Output[TrainMatcherConfig], around: Around, draw: Callable[[Path, dict[str, Any]], None] | None
+) -> dict[str, Any]:
+    """The rounds of a folder that is claimed; each goes on with the cases that there were when the first began."""
+    config, out = output.config, outputs.shown(output.out)
+    store = Store.open(config.store)
+    known = {"init": config.init}
+    cases = pinned_cases(store, config.out, "matcher", config.settings(**known), overwrite=config.overwrite)
+    cases = cases or choose_cases(store, config.split)
+    checksum = store.checksum_of(cases)
+    settings = config.settings(store=checksum, **known)
+    state = output.check(settings, former={"store": (store.checksum, checksum)}, results=RESULTS)
     if state == "done":
-        console.say(f"{config.out}: already done")
-        return outputs.earlier_result(config.out)
-    # refuses a wrong call before anything is claimed
-    prepare_training(config, "sam", config.options, partner="same", masks=Masks())
-    outputs.begin(config.out, "matcher", settings, state=state, overwrite=config.overwrite)
+        console.say(f"{out}: already done")
+        return output.earlier_result
+    changes: dict[str, Any] = {"rounds": 1, "overwrite": False}
+    with limited(config.store, [case.id for case in cases]):
+        # refuses a wrong call before anything is claimed
+        first = config.model_copy(update={**changes, "out": config.out / "round-1"})
+        prepare_training(first, "sam", config.options, partner="same", masks=Masks(), kind="matcher")
+        more = {"pinned": pin(store, cases)}
+        outputs.begin(config.out, "matcher", settings, state=state, overwrite=config.overwrite, more=more)
+        results = _train_rounds(config, changes, around, draw)
+    last = config.out / f"round-{config.rounds}"
+    for name in RESULTS:
+        with replacing(config.out / name) as temporary:
+            shutil.copyfile(last / name, temporary)
+    done = {
+        "steps": sum(result["steps"] for result in results),
+        "loss": results[-1]["loss"],
+        "seconds": sum(result["seconds"] for result in results),
+        "out": str(out),
+    }
+    output.finish(done, results=RESULTS)
+    console.say(f"Matcher written to {out}. Next: alice pair {config.store} {out} PAIRS")
+    return done
+
+
+def _train_rounds(
+    config: TrainMatcherConfig,
+    changes: dict[str, Any],
+    around: Around,
+    draw: Callable[[Path, dict[str, Any]], None] | None,
+) -> list[dict[str, Any]]:
+    """Train and match in turn; the result of each training."""
     rate = config.learning_rate
     results: list[dict[str, Any]] = []
-    changes: dict[str, Any] = {"rounds": 1, "overwrite": False}
     for number in range(1, config.rounds + 1):
         console.say(f"Round {number} of {config.rounds}")
         folder = config.out / f"round-{number}"
@@ -120,17 +168,6 @@ def _rounds(
             draw=draw,
         )
         # Another seed draws other crops; the weights of the round before are the start.
-        changes |= {"init": str(folder), "pairs": table, "learning_rate": rate * config.round_rate}
+        changes = {**changes, "init": str(folder), "pairs": table, "learning_rate": rate * config.round_rate}
         changes["seed"] = config.seed + number
-    for name in ("matcher.safetensors", "matcher.json"):
-        shutil.copyfile(folder / name, config.out / f".{name}")
-        (config.out / f".{name}").replace(config.out / name)
-    done = {
-        "steps": sum(result["steps"] for result in results),
-        "loss": results[-1]["loss"],
-        "seconds": sum(result["seconds"] for result in results),
-        "out": str(config.out),
-    }
-    outputs.finish(config.out, done)
-    console.say(f"Matcher written to {config.out}. Next: alice pair {config.store} {config.out} PAIRS")
-    return done
+    return results

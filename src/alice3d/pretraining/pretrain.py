@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from alice3d import console, outputs
+from alice3d import console, distributed, outputs
 from alice3d.config import nearest
 from alice3d.data.sampling.base import Masks
 from alice3d.data.store import Case, Store
-from alice3d.data.tables.landmarks import Landmarks, read_landmarks
+from alice3d.data.tables.landmarks import Landmarks, landmarks_of
 from alice3d.device import resolve_device
 from alice3d.errors import UserError
 from alice3d.evaluation.features import ProbeScan, Reading, probe_scan
@@ -38,7 +38,7 @@ def build_probe(config: PretrainConfig, job: Job) -> Probe:
             f"--probe-split: the store has no {config.probe_split!r}; {nearest(config.probe_split, store.splits)}"
         )
     there = {case.id: case for case in store.cases(config.probe_split)}
-    marks = read_landmarks(config.landmarks, there) if config.landmarks is not None else None
+    marks = landmarks_of(config.landmarks, store, there) if config.landmarks is not None else None
     marked = set(marks.points_mm) if marks is not None else set()
     useful = [case for case in there.values() if case.id in marked or (case.labelled and case.structures)]
     chosen = sorted(useful, key=lambda case: (case.id not in marked, case.id))[: config.probe_cases]
@@ -139,27 +139,31 @@ def pretrain(config: PretrainConfig, *, around: Around = no_page) -> dict[str, A
     partner = config.partner
     if partner == "auto":
         partner = "matched" if config.pairs is not None else "same"
-    job = prepare_training(
-        config,
-        config.method,
-        config.options,
-        partner=partner,
-        masks=Masks(config.mask_ratio, config.mask_block, config.mask_regions),
-    )
-    state = outputs.check(config.out, "encoder", job.settings, overwrite=config.overwrite)
-    if state == "done":
-        console.say(f"{config.out}: already done")
-        return outputs.earlier_result(config.out)
-    probe = build_probe(config, job) if config.probe_every else None
-    with around(config.out):
-        result, card = train(job, state, probe=probe, probe_every=config.probe_every)
-    save_weights(config.out, "encoder", job.method.encoder().state_dict(), card)
-    done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(config.out)}
-    outputs.finish(config.out, done)
-    curves = ", its curves to curves.html" if (config.out / "curves.html").exists() else ""
+    with outputs.claimed(config, "encoder", chief=distributed.is_chief()) as output:
+        config = output.config
+        job = prepare_training(
+            config,
+            config.method,
+            config.options,
+            partner=partner,
+            masks=Masks(config.mask_ratio, config.mask_block, config.mask_regions),
+        )
+        results = ("encoder.safetensors", "encoder.json")
+        state = output.check(job.settings, former=job.former, results=results)
+        out = outputs.shown(output.out)
+        if state == "done":
+            console.say(f"{out}: already done")
+            return output.earlier_result
+        probe = build_probe(config, job) if config.probe_every else None
+        with around(config.out):
+            result, card = train(job, state, probe=probe, probe_every=config.probe_every)
+        save_weights(config.out, "encoder", job.method.encoder().state_dict(), card)
+        done = {"steps": result.steps, "loss": result.loss, "seconds": result.seconds, "out": str(out)}
+        output.finish(done, results=results)
+    curves = ", its curves to curves.html" if (output.out / "curves.html").exists() else ""
     pace = str(result.speed).replace("samples", "pairs")
     console.say(
-        f"Encoder written to {config.out}{curves} ({pace}). "
-        f"Next: alice finetune {config.store} MODEL --encoder {config.out} --labels 5"
+        f"Encoder written to {out}{curves} ({pace}). "
+        f"Next: alice finetune {config.store} MODEL --encoder {out} --labels 5"
     )
     return done

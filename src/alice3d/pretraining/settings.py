@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from alice3d.config import Config, Keys
+from alice3d.config import Config, Keys, Reads
 from alice3d.engine.settings import TrainingConfig, backbone_types
 
 
@@ -22,11 +22,11 @@ class SelfSupervisedSettings(TrainingConfig):
         "monitor_every",
         "on_collapse",
     }
-    store: Path
+    store: Annotated[Path, Reads()]
     """Store of scans, made by `alice prepare`."""
     split: str = "auto"
     """Splits to learn from, comma separated; auto: pretrain and train, or all where no scan is in a split."""
-    pairs: Path | None = None
+    pairs: Annotated[Path | None, Reads()] = None
     """Pairs table, made by `alice pair`; crops then come from matched places of two patients."""
     matched_share: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Share of the samples that are matched pairs where a table is given; the rest are two crops of one scan."""
@@ -39,7 +39,7 @@ class SelfSupervisedSettings(TrainingConfig):
     """Network: resunet, vit or swin; docs/concepts/backbones.md says which when."""
     backbone_options: Annotated[dict[str, Any], Keys(backbone_types)] = Field(default_factory=dict)
     """Settings of the network, as `--backbone_options.size small`."""
-    init: str | None = None
+    init: Annotated[str | None, Reads()] = None
     """Encoder or matcher (folder, file or shipped name) whose weights to start from."""
     crop: Annotated[int, Field(ge=8)] = 48
     """Voxels a side of the crops."""
@@ -98,7 +98,7 @@ class PretrainConfig(SelfSupervisedSettings):
     """Split of the cases that are probed; choose on it, and keep the test split for the end."""
     probe_cases: Annotated[int, Field(ge=2)] = 4
     """Cases that are probed."""
-    landmarks: Path | None = None
+    landmarks: Annotated[Path | None, Reads()] = None
     """CSV with the columns case, structure, x_mm, y_mm, z_mm (RAS), for the probe."""
 
 

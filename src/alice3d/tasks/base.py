@@ -143,6 +143,10 @@ class Task(ABC):
     ) -> dict[str, Any]:
         """Write predictions of the scans; unreadable ones go into `refused`. Returns `written` and more keys."""
 
+    def predicts(self, names: list[str]) -> list[str]:
+        """Files that `predict` writes for scans of these names, as far as they are known before; relative to OUT."""
+        return []
+
     def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
         """Output of `predict`, for the last line, and the next step."""
         return f"{len(made['written'])} files written to {out}", ""
@@ -188,11 +192,21 @@ class Trained(Protocol):
         ...
 
 
-def claim(config: FinetuneSettings, settings: dict[str, Any], state: outputs.State) -> None:
-    """Claim the output folder before training reads it, so that checkpoints of a replaced run are removed."""
+def claim(
+    config: FinetuneSettings, settings: dict[str, Any], state: outputs.State, pinned: dict[str, Any] | None = None
+) -> None:
+    """Begin the run in the output folder before training reads it, so that checkpoints of a replaced run are removed.
+
+    Args:
+        config, settings: of the run.
+        state: of the folder, from `outputs.check`.
+        pinned: what the run chose of its inputs, see `data.store.pins`.
+    """
     if distributed.rank() == 0:
-        outputs.begin(config.out, "model", settings, state=state, overwrite=config.overwrite)
-        files.write_text(config.out / "config.yaml", yaml.safe_dump(config.written(), sort_keys=False))
+        more = {"pinned": pinned} if pinned is not None else {}
+        outputs.begin(config.out, "model", settings, state=state, overwrite=config.overwrite, more=more)
+        written = {**config.written(), "out": str(outputs.shown(config.out))}
+        files.write_text(config.out / "config.yaml", yaml.safe_dump(written, sort_keys=False))
 
 
 def already_claimed() -> None:

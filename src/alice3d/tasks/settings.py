@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from alice3d.config import ComputeConfig, Config, Keys, OutputConfig
+from alice3d.config import ComputeConfig, Config, Keys, OutputConfig, Reads, ScanFilesConfig, Writes
 from alice3d.engine.settings import LoopSettings, TrainingConfig, backbone_types
 from alice3d.plugins import config_named
 
@@ -40,7 +40,7 @@ class SegmentationSettings(BackboneSettings):
 class ClassificationSettings(Config):
     """Settings of training a classifier."""
 
-    classes: Path | None = None
+    classes: Annotated[Path | None, Reads()] = None
     """Classification: CSV with the columns case and class, and x_mm, y_mm, z_mm (RAS) where points are classified."""
     pool: Literal["class", "mean"] = "mean"
     """Classification: the class token, or the mean of the patch tokens."""
@@ -83,16 +83,17 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSetti
         "validate_split",
         "validate_cases",
     }
-    store: Path
+    store: Annotated[Path, Reads()]
     """Store with labelled cases, made by `alice prepare --labels`."""
     task: str = "segmentation"
     """Task: segmentation, classification, or package.module of your own."""
     task_options: Annotated[dict[str, Any], Keys(_of_task)] = Field(default_factory=dict)
     """Settings of a task of your own, as `--task-options.margin 2`."""
-    encoder: str | None = None
+    encoder: Annotated[str | None, Reads()] = None
     """Encoder or matcher to start from (folder, file or shipped name); left out, training starts from scratch."""
     labels: Annotated[int, Field(ge=1)] | None = None
-    """Number of labelled training cases, a seeded random subset of the split; left out, all of them."""
+    """Number of patients whose labelled cases are trained on, a seeded random subset of the split; left out, all of
+    them. Where each patient has one case, the number of cases."""
     head: Literal["unet", "linear", "both"] = "unet"
     """unet: a decoder with skip connections, all weights are trained; linear: one layer on the frozen encoder, fitted
     in seconds; both: the fitted layer first, then all weights, with the decoder as its correction. A classifier has no
@@ -149,16 +150,16 @@ class FinetuneSettings(TrainingConfig, SegmentationSettings, ClassificationSetti
         return {key: value for key, value in values.items() if key != "task_options" or value}
 
 
-class PredictConfig(OutputConfig, ComputeConfig):
+class PredictConfig(OutputConfig, ScanFilesConfig, ComputeConfig):
     """`alice predict MODEL SCAN… OUT`."""
 
     positional: ClassVar[tuple[str, ...]] = ("model", "scans", "out")
     uncounted: ClassVar[frozenset[str]] = frozenset({"model", "scans", "points", "seed"})
-    model: Path
+    model: Annotated[Path, Reads()]
     """Folder that `alice finetune` wrote."""
-    scans: list[Path]
+    scans: Annotated[list[Path], Reads()]
     """Files, or folders that are searched for scans."""
-    points: Path | None = None
+    points: Annotated[Path | None, Reads()] = None
     """For a classifier of points: CSV with the columns case (a scan's name without extension), x_mm, y_mm, z_mm
     (RAS)."""
 
@@ -168,18 +169,18 @@ class EvaluateConfig(ComputeConfig):
 
     positional: ClassVar[tuple[str, ...]] = ("model", "store")
     uncounted: ClassVar[frozenset[str]] = frozenset({"model", "store", "classes", "allow_seen"})
-    model: Path
+    model: Annotated[Path, Reads()]
     """Folder that `alice finetune` wrote."""
-    store: Path
+    store: Annotated[Path, Reads()]
     """Store with labelled cases."""
-    classes: Path | None = None
+    classes: Annotated[Path | None, Reads()] = None
     """For a classifier: CSV of the classes; left out, the one that it was trained on."""
     split: str = "test"
     """Split whose labelled cases are scored."""
     tolerance: Annotated[float, Field(gt=0)] | None = None
     """Distance in mm up to which surfaces agree, for NSD; left out, 2, or the longest voxel side of the scored cases
     where that is more: below the voxel NSD hardly tells good from bad."""
-    out: Path | None = None
+    out: Annotated[Path | None, Writes(within={"model": "evaluation*"})] = None
     """Folder for metrics.json and metrics.csv; left out, MODEL/evaluation-SPLIT."""
     allow_seen: bool = False
     """Score cases of a test split although the model or its encoder was trained on them."""
@@ -203,6 +204,7 @@ EVERY_TASK = frozenset(
     {
         *OutputConfig.model_fields,
         *ComputeConfig.model_fields,
+        *ScanFilesConfig.model_fields,
         *("store", "task", "task_options", "encoder", "labels", "split", "windows", "backbone", "backbone_options"),
         *("licence", "model", "scans", "allow_seen"),
     }

@@ -105,7 +105,7 @@ def read_card(weights: Path, *kinds: str) -> dict[str, Any]:
     """
     path = weights.with_suffix(".json")
     try:
-        card = json.loads(path.read_text())
+        card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"{path.name}: the card is missing beside {weights.name}; without it the weights say nothing"

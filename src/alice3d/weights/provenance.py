@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alice3d import console
-from alice3d.data.store import Case
+from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
 
 SHOWN = 3
@@ -17,8 +17,17 @@ NOT_FOR_TESTING = ("pretrain", "train", "val")
 
 
 def described(cases: Iterable[Case]) -> list[dict[str, str]]:
-    """Entries of a card's `cases`: id, checksum of the stored voxels, and content of the scan itself."""
-    return [{"id": case.id, "checksum": case.checksum, "content": case.content} for case in cases]
+    """Entries of a card's `cases`: id, checksum of the stored voxels, content of the scan itself, and, where the store
+    knows it, the key of the patient."""
+    return [
+        {
+            "id": case.id,
+            "checksum": case.checksum,
+            "content": case.content,
+            **({"patient": case.patient} if case.patient != case.id else {}),
+        }
+        for case in cases
+    ]
 
 
 def seen(card: Mapping[str, Any]) -> set[str]:
@@ -47,8 +56,32 @@ def leaked(card: Mapping[str, Any], cases: Iterable[Case]) -> list[str]:
     return sorted(case.id for case in cases if case.content in known or case.checksum in known)
 
 
-def guard(card: Mapping[str, Any], cases: Iterable[Case], *, what: str, strict: bool, force: bool = False) -> list[str]:
-    """Report scans that a model was trained on.
+def of_seen_patients(card: Mapping[str, Any], cases: Iterable[Case], among: Iterable[Case] = ()) -> list[str]:
+    """Ids of those cases that the model was not trained on itself, but on another scan of their patient.
+
+    Args:
+        card: of the model.
+        cases: of a store.
+        among: all cases of that store: keys of patients are its own, so that of a model trained from another store
+            only the voxels tell which patients it saw.
+    """
+    cases, known = list(cases), seen(card)
+    keys = {str(entry["patient"]) for entry in cases_of(card) if entry.get("patient")}
+    patients = {case.patient for case in (*cases, *among) if {case.content, case.checksum} & known}
+    met = patients | keys
+    return sorted(case.id for case in cases if case.patient in met and not {case.content, case.checksum} & known)
+
+
+def guard(
+    card: Mapping[str, Any],
+    cases: Iterable[Case],
+    *,
+    what: str,
+    strict: bool,
+    force: bool = False,
+    among: Iterable[Case] = (),
+) -> list[str]:
+    """Report scans that a model was trained on, or whose patients it was.
 
     Args:
         card: of the encoder, matcher or model.
@@ -56,37 +89,51 @@ def guard(card: Mapping[str, Any], cases: Iterable[Case], *, what: str, strict: 
         what: for the message: `test split`, `training split`.
         strict: the cases are for testing: leakage is refused.
         force: warn only.
+        among: all cases of their store, see `of_seen_patients`.
 
     Returns:
-        ids of the training cases among them.
+        ids of the training cases among them, and of other cases of their patients.
 
     Raises:
-        UserError: strict, not forced, and some case was used in training.
+        UserError: strict, not forced, and some case or patient was used in training.
     """
-    names = leaked(card, cases)
-    if not names:
+    cases = list(cases)
+    names, others = leaked(card, cases), of_seen_patients(card, cases, among)
+    if not names and not others:
         return []
-    some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    message = f"{len(names)} scans of the {what} were seen in pre-training ({some})"
+    parts = [f"{len(names)} scans of the {what} were seen in pre-training ({_some(names)})"] if names else []
+    if others:
+        more = f"of {len(others)} {'more' if names else f'scans of the {what}'} ({_some(others)})"
+        parts.append(f"{more} other scans of the same patients were seen")
+    message = "; ".join(parts)
+    names = sorted([*names, *others])
     if strict and not force:
         raise UserError(f"{message}; the score would be too optimistic: choose other scans or give --allow-seen")
     console.warn(message)
     return names
 
 
-def guard_by_split(card: Mapping[str, Any], cases: Iterable[Case], *, force: bool = False) -> list[str]:
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def guard_by_split(
+    card: Mapping[str, Any], cases: Iterable[Case], *, force: bool = False, among: Iterable[Case] = ()
+) -> list[str]:
     """`guard` for scored cases of several splits, strict for those in a test split.
 
     Raises:
         UserError: not forced, and some case of a test split was used in training.
     """
     by_split: dict[str, list[Case]] = {}
+    among = list(among)
     for case in cases:
         by_split.setdefault(case.split, []).append(case)
     names = []
     for split, mine in sorted(by_split.items()):
         what = f"{split} split" if split else "part in no split"
-        names += guard(card, mine, what=what, strict=split not in ("", *NOT_FOR_TESTING), force=force)
+        strict = split not in ("", *NOT_FOR_TESTING)
+        names += guard(card, mine, what=what, strict=strict, force=force, among=among)
     return sorted(names)
 
 
@@ -125,7 +172,9 @@ def _named(card: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def guard_scores(card: dict[str, Any], cases: list[Case], split: str, *, allow_seen: bool) -> None:
+def guard_scores(
+    card: dict[str, Any], cases: list[Case], split: str, *, allow_seen: bool, among: Iterable[Case] = ()
+) -> None:
     """Report scored cases that were used in training; refuse those of a test split.
 
     Args:
@@ -133,18 +182,48 @@ def guard_scores(card: dict[str, Any], cases: list[Case], split: str, *, allow_s
         cases: to be scored.
         split: of the store.
         allow_seen: warn only.
+        among: all cases of their store, see `of_seen_patients`.
 
     Raises:
-        UserError: not allowed, and some case was used in training.
+        UserError: not allowed, and some case, or another scan of its patient, was used in training.
     """
-    trained = leaked({"cases": card["cases"]}, cases)
-    if trained:
-        where = f"{len(trained)} of {len(cases)} cases of split {split!r} ({trained[0]}, …)"
+    among = list(among)
+    own = {"cases": card["cases"]}
+    trained, others = leaked(own, cases), of_seen_patients(own, cases, among)
+    if trained or others:
+        where = f"{len(trained)} of {len(cases)} cases of split {split!r} ({_some(trained)})"
+        if not trained:
+            of = f"{len(others)} of {len(cases)} cases of split {split!r} ({others[0]}, …)"
+            where = f"other scans of the patients of {of}"
         if split != card.get("split") and not allow_seen:
             raise UserError(
                 f"the model was trained on {where}; choose another split, or give --allow-seen to score them"
             )
         console.warn(f"the model was trained on {where}: these scores do not apply to new scans")
     strict = split not in {card.get("split"), *NOT_FOR_TESTING}
-    fresh = [case for case in cases if case.id not in trained]
-    guard(card.get("encoder") or {}, fresh, what=f"{split} split", strict=strict, force=allow_seen)
+    fresh = [case for case in cases if case.id not in {*trained, *others}]
+    guard(card.get("encoder") or {}, fresh, what=f"{split} split", strict=strict, force=allow_seen, among=among)
+
+
+def report_held_out(store: Store, cases: Iterable[Case]) -> list[str]:
+    """Warn of held-out scans whose patients are among those to be trained on.
+
+    A store does not hold such splits unless an earlier release drew them.
+
+    Args:
+        store: of the cases.
+        cases: to be trained on.
+
+    Returns:
+        ids of the held-out cases.
+    """
+    cases = list(cases)
+    trained, patients = {case.split for case in cases}, {case.patient for case in cases}
+    held = [case for case in store.cases() if case.split not in ("", *NOT_FOR_TESTING, *trained)]
+    names = sorted(case.id for case in held if case.patient in patients)
+    if names:
+        console.warn(
+            f"{len(names)} held-out scans are of patients that are trained on ({_some(names)}): their scores will be "
+            "too optimistic; prepare the scans into a new store, whose splits keep patients together"
+        )
+    return names

@@ -13,8 +13,8 @@ from alice3d.commands.prepare import PrepareConfig, run
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.prepare.prepare import verify
 from alice3d.data.store import Store
-from alice3d.data.store.writer import locked
 from alice3d.errors import UserError, WorkFailed
+from alice3d.locks import locked
 
 Scans = Callable[..., Path]
 OPTIONS = PrepareOptions(spacing_mm=(3.0, 3.0, 3.0), modality="ct")
@@ -43,7 +43,7 @@ def test_more_shards_than_scans(scans: Scans, tmp_path: Path) -> None:
 def test_two_calls_on_one_store(scans: Scans, tmp_path: Path) -> None:
     folder = scans("a")
     prepare(folder, tmp_path / "s", OPTIONS)
-    with locked(tmp_path / "s"), pytest.raises(UserError, match="another alice prepare is writing"):
+    with locked(tmp_path / "s"), pytest.raises(UserError, match="another run is writing to it"):
         prepare(folder, tmp_path / "s", OPTIONS)
 
 

@@ -66,11 +66,12 @@ def test_a_dry_run_compares_the_grids_of_labels(
     scans: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = scans("a", "b", labels=True)
-    write_nifti(tmp_path / "labels" / "b.nii.gz", np.ones((24, 26, 19), np.uint8))
+    aside = affine_of(origin=(-19.0, 10.0, 30.0))  # half a voxel
+    write_nifti(tmp_path / "labels" / "b.nii.gz", np.ones((24, 26, 19), np.uint8), aside)
     options = replace(OPTIONS, labels=tmp_path / "labels")
     result = prepare(folder, tmp_path / "s", replace(options, dry_run=True))
     assert (result["taken"], result["reasons"]) == (1, {"label on another grid": 1})
-    assert "would refuse b.nii.gz: label on another grid: 24x26x19" in capsys.readouterr().out
+    assert "b.nii.gz  refused: label on another grid: 24x26x19" in capsys.readouterr().out
     assert prepare(folder, tmp_path / "s", options)["reasons"] == result["reasons"]
 
 

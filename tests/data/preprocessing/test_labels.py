@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from scan_files import affine_of, head_like, write_nifti
 
 from alice3d.data.prepare import PrepareOptions, prepare
@@ -79,10 +80,20 @@ def test_crop_never_cuts_a_label_off(tmp_path: Path) -> None:
     assert Store.open(tmp_path / "s").label("a")[:].sum() == 1
 
 
-def test_empty_label_is_taken_as_unlabelled(scans: Scans, tmp_path: Path) -> None:
-    folder = scans("a", labels=True)
+def test_an_empty_label_map_is_that_of_a_healthy_case(
+    scans: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = scans("a", "b", "c", "d", labels=True)
     write_nifti(tmp_path / "labels" / "a.nii.gz", np.zeros((24, 26, 20), np.uint8))
     prepare(folder, tmp_path / "s", replace(OPTIONS, labels=tmp_path / "labels"))
-    case = Store.open(tmp_path / "s").case("a")
-    assert not case.labelled
-    assert "label is empty" in case.notes
+    store = Store.open(tmp_path / "s")
+    case = store.case("a")
+    assert case.healthy
+    assert case.labelled
+    assert not case.structures
+    assert not any(store.case(name).healthy for name in "bcd")
+    assert not store.label("a")[:].any()
+    assert store.label("a").shape == store.image("a").shape
+    assert "the label is empty, the case counts as healthy" in case.notes
+    assert "4 with labels, 1 of them empty" in capsys.readouterr().out
+    assert "pretrain" not in store.splits

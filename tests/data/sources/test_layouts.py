@@ -25,7 +25,10 @@ def test_nnunet_raw(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "s")
     assert [case.id for case in store.cases()] == ["liver_a", "liver_b", "liver_c", "liver_t"]
     assert store.label_names == {1: "liver"}
-    assert [case.id for case in store.cases("pretrain")] == ["liver_t"]
+    assert {case.id: case.split for case in store.cases()} == {
+        **dict.fromkeys(["liver_a", "liver_b", "liver_c"], "train"),
+        "liver_t": "test",
+    }
     assert store.case("liver_a").source == "imagesTr/liver_a_0000.nii.gz"
     assert store.case("liver_a").structures == (1,)
 
@@ -34,7 +37,7 @@ def test_nnunet_test_labels_make_the_test_split(tmp_path: Path) -> None:
     folder = nnunet(tmp_path / "Dataset001")
     label(folder / "labelsTs" / "liver_t.nii.gz")
     prepare(folder, tmp_path / "s", OPTIONS)
-    assert "liver_t" in [case.id for case in Store.open(tmp_path / "s").cases("test")]
+    assert [case.id for case in Store.open(tmp_path / "s").cases("test")] == ["liver_t"]
 
 
 def test_values_that_dataset_json_does_not_name_are_refused(tmp_path: Path) -> None:
@@ -51,6 +54,7 @@ def test_several_channels_are_refused_by_name_or_chosen(tmp_path: Path) -> None:
     assert Store.open(tmp_path / "s").refused[0][2].startswith("several channels: the case holds 0000, 0001")
     found = find_sources(folder, None, channel=1)
     assert [source.fault.split(":")[0] for source in found.sources] == ["", *["no channel 0001"] * 3]
+    assert find_sources(folder, None, channel="CT").sources[0].name == "imagesTr/liver_a_0000.nii.gz"
 
 
 def test_decathlon(tmp_path: Path) -> None:
@@ -125,8 +129,8 @@ def test_paths_that_leave_the_folder_are_refused(tmp_path: Path, path: str) -> N
         (b"a,b\n1,2\n", "no column named image; it holds a, b"),
         (b"image\n", "lists no scans"),
         (b"image,id\n,x\n", "line 2 has no image"),
-        (b"image\n\xff\xfe\n", "not a valid CSV file"),
-        (b'image\n"open\n', "not a valid CSV file"),
+        (b"image\n\xff\xfe\n", "not a readable CSV file"),
+        (b'image\n"open\n', "not a readable CSV file"),
     ],
 )
 def test_bad_csv(tmp_path: Path, content: bytes, words: str) -> None:

@@ -41,7 +41,7 @@ def test_folders_that_cannot_be_read_are_told(tmp_path: Path, lock: Any, capsys:
     folder = nnunet(tmp_path / "d")
     image(folder / "imagesTr" / "more" / "liver_d_0000.nii.gz")
     lock(folder / "imagesTr" / "more")
-    assert find_sources(folder, None).warnings == ["1 folders cannot be read and are left out (imagesTr/more)"]
+    assert find_sources(folder, None).warnings[0] == "1 folders cannot be read and are left out (imagesTr/more)"
 
 
 @pytest.mark.parametrize("where", ["scans", "labels", "imagesTr"])
@@ -64,9 +64,11 @@ def test_a_root_that_cannot_be_looked_into_is_a_wrong_call(
     def denied(self: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(self))
 
+    scans = tmp_path / "scans"
+    scans.mkdir()
     monkeypatch.setattr(Path, "is_file", denied)
-    assert main(["prepare", str(tmp_path), str(tmp_path / "s")]) == 2
-    assert capsys.readouterr().err == f"alice: {tmp_path}: cannot be read (Permission denied)\n"
+    assert main(["prepare", str(scans), str(tmp_path / "s")]) == 2
+    assert capsys.readouterr().err == f"alice: {scans}: cannot be read (Permission denied)\n"
 
 
 @pytest.mark.parametrize("root", [".", "../in", "in"])
@@ -84,7 +86,8 @@ def test_lists_with_relative_roots_stay_in_their_folder(
     assert found == {"a": fine, "b": fine, "c": ("out.nii", outside), "d": fine}
     (tmp_path / "in" / "dataset.json").write_text(json.dumps({"training": ["fine.nii", "../secret/out.nii"]}))
     for scans in (Path(root), Path(root) / "dataset.json"):
-        assert [source.fault for source in find_sources(scans, None).sources] == ["", outside]
+        faults = [source.fault for source in find_sources(scans, None).sources]
+        assert faults == ["", outside.replace("the file that", "dataset.json, the file that")]
 
 
 def test_nnunet_files_of_one_case_are_each_told(tmp_path: Path) -> None:
@@ -101,7 +104,7 @@ def test_nnunet_files_of_one_case_are_each_told(tmp_path: Path) -> None:
         "liver_c_0000.nii.gz": "duplicate label",
         "imagesTs/liver_t_0000.nii.gz": "",
     }
-    assert found.warnings == ["1 labels have no scan of their name (stranger)"]
+    assert found.warnings[0] == "1 labels have no scan of their name (stranger)"
 
 
 def test_nnunet_version_1_lists_files_without_their_channel(tmp_path: Path) -> None:
@@ -119,4 +122,4 @@ def test_nnunet_version_1_lists_files_without_their_channel(tmp_path: Path) -> N
 def test_a_channel_is_of_nnunet_folders_alone(tmp_path: Path) -> None:
     image(tmp_path / "plain" / "a_0000.nii")
     assert find_sources(tmp_path / "plain", None, channel=0).warnings[0].startswith("channel: is ignored")
-    assert find_sources(nnunet(tmp_path / "d"), None, channel=0).warnings == []
+    assert not any("channel" in text for text in find_sources(nnunet(tmp_path / "d"), None, channel=0).warnings)

@@ -17,11 +17,12 @@ from alice3d.data.store import Case, Store, StoreSpec
 from alice3d.data.store.arrays import open_array, write_array
 from alice3d.data.store.index import COLUMNS, INDEX, appending, read_index, read_rows
 from alice3d.data.store.spec import write_spec
-from alice3d.data.store.writer import MANIFEST, fold, locked, verify
+from alice3d.data.store.writer import MANIFEST, fold, verify
 from alice3d.errors import UserError, WorkFailed
 from alice3d.geometry import Grid, diagonal_affine
 from alice3d.io.folders import clean
 from alice3d.io.volume import voxels_checksum
+from alice3d.locks import locked
 
 AFFINE = diagonal_affine((2.0, 2.0, 3.0), np.array([-10.5, 3.25, 100.0]))
 
@@ -183,12 +184,12 @@ def test_arrays_without_a_row_are_swept_by_the_next_writer(tmp_path: Path) -> No
 
 
 def test_one_writer_at_a_time_and_shards_side_by_side(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(UserError, match="another alice prepare"), locked(tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match="another run is writing to it: alice"), locked(tmp_path):
         pass
     with locked(tmp_path, (1, 2)), locked(tmp_path, (2, 2)):
-        with pytest.raises(UserError, match="another alice prepare"), locked(tmp_path, (1, 2)):
+        with pytest.raises(UserError, match="another run is writing to it: alice"), locked(tmp_path, (1, 2)):
             pass
-        with pytest.raises(UserError, match="another alice prepare"), locked(tmp_path):
+        with pytest.raises(UserError, match="another run is writing to it: alice"), locked(tmp_path):
             pass
     with locked(tmp_path):
         pass

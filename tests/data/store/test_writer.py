@@ -33,13 +33,13 @@ def files_in(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("given", "labels", "store", "words"),
     [
-        ("data/images", None, "data", "its folder images holds scans"),
-        ("data/images", "data/labels", "data", "its folder (images|labels) holds scans"),
+        ("data/images", None, "data", "which this call reads"),
+        ("data/images", "data/labels", "data", "which this call reads"),
         ("data", None, "data", "is the folder of scans or labels itself"),
-        ("data/images/a.nii.gz", None, "data", "its folder images holds scans"),
+        ("data/images/a.nii.gz", None, "data", "which this call reads"),
         ("data/images", None, "data/images", "is the folder of scans or labels itself"),
         ("data/images", "data/labels", "data/labels", "is the folder of scans or labels itself"),
-        ("data/list.csv", None, "data", "its folder images holds scans"),
+        ("data/list.csv", None, "data", "which this call reads"),
     ],
 )
 def test_scans_and_labels_are_never_removed(
@@ -184,7 +184,7 @@ def test_scans_of_the_same_names_from_another_folder_are_told_of(
 def test_a_file_that_may_not_be_opened_is_named(scans: Scans, tmp_path: Path, name: str, words: str) -> None:
     folder, store = scans("a"), tmp_path / "s"
     prepare(folder, store, OPTIONS)
-    (store / name).unlink()
+    (store / name).unlink(missing_ok=True)
     (store / name).mkdir()  # what root cannot open either
     for options in (OPTIONS, AGAIN):
         with pytest.raises(UserError, match=words) as caught:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alice3d.data.tables.landmarks import check_convention, read_landmarks
+from alice3d.data.tables.landmarks import check_convention, read_landmarks, tell_unknown, within_scans
 from alice3d.errors import UserError
+from alice3d.geometry import Grid
 
 HEADER = "case,structure,x_mm,y_mm,z_mm,voxels\n"
 ROWS = "a,liver,10,-20.5,30,7\na,heart,1,2,3,7\nb,liver,4,5,6,7\nz,liver,1,1,1,1\n"
@@ -74,3 +75,45 @@ def test_points_outside_the_bodies_are_refused_and_lps_is_recognised(write):
         check_convention("marks.csv", marks, box([-100, -100, 0], [0, 0, 10]))
     with pytest.raises(UserError, match="not voxel indices"):
         check_convention("marks.csv", marks, box([500, 500, 500], [600, 600, 600]))
+
+
+def grid_of(case: str) -> Grid:
+    """100 mm along each axis around the origin, in voxels of 2 mm."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = -49.0
+    return Grid((50, 50, 50), affine)
+
+
+def test_points_outside_their_scans_are_left_out_and_named(write, capsys):
+    rows = "a,liver,10,-20,30\na,heart,1,2,3\nb,liver,4,900,6\nb,heart,4,5,6\nc,liver,0,0,-51.5\nc,heart,0,0,-49.5\n"
+    path = write("case,structure,x_mm,y_mm,z_mm\n" + rows)
+    marks = within_scans(path, read_landmarks(path, {"a", "b", "c"}), grid_of)
+    assert {case: sorted(of) for case, of in marks.points_mm.items()} == {
+        "a": ["heart", "liver"], "b": ["heart"], "c": ["heart"],
+    }  # fmt: skip
+    assert marks.outside == (("b", "liver"), ("c", "liver"))
+    told = capsys.readouterr().err
+    assert "2 landmarks lie outside their scans and are left out" in told
+    assert "line 4: liver of 'b' at 4, 900, 6" in told
+    assert "line 6: liver of 'c' at 0, 0, -51.5" in told
+
+
+def test_a_case_all_of_whose_points_lie_outside_has_none(write):
+    path = write("case,structure,x_mm,y_mm,z_mm\na,liver,1,1,1\na,heart,2,2,2\nb,liver,99,0,0\n")
+    assert list(within_scans(path, read_landmarks(path, {"a", "b"}), grid_of).points_mm) == ["a"]
+
+
+def test_points_that_all_lie_inside_are_the_same(write, capsys):
+    path = write(HEADER + ROWS)
+    marks = read_landmarks(path, {"a", "b"})
+    assert within_scans(path, marks, grid_of) is marks
+    assert capsys.readouterr().err == ""
+
+
+def test_rows_of_unknown_cases_are_named(write, capsys):
+    path = write(HEADER + ROWS + "z,heart,1,1,1,1\nother,heart,1,1,1,1\n")
+    marks = read_landmarks(path, {"a", "b"})
+    tell_unknown(path, marks, {"a", "b", "other"})
+    assert "2 rows are of 1 cases that are none of the scans (z)" in capsys.readouterr().err
+    tell_unknown(path, marks, {"a", "b", "other", "z"})
+    assert capsys.readouterr().err == ""

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from dicom_files import PLANTED, write_series
 from dicom_label_files import in_frame, write_rtstruct, write_seg
+from pydicom.dataset import Dataset
 from scan_files import affine_of, head_like, oblique, write_nifti
 
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.store import Store
 from alice3d.geometry import apply_affine
 from alice3d.io.dicom.contours import filled
-from alice3d.io.dicom.labels import read_labels
+from alice3d.io.dicom.label_maps import read_labels
+from alice3d.io.dicom.labels import read_object
 from alice3d.io.read import read_header
 
 SHAPE = (24, 26, 20)
@@ -188,11 +190,15 @@ def shifted(dataset: Any) -> None:
 
 
 FAULTS: dict[str, tuple[str, Any, str]] = {
-    "beyond the scan": ("rtstruct", lifted, "label on another grid: its contours reach beyond the scan"),
-    "oblique contours": ("rtstruct", leaning, "label on another grid: its contours do not lie in the slices"),
+    "beyond the scan": ("rtstruct", lifted, "note Parotid L: its contours lie outside the scan, left out"),
+    "oblique contours": (
+        "rtstruct",
+        leaning,
+        "note Parotid L: its contours do not lie in the slices of the scan, left out",
+    ),
     "no contours": ("rtstruct", lacks("ROIContourSequence"), ""),
     "no structures": ("rtstruct", lacks("StructureSetROISequence"), "label holds no structures"),
-    "odd numbers": ("rtstruct", cut, "label damaged DICOM file: ValueError"),
+    "odd numbers": ("rtstruct", cut, "note Parotid L: its contours are damaged, left out"),
     "off the grid": ("seg", shifted, "label on another grid: its pixels do not lie on the voxels"),
     "no places": ("seg", lacks("PerFrameFunctionalGroupsSequence"), "label no position"),
     "pixels cut": ("seg", sets(PixelData=b"\0" * 10), "label truncated or damaged pixels"),
@@ -209,7 +215,10 @@ def test_faults_of_label_objects_are_told(tmp_path: Path, fault: str, capsys: py
     prepare(tmp_path / "scans", tmp_path / "s", OPTIONS)
     store = Store.open(tmp_path / "s")
     reasons = [reason for _, _, reason in store.refused]
-    if words:
+    if words.startswith("note "):
+        assert words.removeprefix("note ") in store.case("a").notes
+        assert store.case("a").structures == (2,)  # the rest is taken
+    elif words:
         assert len(reasons) == 1
         assert reasons[0].startswith(words) or words in reasons[0]
         assert "\n" not in reasons[0]
@@ -222,12 +231,82 @@ def test_faults_of_label_objects_are_told(tmp_path: Path, fault: str, capsys: py
         assert word.encode() not in written
 
 
-def test_two_labels_of_one_series_and_a_label_of_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["CLOSEDPLANAR_XOR", "CLOSEDPLANAR", "closed_planar", "INTERPOLATED_PLANAR"])
+def test_types_of_closed_contours(tmp_path: Path, kind: str) -> None:
+    def change(dataset: Any) -> None:
+        for item in dataset.ROIContourSequence:
+            for contour in item.ContourSequence:
+                contour.ContourGeometricType = kind
+
+    affine = affine_of(axes="LPS")
+    write_series(tmp_path / "a", head_like(SHAPE), affine)
+    ring = {"ring": sphere((11, 12, 10), 8.0) & ~sphere((11, 12, 10), 4.0)}
+    header = read_header(tmp_path / "a")
+    path = write_rtstruct(tmp_path / "one", tmp_path / "a", ring, affine, change=change)
+    assert read_labels(path, header, {}).array.sum() == ring["ring"].sum()
+
+
+def test_a_structure_that_reaches_beyond_the_scan_is_cut_there(tmp_path: Path) -> None:
+    affine = affine_of(axes="LPS")
+    write_series(tmp_path / "long", head_like(SHAPE), affine)
+    path = write_rtstruct(tmp_path / "rt", tmp_path / "long", STRUCTURES, affine, names_series=False)
+    write_series(tmp_path / "short", head_like(SHAPE)[:, :, :8], affine)
+    header = read_header(tmp_path / "short")
+    header.details["series"] = ""
+    found = read_labels(path, header, {})
+    masks = [mask[:, :, :8] for mask in STRUCTURES.values()]
+    assert [int((found.array == n).sum()) for n in (1, 2)] == [int(mask.sum()) for mask in masks]
+    assert any("reaches beyond the scan and is cut there" in note for note in found.notes)
+
+
+def with_background(dataset: Any) -> None:
+    background = Dataset()
+    background.SegmentNumber, background.SegmentLabel = 0, "Background"
+    dataset.SegmentSequence.insert(0, background)
+
+
+def with_padding(dataset: Any) -> None:
+    padding = Dataset()
+    padding.SegmentNumber, padding.SegmentLabel = 9, "outside"
+    dataset.SegmentSequence.append(padding)
+    dataset.add_new("PixelPaddingValue", "US", 9)
+
+
+@pytest.mark.parametrize("change", [with_background, with_padding])
+def test_background_of_a_label_map_is_no_structure(tmp_path: Path, change: Any) -> None:
+    affine = affine_of(axes="LPS")
+    write_series(tmp_path / "a", head_like(SHAPE), affine)
+    path = write_seg(tmp_path / "s.dcm", tmp_path / "a", STRUCTURES, affine, kind="LABELMAP", change=change)
+    found = read_object(path)
+    assert found is not None
+    assert list(found.names.values()) == list(STRUCTURES)
+
+
+def test_segmentations_of_one_series_are_joined_by_name(tmp_path: Path) -> None:
+    affine = affine_of(axes="LPS")
+    write_series(tmp_path / "scans" / "a", head_like(SHAPE), affine)
+    for name, mask in STRUCTURES.items():  # one object a structure, as dcmqi and MONAI write them
+        write_seg(tmp_path / "scans" / f"{name}.dcm", tmp_path / "scans" / "a", {name: mask}, affine)
+    write_seg(tmp_path / "scans" / "z.dcm", tmp_path / "scans" / "a", {"cavity": STRUCTURES["Parotid L"]}, affine)
+    prepare(tmp_path / "scans", tmp_path / "s", OPTIONS)
+    store = Store.open(tmp_path / "s")
+    assert store.label_names == {1: "Parotid L", 2: "spinal cord", 3: "cavity"}
+    assert store.case("a").structures
+    assert "structures overlap" in store.case("a").notes
+    assert prepare(tmp_path / "scans", tmp_path / "s", OPTIONS)["added"] == 0
+    write_seg(tmp_path / "scans" / "z.dcm", tmp_path / "scans" / "a", STRUCTURES, affine)
+    prepare(tmp_path / "scans", tmp_path / "s", OPTIONS)  # a further object that changes makes the case anew
+    assert (
+        "structures in several objects are joined: Parotid L, spinal cord" in Store.open(tmp_path / "s").case("a").notes
+    )
+
+
+def test_two_structure_sets_of_one_series_and_a_label_of_another(tmp_path: Path) -> None:
     affine = affine_of(axes="LPS")
     for name in ("a", "b"):
         write_series(tmp_path / "scans" / name, head_like(SHAPE), affine)
     for name in ("x", "y"):
-        write_seg(tmp_path / "scans" / f"{name}.dcm", tmp_path / "scans" / "a", STRUCTURES, affine)
+        write_rtstruct(tmp_path / "scans" / f"{name}.dcm", tmp_path / "scans" / "a", STRUCTURES, affine)
     prepare(tmp_path / "scans", tmp_path / "s", OPTIONS)
     assert Store.open(tmp_path / "s").refused[0][2].startswith("several labels: x.dcm, y.dcm; remove all but one")
     (tmp_path / "scans" / "list.csv").write_text("image,label\na,x.dcm\nb,x.dcm\n")

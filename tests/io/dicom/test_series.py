@@ -95,7 +95,10 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "two missing": ({"skip": (5, 6)}, "missing slices: 7.5 mm"),
     "unequal gaps": (moved({k: 0.4 * k for k in range(12, 20)}), "missing slices|unequal slice gaps"),
     "one slice moved": (moved({7: 0.9}), "unequal slice gaps: 1.6 to 3.4 mm"),
-    "duplicated slice": (moved({7: 2.5}), "duplicated slices: 1"),
+    "duplicated slice": (
+        moved({7: 2.5}),
+        r"conflicting slices: 0\d\d.dcm and 0\d\d.dcm lie at one position \(z 50 mm\)",
+    ),
     "sideways": (tag("ImagePositionPatient", [90, 90, 30 + 2.5 * 8], only=8), "straight line|unequal|duplicated"),
     "no position": (tag("ImagePositionPatient", None, only=3), "ImagePositionPatient is missing"),
     "no orientation": (tag("ImageOrientationPatient", None), "ImageOrientationPatient is missing"),
@@ -128,7 +131,7 @@ def test_copies_of_slices_are_dropped_with_a_note(tmp_path: Path) -> None:
     (tmp_path / "ct" / "copy").write_bytes(paths[3].read_bytes())
     volume = read_scan(tmp_path / "ct")
     assert volume.array.shape == head_like().shape
-    assert "1 files are copies" in volume.notes[0]
+    assert "1 slices are exact copies" in volume.notes[0]
 
 
 def test_truncated_file_in_a_series(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -53,6 +55,32 @@ def get(server, path: str, *, host: str | None = None, token: str | None = None,
     body = answer.read()
     connection.close()
     return answer, body
+
+
+def test_nothing_is_printed_of_clients_that_leave_and_of_bad_addresses(server, capfd):
+    def sent(text: bytes, *, leave: bool) -> bytes:
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=60) as client:
+            client.sendall(text)
+            if leave:  # at once, with a reset
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return b""
+            return client.recv(100)
+
+    host = f"Host: 127.0.0.1:{server.server_port}\r\n\r\n"
+    for number in range(20):
+        path = f"/{server.token}/slice/0/sagittal/{number}?low=-200&high=300"
+        sent(f"GET {path} HTTP/1.0\r\n{host}".encode(), leave=True)
+    addresses = ["http://[", "//[::1", "\xff\xfe", f"/{server.token}/slice/0/axial/1?low=1e308&high=-1e308"]
+    addresses += [
+        f"/{server.token}/match?scan=0&x=1e300&y=0&z=0",
+        f"/{server.token}/slice/0/axial/{'9' * 5000}?low=0&high=1",
+    ]
+    for address in addresses:
+        assert b" 404 " in sent(f"GET {address} HTTP/1.0\r\n{host}".encode("latin-1"), leave=False)
+    for request in (b"\x00\x01\r\n\r\n", b"GET\r\n\r\n", b"POST / HTTP/1.0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
+        sent(request, leave=False)
+    assert get(server, "scans")[0].status == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_the_page_is_whole_and_shut_off(server):

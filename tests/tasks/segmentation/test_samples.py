@@ -106,3 +106,11 @@ def test_no_structures_is_an_error(store):
         SegmentationSamples(
             store=store, cases=store.cases("pretrain"), values=(0,), rule=IntensityRule(), settings=SETTINGS
         )
+
+
+def test_a_healthy_case_has_every_structure_looked_for(store):
+    case = store.cases("train")[0]
+    healthy = replace(case, structures=())
+    assert contoured_classes(healthy, (0, 3, 5)).all()
+    assert contoured_classes(replace(case, structures=(3,)), (0, 3, 5)).tolist() == [True, True, False]
+    assert contoured_classes(replace(healthy, labelled=False), (0, 3, 5)).tolist() == [True, False, False]

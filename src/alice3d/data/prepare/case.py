@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from alice3d.data.preprocessing.labels import check_classes, check_same_grid, resample_labels
+from alice3d.data.preprocessing.label_grid import onto_scan
+from alice3d.data.preprocessing.labels import check_classes, resample_labels, structures_of, with_ignored
 from alice3d.data.preprocessing.modality import modality_notes
 from alice3d.data.preprocessing.preprocess import extent_mm, prepare_array
+from alice3d.data.sources.masks import names_of_masks, read_masks
 from alice3d.data.sources.sources import Source
 from alice3d.data.store import Case
 from alice3d.data.store.arrays import write_array
 from alice3d.data.store.index import Row, joined
 from alice3d.errors import WorkFailed
 from alice3d.geometry import to_closest_ras
-from alice3d.io.dicom.labels import read_labels
 from alice3d.io.folders import walk
-from alice3d.io.read import extension_of, read_header, read_label, read_voxels
-from alice3d.io.volume import Header, ScanError, Unoriented, Volume, check_voxels, voxels_checksum
+from alice3d.io.label_files import is_object, read_label_files
+from alice3d.io.label_files import structures_of as names_in
+from alice3d.io.read import check_scan, read_header, read_voxels
+from alice3d.io.volume import Header, ScanError, Unoriented, check_voxels, voxels_checksum
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
@@ -39,6 +42,12 @@ class Task:
     crop: Literal["body", "none"]
     label_names: dict[int, str]
     unoriented: Unoriented
+    patient: str = ""
+    root: str = ""
+    ignored: int | None = None
+    """Label value whose voxels have no reference."""
+    names_declared: bool = True
+    volume: str = ""
 
 
 def stamp(source: Source) -> str:
@@ -46,7 +55,7 @@ def stamp(source: Source) -> str:
     words = []
     try:
         scan = walk(source.path) if source.path.is_dir() else [source.path]
-        for files in (source.files or scan, [source.label] if source.label else []):
+        for files in (source.files or scan, _label_files(source)):
             seen = [path.stat() for path in files]
             if seen:
                 words.append(f"{sum(s.st_size for s in seen)}:{max(s.st_mtime_ns for s in seen)}")
@@ -55,7 +64,11 @@ def stamp(source: Source) -> str:
     return " ".join(words)
 
 
-def refused_row(source: Source, reason: str, split: str = "") -> Row:
+def _label_files(source: Source) -> list[Path]:
+    return [file for path in source.label_files for file in (walk(path) if path.is_dir() else [path])]
+
+
+def refused_row(source: Source, reason: str, split: str = "", root: str = "") -> Row:
     """The row of a refused scan."""
     return {
         "id": source.id,
@@ -65,6 +78,7 @@ def refused_row(source: Source, reason: str, split: str = "") -> Row:
         "source": source.name,
         "label_source": source.label_name,
         "stamp": stamp(source),
+        "root": root,
     }
 
 
@@ -79,17 +93,21 @@ def work(task: Task) -> Row:
     """
     source = task.source
     if source.fault:
-        return refused_row(source, source.fault, task.split)
+        return _refused(task, source.fault)
     try:
         return _prepare(task)
     except ScanError as error:
-        return refused_row(source, error.reason, task.split)
+        return _refused(task, error.reason)
     except MemoryError:
-        return refused_row(source, "too large: preparing it takes more memory than there is", task.split)
+        return _refused(task, "too large: preparing it takes more memory than there is")
     except WorkFailed:
         raise
     except Exception as error:  # one bad scan never stops a batch; its text may hold what must not be shown
-        return refused_row(source, f"unexpected {type(error).__name__} while it was prepared", task.split)
+        return _refused(task, f"unexpected {type(error).__name__} while it was prepared")
+
+
+def _refused(task: Task, reason: str) -> Row:
+    return refused_row(task.source, reason, task.split, task.root)
 
 
 def _of_label(source: Source, error: ScanError) -> ScanError:
@@ -99,7 +117,8 @@ def _of_label(source: Source, error: ScanError) -> ScanError:
 
 def _prepare(task: Task) -> Row:
     source = task.source
-    header = read_header(source.path, files=source.files, unoriented=task.unoriented)
+    header = read_header(source.path, files=source.files, unoriented=task.unoriented, volume=task.volume)
+    check_scan(header)
     check_label_grid(source, header, task.unoriented)
     array = read_voxels(header)
     check_voxels(array, source.name)
@@ -109,12 +128,13 @@ def _prepare(task: Task) -> Row:
     if source.label is not None:
         label, label_affine, notes = _label(task, header)
     prepared = prepare_array(
-        Volume(array, header.affine, header.notes),
+        header.volume(array),
         spacing_mm=task.spacing_mm,
         modality=task.modality,
         crop=task.crop,
         keep_mm=None if label is None else extent_mm(label, label_affine),
         modality_given=task.modality_given,
+        modality_overrides=task.modality_given,
         name=source.name,
     )
     notes = (*notes, *modality_notes(array, task.modality, header.details.get("modality", "")))
@@ -123,6 +143,8 @@ def _prepare(task: Task) -> Row:
     if label is not None:
         on_grid, lost = resample_labels(label, label_affine, prepared.grid)
         notes = (*notes, *lost)
+        if label.any() and not on_grid.any():  # not healthy: its structures lie outside
+            on_grid = None
     row: Row = {}
     try:
         affine = prepared.grid.affine
@@ -143,14 +165,15 @@ def _prepare(task: Task) -> Row:
         content=prepared.content,
         source=source.name,
         labelled=on_grid is not None,
-        structures=() if on_grid is None else tuple(int(v) for v in np.flatnonzero(np.bincount(on_grid.ravel())) if v),
+        structures=() if on_grid is None else structures_of(on_grid),
         label_checksum="" if on_grid is None else voxels_checksum(on_grid),
         notes="; ".join((*prepared.notes, *notes)),
+        patient=task.patient,
     )
     turned, turned_affine = to_closest_ras(np.broadcast_to(np.uint8(0), header.shape), header.affine)
     row["source_shape"] = joined(turned.shape)
     row["source_spacing_mm"] = joined(np.sqrt((turned_affine[:3, :3] ** 2).sum(axis=0)).round(6))
-    return {**case.to_row(), **row, "label_source": source.label_name, "stamp": stamp(source)}
+    return {**case.to_row(), **row, "label_source": source.label_name, "stamp": stamp(source), "root": task.root}
 
 
 def cannot_write(store: Path, error: OSError) -> str:
@@ -165,29 +188,41 @@ def check_label_grid(source: Source, header: Header, unoriented: Unoriented) -> 
     Raises:
         ScanError: the label cannot be read, or lies on another grid than its scan.
     """
-    if source.label is None or extension_of(source.label) is None:
+    if source.label is None:
         return
     try:
-        label = read_header(source.label, unoriented=unoriented)
-        check_same_grid(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
+        path = source.label
+        if path.is_dir():
+            path = next(iter(names_of_masks(path).values()))
+        elif is_object(path):
+            return
+        label = read_header(path, unoriented=unoriented)
+        onto_scan(np.broadcast_to(np.uint8(0), label.shape), label.affine, header.shape, header.affine, "")
     except ScanError as error:
         raise _of_label(source, error) from None
 
 
 def _label(task: Task, header: Header) -> tuple[Any, Any, tuple[str, ...]]:
-    """Label values with axes closest to RAS, their affine, and notes; None for a label without structures."""
+    """Label values with axes closest to RAS, their affine, and notes; None for a DICOM object without structures."""
     source = task.source
     assert source.label is not None
     try:
-        if extension_of(source.label) is None:
-            volume = read_labels(source.label, header, task.label_names)
+        if source.label.is_dir():
+            volume = read_masks(source.label, header, task.label_names, task.unoriented)
         else:
-            volume = read_label(source.label, unoriented=task.unoriented)
-        values = np.flatnonzero(np.bincount(volume.array.ravel()))
+            volume = read_label_files(
+                source.label_files, header, task.label_names, declared=task.names_declared, unoriented=task.unoriented
+            )
+        array = volume.array if task.ignored is None else with_ignored(volume.array, task.ignored)
+        volume = replace(volume, array=array)
+        values = np.array(structures_of(volume.array), int)
         check_classes(values, task.label_names, source.label_name)
-        label, affine = check_same_grid(volume.array, volume.affine, header.shape, header.affine, source.label_name)
+        fitted = onto_scan(volume.array, volume.affine, header.shape, header.affine, source.label_name)
     except ScanError as error:
         raise _of_label(source, error) from None
     if not values.any():
-        return None, affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
-    return label, affine, volume.notes if extension_of(source.label) is None else ()
+        if source.label.is_dir() or names_in(source.label) or is_object(source.label):
+            # Of the structures that it names none was drawn, or none has a name here.
+            return None, fitted.affine, (*volume.notes, "the label is empty, the case counts as unlabelled")
+        return fitted.label, fitted.affine, (*volume.notes, "the label is empty, the case counts as healthy")
+    return fitted.label, fitted.affine, (*volume.notes, *([fitted.note] if fitted.note else []))

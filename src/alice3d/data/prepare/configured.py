@@ -34,12 +34,14 @@ def prepare_by(config: PrepareConfig) -> dict[str, Any]:
         modality=config.modality,
         crop=config.crop,
         unoriented=config.unoriented,
+        volume=config.volume,
         channel=config.channel,
         windows=parse_windows(config.windows) if config.windows else (),
         shard=config.shard_of(),
         seed=config.seed,
         jobs=config.jobs,
         overwrite=config.overwrite,
+        prune=config.prune,
         dry_run=config.dry_run,
     )
     with cluster(config.dask) as (executor, workers):

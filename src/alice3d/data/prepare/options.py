@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from alice3d import console
 from alice3d.data.preprocessing.intensity import IntensityRule
-from alice3d.data.preprocessing.modality import guess_modality
+from alice3d.data.preprocessing.modality import NOT_CT, guess_modality, label_like
 from alice3d.data.sources.sources import Found, Source
 from alice3d.data.store import StoreSpec
 from alice3d.errors import UserError
@@ -23,6 +24,8 @@ from alice3d.version import __version__
 Spacing = tuple[float, float, float] | Literal["auto"]
 GUESSED_FROM = 5
 """Number of scans whose values are used to guess CT or MR."""
+HEADERS = 64
+"""About the number of DICOM series whose headers are asked for it."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,17 @@ class PrepareOptions:
         label_names: value to name of the declared classes; empty: what the layout declares, otherwise all values are
             allowed.
         spacing_mm: (3,) along R, A, S, or `auto`: the median of the headers, or what the store has.
-        modality: `auto` guesses it from the values, or takes that of the store.
+        modality: `auto` takes that of the DICOM headers or guesses it from the values, or takes that of the store.
         crop: `body` or `none`.
         unoriented: how files without orientation are treated.
-        channel: which of several channels of a case (`_0000`, `_0001`) is used; None refuses such cases.
+        volume: of files with several volumes: `first`, `mean` or a number from 0; "" refuses them.
+        channel: which of several channels of a case (`_0000`, `_0001`; `t1`, `flair`) is used; None refuses such cases.
         windows: CT windows (low, high) in HU that store.json records for models; the arrays do not depend on them.
         seed: of the default split.
         jobs: processes.
         shard: (i, n): only every n-th case, from the i-th (from 1), as one of n calls that fill one store.
         overwrite: replace an earlier store.
+        prune: remove cases whose scans are gone from where they were found.
         dry_run: read headers, write nothing.
     """
 
@@ -54,12 +59,14 @@ class PrepareOptions:
     modality: Literal["auto", "ct", "mr"] = "auto"
     crop: Literal["body", "none"] = "body"
     unoriented: Unoriented = "refuse"
-    channel: int | None = None
+    volume: str = ""
+    channel: int | str | None = None
     windows: tuple[tuple[float, float], ...] = ()
     seed: int = 0
     jobs: int = 1
     shard: tuple[int, int] | None = None
     overwrite: bool = False
+    prune: bool = False
     dry_run: bool = False
 
 
@@ -96,7 +103,7 @@ def new_spec(found: Found, options: PrepareOptions, names: dict[int, str]) -> St
         spacing = _median_spacing(found.sources, options)
     if not all(MIN_SPACING_MM <= mm <= MAX_SPACING_MM for mm in spacing):
         raise UserError(f"spacing: {_plain(spacing)} mm lies outside {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm")
-    kind = _guess(found.sources, options) if modality == "auto" else modality
+    kind = _modality(found.sources, options) if modality == "auto" else modality
     _check_windows(kind, options)
     return StoreSpec(
         made_by=f"alice3d {__version__}",
@@ -105,6 +112,7 @@ def new_spec(found: Found, options: PrepareOptions, names: dict[int, str]) -> St
         intensity=IntensityRule(modality=kind, **({"windows": options.windows} if options.windows else {})),
         crop=options.crop,
         label_names=names,
+        names_from_files=bool(names) and not (options.label_names or found.label_names),
         seed=options.seed,
     )
 
@@ -141,7 +149,20 @@ def _header(source: Source, options: PrepareOptions) -> Header:
     """
     if source.fault:
         raise ScanError(source.name, source.fault)
-    return read_header(source.path, files=source.files, unoriented=options.unoriented)
+    return read_header(source.path, files=source.files, unoriented=options.unoriented, volume=options.volume)
+
+
+def _modality(sources: list[Source], options: PrepareOptions) -> Literal["ct", "mr"]:
+    """What the DICOM headers say, by majority, any other modality than CT counted as MR; else by the values."""
+    said = []
+    series = [source for source in sources if source.files and not source.fault]
+    for source in series[:: max(len(series) // HEADERS, 1)]:
+        with contextlib.suppress(ScanError):
+            said.append(_header(source, options).details.get("modality", ""))
+    known = [kind for kind in said if kind in ("CT", *NOT_CT)]
+    if known:
+        return "ct" if known.count("CT") * 2 >= len(known) else "mr"
+    return _guess(sources, options)
 
 
 def _guess(sources: list[Source], options: PrepareOptions) -> Literal["ct", "mr"]:
@@ -150,9 +171,12 @@ def _guess(sources: list[Source], options: PrepareOptions) -> Literal["ct", "mr"
     reasons = []
     usable = [source for source in sources if not source.fault]
     stride = max(len(usable) // GUESSED_FROM, 1)
-    for source in [*usable[::stride], *usable]:
+    for source in dict.fromkeys([*usable[::stride], *usable]):
         try:
-            kinds.append(guess_modality(read_voxels(_header(source, options))))
+            array = read_voxels(_header(source, options))
+            if reason := label_like(array):
+                raise ScanError(source.name, reason)
+            kinds.append(guess_modality(array))
         except ScanError as error:
             reasons.append((source.name, error.reason))
         if len(kinds) == min(GUESSED_FROM, len(usable)):

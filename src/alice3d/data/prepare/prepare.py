@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from alice3d import console
+from alice3d.apart import refuse_sources_inside
 from alice3d.data.prepare.case import Task, cannot_write, refused_row, stamp, work
+from alice3d.data.prepare.finish import finish_index
 from alice3d.data.prepare.options import PrepareOptions, check_settings, new_spec
+from alice3d.data.prepare.patients import known_patients, new_salt, patient_keys
+from alice3d.data.prepare.splitting import earlier_splits, splits_of
 from alice3d.data.prepare.summary import SHOWN, dry_run, result_of
+from alice3d.data.prepare.taken_for import files_of, say_table
+from alice3d.data.prepare.withdrawn import check_prune, report, root_of
 from alice3d.data.sources.layouts import find_sources
+from alice3d.data.sources.listed import NO_FILE
 from alice3d.data.sources.sources import Found, Source
 from alice3d.data.store import Store, StoreSpec
-from alice3d.data.store.index import INDEX, Row, appending, part_name, read_index, write_rows
+from alice3d.data.store.index import INDEX, Row, appending, part_name, read_index, ready_to_append
 from alice3d.data.store.repair import repair_index
-from alice3d.data.store.spec import SPEC, read_spec, write_spec
-from alice3d.data.store.splits import SPLITS, default_splits, read_splits, write_splits
-from alice3d.data.store.writer import FOLDERS, claim, fold, is_fresh, locked, sweep, sync_folders, unseal
+from alice3d.data.store.spec import SPEC, read_spec, spec_content, write_spec
+from alice3d.data.store.splits import write_splits
+from alice3d.data.store.writer import (
+    claim,
+    finish_replacement,
+    is_fresh,
+    replacement_of,
+    settling,
+    sweep,
+    sync_folders,
+    unseal,
+)
 from alice3d.data.store.writer import verify as verify_files
+from alice3d.data.tables.label_names import without_ignored
 from alice3d.errors import UserError, WorkFailed
 from alice3d.executors import run_batch
+from alice3d.locks import locked
 
 
 def prepare(
@@ -44,38 +63,63 @@ def prepare(
     """
     options = options or PrepareOptions()
     found = find_sources(scans, options.labels, options.channel)
-    split_file = read_splits(options.splits) if options.splits is not None else None
+    patients = known_patients(found, options.splits)
     for warning in found.warnings:
         console.warn(warning)
     check_apart(store, scans, options.labels, found)
     if options.overwrite and options.shard is not None:
         raise UserError("overwrite: not with --shard, whose calls share one store; remove the store first")
+    if options.prune and options.shard is not None:
+        raise UserError("prune: not with --shard; give it to the last call, the one without --shard")
+    finish_replacement(store)
     fresh = is_fresh(store, overwrite=options.overwrite)
-    names = dict(options.label_names or found.label_names)
+    files = files_of(scans, options.labels, found, options) if options.dry_run else []
+    if options.dry_run:
+        say_table(files, found)
+    names, ignored = without_ignored(options.label_names or found.label_names)
     spec = None if fresh else read_spec(store)
     if spec is None:
         spec = new_spec(found, options, names or found.structures)
     else:
         check_settings(store, spec, options, names)
+    if fresh or options.dry_run or options.prune:  # else within the lock, once a damaged index is repaired
+        rows = [] if fresh else read_index(store)
+        keys = patient_keys(patients, spec.salt)
+        if options.prune:
+            check_prune(rows, found, root_of(scans, store), scans)
+        splits_of(found, options, spec.seed, rows, keys, {} if fresh else earlier_splits(store), tell=False)
     if options.dry_run:
-        holds = not fresh and any(row["status"] == "taken" for row in read_index(store))
-        return dry_run(found, options, spec, empty_is_fine=holds or options.shard is not None)
+        report(rows, found, root_of(scans, store), prune=False)
+        holds = any(row["status"] == "taken" for row in rows)
+        return dry_run(found, files, spec, empty_is_fine=holds or options.shard is not None)
     _warn_left_out(found, spec)
-    claim(store, clear=options.overwrite)
-    with locked(store, options.shard):
-        try:
-            if options.shard is None:
-                sweep(store)
-                repair_index(store)
-            unseal(store)
-            spec = _settle(store, spec, options, found)
-            return _fill(store, spec, found, split_file, options, executor)
-        except OSError as error:  # of the index, the spec or the manifest; an error of a scan becomes its row
-            raise WorkFailed(cannot_write(store, error)) from None
+    wanted = spec
+
+    def goes_on(folder: Path) -> bool:
+        begun = read_spec(folder)
+        same = {"made_by": wanted.made_by, "salt": wanted.salt}
+        return begun is not None and begun.model_copy(update=same) == wanted
+
+    replaces = options.overwrite and spec_content(store) is not None
+    with replacement_of(store, goes_on) if replaces else nullcontext(store) as place:
+        claim(place)
+        with locked(place, options.shard):
+            try:
+                if options.shard is None:
+                    sweep(place)
+                    repair_index(place)
+                unseal(place)
+                with settling(place):
+                    spec = _settle(place, spec, options, found, patients)
+                keys = patient_keys(patients, spec.salt)
+                result = _fill(place, spec, found, keys, root_of(scans, store), options, executor, ignored)
+            except OSError as error:  # of the index, the spec or the manifest; an error of a scan becomes its row
+                raise WorkFailed(cannot_write(store, error)) from None
+    return {**result, "store": str(store)}
 
 
 def _warn_left_out(found: Found, spec: StoreSpec) -> None:
-    """Structures of DICOM label objects for which the store has no value."""
+    """Structures of label files with names for which the store has no value."""
     known = set(spec.label_names.values())
     unknown = [name for name in found.structures.values() if name not in known]
     if known and unknown:
@@ -83,30 +127,37 @@ def _warn_left_out(found: Found, spec: StoreSpec) -> None:
         console.warn(f"structures without a value in the store's label names are left out: {some}")
 
 
-def _settle(store: Path, spec: StoreSpec, options: PrepareOptions, found: Found) -> StoreSpec:
+def _settle(store: Path, spec: StoreSpec, options: PrepareOptions, found: Found, patients: dict[str, str]) -> StoreSpec:
     """Write store.json, unless it exists by now: another shard of the same array may have written it."""
     existing = read_spec(store)
+    wanted = spec if existing is None else existing
     if existing is not None:
-        check_settings(store, existing, options, options.label_names or {})
-        if existing.label_names or not found.structures:
-            return existing
-        if any(row["label"] for row in read_index(store)):
-            raise UserError(f"{store}: holds labels without names, DICOM structures have names; use another store")
-        spec = existing.model_copy(update={"label_names": found.structures})
-    write_spec(store, spec)
-    return spec
+        check_settings(store, existing, options, without_ignored(options.label_names or {})[0])
+        if not existing.label_names and found.structures:
+            if any(row["label"] for row in read_index(store)):
+                raise UserError(
+                    f"{store}: holds labels without names, these files name their structures; use another store"
+                )
+            wanted = existing.model_copy(update={"label_names": found.structures, "names_from_files": True})
+    if patients and not wanted.salt:
+        wanted = wanted.model_copy(update={"salt": new_salt()})
+    if wanted != existing:
+        write_spec(store, wanted)
+    return wanted
 
 
 def _fill(
     store: Path,
     spec: StoreSpec,
     found: Found,
-    split_file: dict[str, str] | None,
+    keys: dict[str, str],
+    root: str,
     options: PrepareOptions,
     executor: Executor | None,
+    ignored: int | None,
 ) -> dict[str, Any]:
     rows = read_index(store)
-    split_of = _splits(store, found, split_file, spec, rows)
+    split_of = splits_of(found, options, spec.seed, rows, keys, earlier_splits(store))
     write_splits(store, split_of)
     taken = {row["id"]: row for row in rows if row["status"] == "taken"}
     todo = [source for source in found.sources if not _is_done(store, source, taken.get(source.id))]
@@ -126,20 +177,24 @@ def _fill(
             crop=spec.crop,
             label_names=spec.label_names,
             unoriented=options.unoriented,
+            ignored=ignored,
+            patient=keys.get(source.id, taken.get(source.id, {}).get("patient", "")),
+            root=root,
+            names_declared=not spec.names_from_files,
+            volume=options.volume,
         )
         for source in todo
     )
     index = store / (part_name(options.shard) if options.shard else INDEX)
     added = 0
-    if not index.exists():
-        write_rows(index, [])
+    ready_to_append(index)
     with console.progress("Preparing", len(todo)) as bar:
         lost_reason = "the process that prepared it died: out of memory, or a crash in a library"
         results = run_batch(
             work,
             tasks,
             jobs=options.jobs,
-            lost=lambda task: refused_row(task.source, lost_reason, task.split),
+            lost=lambda task: refused_row(task.source, lost_reason, task.split, task.root),
             executor=executor,
         )
         with appending(index, lambda: sync_folders(store)) as append:
@@ -148,7 +203,7 @@ def _fill(
                 added += row["status"] == "taken"
                 bar.advance(note=row["id"] if row["status"] == "taken" else f"{row['id']} refused")
     if options.shard is None:
-        _finish_index(store, found, split_of)
+        finish_index(store, found, split_of, keys, root, prune=options.prune)
     return result_of(store, added, len(todo), empty_is_fine=options.shard is not None)
 
 
@@ -200,11 +255,17 @@ def _absolute(source: Source) -> Source:
         path=source.path.absolute(),
         files=None if source.files is None else tuple(path.absolute() for path in source.files),
         label=None if source.label is None else source.label.absolute(),
+        more_labels=tuple(path.absolute() for path in source.more_labels),
     )
 
 
 def _is_done(store: Path, source: Source, row: Row | None) -> bool:
-    """Accepted, its arrays exist, and its files are unchanged; a label that is not given now is kept."""
+    """Accepted, its arrays exist, and its files are unchanged; a label that is not given now is kept.
+
+    So is a case that a list names and whose file is gone: it is missing, see `withdrawn`.
+    """
+    if row is not None and row["source"] == source.name and source.fault == NO_FILE:
+        return True
     if row is None or row["source"] != source.name or source.fault:
         return False
     if not all((store / name).exists() for name in (f"images/{row['id']}.b2nd", row["label"]) if name):
@@ -219,58 +280,14 @@ def _has_changed(source: Source, row: Row) -> bool:
     return row["source"] != source.name or any(now != then for now, then in seen)
 
 
-def _splits(
-    store: Path, found: Found, split_file: dict[str, str] | None, spec: StoreSpec, rows: list[Row]
-) -> dict[str, str]:
-    """Case id to split, determined from the list of files only, so that restarts and shards agree."""
-    earlier = read_splits(store / SPLITS) if (store / SPLITS).exists() else {}
-    known = {source.id for source in found.sources}
-    if split_file is not None:
-        strangers = sorted(set(split_file) - known - {row["id"] for row in rows})
-        if strangers:
-            shown = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
-            console.warn(f"{len(strangers)} ids of the splits file have no scan ({shown})")
-        return {**{name: split for name, split in earlier.items() if name not in known}, **split_file}
-    said = {source.id: source.split for source in found.sources if source.split is not None}
-    free = [source for source in found.sources if source.split is None]
-    labelled = {source.id for source in free if source.label is not None}
-    drawn = default_splits(labelled, {source.id for source in free} - labelled, spec.seed, earlier)
-    return {**earlier, **drawn, **said}
-
-
-def _finish_index(store: Path, found: Found, split_of: dict[str, str]) -> None:
-    """One index of all: parts of shards merged, splits updated, refused rows of removed files dropped.
-
-    Where the store holds scans that are not among the given ones, they came from another folder: all refused rows are
-    kept.
-    """
-    names = {source.name for source in found.sources}
-    rows = read_index(store)
-    strange = [row for row in rows if row["source"] not in names]
-    if strange and all(row["status"] != "taken" for row in strange):
-        console.warn(f"{len(strange)} refused scans are not among the given ones and are removed from the index")
-        rows = [row for row in rows if row["source"] in names]
-    for row in rows:
-        row["split"] = split_of.get(row["id"], "")
-    fold(store, rows)
-
-
 def check_apart(store: Path, scans: Path, labels: Path | None, found: Found) -> None:
     """Refuse a store that would be written into the folder of its own scans or labels.
 
     Raises:
-        UserError: a scan or label lies where the store keeps its arrays, or the store is the folder of scans or labels.
+        UserError: a scan or label lies in the store, or the store is the folder of scans or labels.
     """
     given = [path for path in (scans, labels) if path is not None]
     if store.resolve() in {path.resolve() for path in given}:
         raise UserError(f"{store}: is the folder of scans or labels itself; choose another folder for the store")
-    places = set(given)
-    for source in found.sources:
-        places |= {path.parent for path in (source.path, source.label, *(source.files or ())) if path is not None}
-    resolved = {place.resolve() for place in places}
-    for name in FOLDERS:
-        own = (store / name).resolve()
-        if any(place.is_relative_to(own) for place in resolved):
-            raise UserError(
-                f"{store}: its folder {name} holds scans or labels of this call; choose another folder for the store"
-            )
+    files = [(source.path, source.label, *(source.files or ())) for source in found.sources]
+    refuse_sources_inside(store, [*given, *(file for several in files for file in several if file is not None)])

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from alice3d import console
-from alice3d.data.prepare.case import check_label_grid
-from alice3d.data.prepare.options import PrepareOptions, none_taken
+from alice3d.data.prepare.options import none_taken
+from alice3d.data.prepare.taken_for import TakenFor
 from alice3d.data.sources.sources import Found
 from alice3d.data.store import Store, StoreSpec
 from alice3d.data.store.index import INDEX
 from alice3d.errors import UserError
-from alice3d.io.read import read_header
-from alice3d.io.volume import ScanError
 
 SHOWN = 20
 """Refused scans that are printed; index.csv holds all."""
@@ -55,7 +55,9 @@ def _table(store: Store) -> str:
     cases = store.cases()
     spacing = " x ".join(f"{mm:g}" for mm in store.spec.spacing_mm)
     labelled = sum(case.labelled for case in cases)
-    lines = [f"Taken: {len(cases)} scans, {labelled} with labels ({store.spec.modality.upper()}, {spacing} mm)"]
+    healthy = sum(case.healthy for case in cases)
+    said = f"{labelled} with labels" + (f", {healthy} of them empty" if healthy else "")
+    lines = [f"Taken: {len(cases)} scans, {said} ({store.spec.modality.upper()}, {spacing} mm)"]
     for split in ["", *store.splits]:
         mine = store.cases(split)
         if mine:
@@ -66,29 +68,26 @@ def _table(store: Store) -> str:
     return "\n".join(lines)
 
 
-def dry_run(found: Found, options: PrepareOptions, spec: StoreSpec, *, empty_is_fine: bool = False) -> dict[str, Any]:
+def dry_run(found: Found, rows: Sequence[TakenFor], spec: StoreSpec, *, empty_is_fine: bool = False) -> dict[str, Any]:
     """Report what would be done, from the headers of scans and label maps.
+
+    Args:
+        found: the scans.
+        rows: what every file is taken for.
+        spec: of the store.
+        empty_is_fine: whether no scan has to be accepted.
 
     Raises:
         UserError: no scan would be accepted; the call itself would fail.
     """
-    refused: list[tuple[str, str]] = []
-    for source in found.sources:
-        reason = source.fault
-        if not reason:
-            try:
-                header = read_header(source.path, files=source.files, unoriented=options.unoriented)
-                check_label_grid(source, header, options.unoriented)
-            except ScanError as error:
-                reason = error.reason
-        if reason:
-            refused.append((source.name, reason))
-            console.say(f"  would refuse {source.name}: {reason}")
+    refused = [(row.file, row.why) for row in rows if row.what == "refused"]
     taken = len(found.sources) - len(refused)
     if not taken and not empty_is_fine:
         raise none_taken(refused)
     spacing = " x ".join(f"{mm:g}" for mm in spec.spacing_mm)
     what = f"{taken} scans at {spacing} mm as {spec.modality.upper()}"
-    console.say(f"Would take {what}, by their headers; nothing was written")
+    more = f", refuse {len(refused)}" if refused else ""
+    console.say(f"Would take {what}{more}, by their headers; nothing was written")
     reasons = Counter(reason.split(":")[0] for _, reason in refused)
-    return {"taken": taken, "refused": len(refused), "reasons": dict(reasons), "store": ""}
+    files = [asdict(row) for row in rows]
+    return {"taken": taken, "refused": len(refused), "reasons": dict(reasons), "store": "", "files": files}

@@ -14,6 +14,8 @@ from alice3d.errors import UserError
 
 AIR_HU = -1024.0
 """Value outside a CT scan."""
+SMALLEST_STD = 1e-6
+"""Least standard deviation of an MR body, as a fraction of its largest values, whatever their unit."""
 WINDOWS = {
     "soft_tissue": (-160.0, 240.0),
     "lung": (-1350.0, 150.0),
@@ -89,7 +91,8 @@ class IntensityRule(BaseModel):
         values = np.asarray(array, np.float32)
         if self.modality == "mr":
             clipped = np.clip(values, stats["p005"], stats["p995"])
-            scaled = (clipped - stats["mean"]) / max(stats["std"], 1e-6) / 2  # most voxels within -1 .. 1, as CT's
+            least = SMALLEST_STD * max(abs(stats["p005"]), abs(stats["p995"])) or 1.0
+            scaled = (clipped - stats["mean"]) / max(stats["std"], least) / 2  # most voxels within -1 .. 1, as CT's
             return scaled[None].astype(np.float32)
         channels = [np.clip((values - low) * (2 / (high - low)) - 1, -1, 1) for low, high in self.windows]
         return np.stack(channels).astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Label maps for a store: on the grid of their scan, declared classes only, no class invented or lost."""
+"""Label maps for a store: declared classes only, resampled so that no class is invented or lost."""
 
 from __future__ import annotations
 
@@ -8,34 +8,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.geometry import Affine, Grid, apply_affine, resample, smooth_for, spacing_of, to_closest_ras
+from alice3d.geometry import Affine, Grid, apply_affine, resample, smooth_for, spacing_of
 from alice3d.io.volume import ScanError
 
-SAME_PLACE = 0.1
-"""A label lies on its scan's grid if no corner is farther off than this fraction of a voxel."""
+IGNORED = -1
+"""Value of voxels without a reference, such as nnU-Net's `ignore`: in no structure, and not background."""
 
 
-def check_same_grid(
-    label: NDArray[Any], label_affine: Affine, shape: tuple[int, ...], affine: Affine, name: str
-) -> tuple[NDArray[Any], Affine]:
-    """Reorient both to the axes closest to RAS and compare their voxels' positions.
+def with_ignored(label: NDArray[Any], value: int) -> NDArray[Any]:
+    """A label map whose voxels of `value` are `IGNORED`; int16, or the same where there is none."""
+    inside = label == value
+    if not inside.any():
+        return label
+    result: NDArray[Any] = label.astype(np.int16)
+    result[inside] = IGNORED
+    return result
 
-    Returns:
-        the label (i, j, k) and its affine, with axes closest to R, A, S.
 
-    Raises:
-        ScanError: another shape or another position.
-    """
-    turned, turned_affine = to_closest_ras(label, label_affine)
-    wanted, wanted_affine = to_closest_ras(np.broadcast_to(np.uint8(0), shape), affine)
-    if turned.shape != wanted.shape:
-        ours, theirs = ("x".join(map(str, s)) for s in (turned.shape, wanted.shape))
-        raise ScanError(name, f"on another grid: {ours} voxels along R, A, S, its scan has {theirs}")
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in wanted.shape], indexing="ij")).reshape(3, -1).T
-    apart = np.linalg.norm(apply_affine(turned_affine, corners) - apply_affine(wanted_affine, corners), axis=1).max()
-    if apart > SAME_PLACE * spacing_of(affine).min():
-        raise ScanError(name, f"on another grid: it lies up to {apart:.2f} mm off its scan")
-    return turned, turned_affine
+def structures_of(label: NDArray[Any]) -> tuple[int, ...]:
+    """The values of structures that occur, ascending: neither background nor `IGNORED`."""
+    flat = label.ravel()
+    counts = np.bincount(flat if label.dtype.kind == "u" else flat[flat > 0])
+    return tuple(int(value) for value in np.flatnonzero(counts) if value)
 
 
 def check_classes(values: NDArray[Any], names: Mapping[int, str], name: str) -> None:
@@ -70,7 +64,7 @@ def resample_labels(label: NDArray[Any], affine: Affine, grid: Grid) -> tuple[ND
     best = np.full(grid.shape, 0.5, np.float32)  # background where no class, nor all of them together, has half
     others = np.zeros(grid.shape, np.float32)
     margin = np.ceil(3 * np.maximum(grid.spacing_mm / spacing_of(affine), 1)).astype(int) + 1
-    present = [int(value) for value in np.flatnonzero(np.bincount(label.ravel())) if value]
+    present = [*structures_of(label), *([IGNORED] if label.dtype.kind == "i" and (label == IGNORED).any() else [])]
     shares: list[tuple[int, tuple[slice, ...], NDArray[np.float32]]] = []
     for value in present:
         box, share = _share(label, affine, grid, value, margin)
@@ -110,7 +104,7 @@ def _share(
 def _keep_lost(result: NDArray[Any], label: NDArray[Any], affine: Affine, grid: Grid, present: list[int]) -> list[str]:
     """Give each structure without a voxel the one at its centre; report those that lie outside."""
     notes = []
-    kept = set(np.flatnonzero(np.bincount(result.ravel())).tolist())
+    kept = {*structures_of(result), IGNORED}
     for value in present:
         if value in kept:
             continue

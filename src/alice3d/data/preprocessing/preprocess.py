@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from alice3d.data.preprocessing.body import Body, find_body
 from alice3d.data.preprocessing.intensity import AIR_HU
-from alice3d.data.preprocessing.modality import check_hu
+from alice3d.data.preprocessing.modality import check_modality
 from alice3d.data.preprocessing.resampling import onto_grid
 from alice3d.geometry import Affine, Grid, apply_affine, ras_grid, to_closest_ras
 from alice3d.io.volume import MAX_VOXELS, ScanError, Volume, content_checksum, voxels_checksum
@@ -52,6 +52,7 @@ def prepare_array(
     crop: Literal["body", "none"] = "body",
     keep_mm: Box | None = None,
     modality_given: bool = True,
+    modality_overrides: bool = False,
     name: str = "scan",
 ) -> Prepared:
     """Bring one scan onto a grid with axes R, A, S.
@@ -62,15 +63,15 @@ def prepare_array(
         modality: ct or mr.
         crop: `body` crops to the bounding box of the body and a margin; `none` keeps the whole field of view.
         keep_mm: a box that the crop must contain as well: the extent of a label.
-        modality_given: the modality was stated by the user, not guessed; see `check_hu`.
+        modality_given: the modality was stated by the user, not guessed; see `check_modality`.
+        modality_overrides: the user stated it of this very scan: what its header says does not count.
         name: for messages.
 
     Raises:
-        ScanError: a CT that is not in HU, or a grid too large for memory.
+        ScanError: a label map, a scan of another modality, a CT that is not in HU, or a grid too large for memory.
     """
     array, affine = to_closest_ras(volume.array, volume.affine)
-    if modality == "ct":
-        check_hu(volume.array, name, modality_given=modality_given)
+    check_modality(volume, modality, name, given=modality_given, overrides=modality_overrides)
     body = find_body(array, affine, modality)
     full = ras_grid(array.shape, affine, spacing_mm)
     grid = full if body is None or crop == "none" else _cropped(full, body, keep_mm)
@@ -140,6 +141,7 @@ def _stats(image: NDArray[Any], inside: NDArray[np.bool_]) -> dict[str, float]:
 
 def extent_mm(label: NDArray[Any], affine: Affine) -> Box | None:
     """RAS mm corners of the bounding box of all structures of a label (i, j, k); None where it is empty."""
+    label = label if label.dtype.kind == "u" else label > 0
     lines = [np.flatnonzero(label.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     if not len(lines[0]):
         return None

@@ -16,6 +16,7 @@ from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_case
 from alice3d.geometry import Grid
 from alice3d.io.read import read_scan
+from alice3d.io.volume import Unoriented
 
 Box = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -55,13 +56,15 @@ class ScanInput:
         return cls(image, rule.air(scan.stats), body, scan.grid, scan.body_box_mm, scan.checksum)
 
     @classmethod
-    def of_file(cls, path: str | Path, rule: IntensityRule, spacing_mm: Any) -> ScanInput:
+    def of_file(
+        cls, path: str | Path, rule: IntensityRule, spacing_mm: Any, *, unoriented: Unoriented = "refuse"
+    ) -> ScanInput:
         """A file, brought along the same road as a store's scans.
 
         Raises:
             ScanError: unreadable, or no scan of the rule's modality.
         """
-        volume = read_scan(path)
+        volume = read_scan(path, unoriented=unoriented)
         prepared = prepare_array(volume, spacing_mm=spacing_mm, modality=rule.modality, name=Path(path).name)
         return cls.of_prepared(prepared, rule)
 

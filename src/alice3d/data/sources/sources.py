@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from alice3d.errors import UserError
+from alice3d.io.dicom.detect import EXTENSIONS as DICOM_EXTENSIONS
+from alice3d.io.dicom.detect import is_dicom
 from alice3d.io.dicom.labels import LabelObject
-from alice3d.io.dicom.sorting import EXTENSIONS as DICOM_EXTENSIONS
-from alice3d.io.dicom.sorting import group, is_dicom
+from alice3d.io.dicom.sorting import group
 from alice3d.io.folders import clean, shown, walk
-from alice3d.io.read import EXTENSIONS, case_id, extension_of, is_data_file
+from alice3d.io.read import EXTENSIONS, case_id, is_data_file, reader_of
 
 MAX_ID_BYTES = 200
 """File systems allow 255; the store adds an extension."""
@@ -29,11 +31,16 @@ class Source:
         path: the file, or the folder of a series.
         name: path relative to the folder the user gave.
         files: of a DICOM series; None for other formats.
-        label: its label file.
+        label: its label file, or the folder of its binary masks, each named after its structure.
         label_name: relative to the labels' folder.
         split: from the layout; None where it gives none.
         fault: why it is refused before it is opened; "" otherwise.
-        series, frame: identifiers of a DICOM series and of its coordinate system, to find its labels; never shown.
+        series, study, frame: identifiers of a DICOM series, its study and its coordinate system, to find its labels;
+            never shown.
+        owner: digest of its PatientID, for the same; never shown.
+        more_labels: further DICOM segmentations of the series, which are joined with `label`.
+        patient: who it is of, such as PatientID or the subject of a BIDS folder; "" where nothing says so; never shown
+            or written.
     """
 
     id: str
@@ -46,6 +53,15 @@ class Source:
     fault: str = ""
     series: str = field(default="", repr=False)
     frame: str = field(default="", repr=False)
+    study: str = field(default="", repr=False)
+    owner: str = field(default="", repr=False)
+    patient: str = field(default="", repr=False)
+    more_labels: tuple[Path, ...] = ()
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """All files of its label; empty where it has none."""
+        return () if self.label is None else (self.label, *self.more_labels)
 
 
 @dataclass(frozen=True)
@@ -55,14 +71,53 @@ class Found:
     Attributes:
         sources: sorted by id.
         label_names: value to name, where the layout declares them.
-        structures: value to name of all structures in DICOM label objects, where nothing declares values.
+        structures: value to name of all structures in label files that name them, where nothing declares values.
         warnings: for the user.
+        layout: what the input is taken for.
+        left_out: files that are neither a scan nor a label, and why.
     """
 
     sources: list[Source]
     label_names: dict[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     structures: dict[int, str] = field(default_factory=dict)
+    layout: str = "plain folder"
+    left_out: dict[Path, str] = field(default_factory=dict)
+
+
+@dataclass
+class Claimed:
+    """The files of a folder that a layout takes.
+
+    Attributes:
+        sources: scans, with their labels.
+        left_out: files that are neither, and why.
+        label_names: value to name, where the layout declares them.
+        warnings: for the user.
+        layout: its name; "" where it takes no file.
+        more: further files of the layout, such as labels that a scan shares.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    left_out: dict[Path, str] = field(default_factory=dict)
+    label_names: dict[int, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    layout: str = ""
+    more: set[Path] = field(default_factory=set)
+
+    def takes(self, path: Path) -> bool:
+        """Whether a file is one of them, or lies in a folder of masks."""
+        return path in self.files or path.parent in self.files
+
+    @cached_property
+    def files(self) -> set[Path]:
+        """Scans, labels or their folders, and what is left out."""
+        labels = {source.label for source in self.sources if source.label is not None}
+        return {source.path for source in self.sources} | labels | set(self.left_out) | self.more
+
+
+Claim = Callable[[list[Path], Path], Claimed]
+"""From the image files under a folder, and the folder, to those that a layout takes."""
 
 
 def searched(folder: Path, root: Path) -> tuple[list[Path], list[str]]:
@@ -84,17 +139,14 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def without_scan(labels: Sequence[str]) -> list[str]:
-    """A warning where labels, by their ids, have no scan."""
-    return [f"{len(labels)} labels have no scan of their name ({listed(sorted(labels))})"] if labels else []
-
-
-def plain_sources(scans: Path, skip: Path | None = None) -> Found:
+def plain_sources(scans: Path, skip: Path | None = None, claim: Claim | None = None, *, unique: bool = True) -> Found:
     """Every scan of a folder and the folders in it, or one file.
 
     Args:
         scans: folder or file.
         skip: a folder inside that holds labels.
+        claim: takes the files of a layout first.
+        unique: scans that share a name are refused.
 
     Raises:
         UserError: no scan in it.
@@ -102,11 +154,12 @@ def plain_sources(scans: Path, skip: Path | None = None) -> Found:
     root = scans if scans.is_dir() else scans.parent
     apart = skip.resolve() if skip is not None and skip.resolve() != scans.resolve() else None
     files, slices, others = [], [], Counter[str]()
+    left_out: dict[Path, str] = {}
     candidates, unreadable = searched(scans, root) if scans.is_dir() else ([scans], [])
     for path in candidates:
         if apart is not None and apart in path.resolve().parents:
             continue
-        extension = extension_of(path)
+        extension = reader_of(path)
         if extension is not None:
             if not is_data_file(path, extension):
                 files.append(path)
@@ -114,14 +167,24 @@ def plain_sources(scans: Path, skip: Path | None = None) -> Found:
             slices.append(path)
         else:
             others[path.suffix.lower() or "no extension"] += 1
+            left_out[path] = "not a supported format"
+    taken = claim(files, root) if claim is not None and scans.is_dir() else Claimed()
+    files = [path for path in files if not taken.takes(path)]
     sources = [Source(id=clean(case_id(path)), path=path, name=shown(path, root)) for path in files]
     series, warnings = series_sources(slices, root)
-    if not sources and not series:
+    sources = [*taken.sources, *sources, *series]
+    if not sources:
         held = ", ".join(f"{count} {extension}" for extension, count in others.most_common(3)) or "nothing"
         known = ", ".join((*EXTENSIONS, *DICOM_EXTENSIONS[:1]))
-        left_out = f"; {unreadable[0]}" if unreadable else ""
-        raise UserError(f"{scans}: no scans found; it holds {held}, supported are {known}{left_out}")
-    return Found(without_duplicates([*sources, *series]), warnings=[*unreadable, *warnings])
+        more = f"; {unreadable[0]}" if unreadable else ""
+        raise UserError(f"{scans}: no scans found; it holds {held}, supported are {known}{more}")
+    return Found(
+        without_duplicates(sources, unique=unique),
+        taken.label_names,
+        [*unreadable, *taken.warnings, *warnings],
+        layout=taken.layout or ("plain folder" if scans.is_dir() else "one file"),
+        left_out={**left_out, **taken.left_out},
+    )
 
 
 def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], list[str]]:
@@ -145,7 +208,9 @@ def series_sources(slices: Sequence[Path], root: Path) -> tuple[list[Source], li
         if one.part:
             name, at = f"{name}_{one.part}", f"{at} ({one.part})"
         sources.append(Source(id=name, path=one.folder, name=at, files=tuple(sorted(one.files)), fault=one.fault))
-        sources[-1] = replace(sources[-1], series=one.uid, frame=one.frame)
+        sources[-1] = replace(
+            sources[-1], series=one.uid, study=one.study, frame=one.frame, owner=one.owner, patient=one.patient.strip()
+        )
     for path, reason in damaged:
         sources.append(Source(id=clean(case_id(path)), path=path, name=shown(path, root), fault=reason))
     sources, warnings = with_objects(sources, labels, root)
@@ -168,7 +233,7 @@ def with_objects(
     mine: dict[int, list[LabelObject]] = {}
     strangers = 0
     for one in objects:
-        places = [n for n, s in enumerate(sources) if s.files and not s.fault and one.belongs_to(s.series, s.frame)]
+        places = _places_of(one, sources)
         strangers += not places
         for n in places:
             mine.setdefault(n, []).append(one)
@@ -176,15 +241,29 @@ def with_objects(
     for n, found in mine.items():
         names = [shown(one.path, root) for one in found]
         labelled[n] = replace(sources[n], label=found[0].path, label_name=names[0])
-        if len(names) > 1:
+        if len(names) > 1 and all(one.segments for one in found):
+            further = tuple(one.path for one in found[1:])
+            labelled[n] = replace(labelled[n], more_labels=further, label_name=listed(names))
+        elif len(names) > 1:
             fault = f"several labels: {', '.join(names[:3])}; remove all but one, or name it in a CSV"
             labelled[n] = replace(labelled[n], fault=fault)
     many = f"{strangers} DICOM segmentations or structure sets belong to no series that was found"
     return labelled, [many] if strangers else []
 
 
-def without_duplicates(sources: list[Source]) -> list[Source]:
-    """Sorted by id; scans that share a name, and names that cannot be used, get a fault."""
+def _places_of(one: LabelObject, sources: Sequence[Source]) -> list[int]:
+    """Where the series of a label object are: of several with the referenced UID, those of its study and frame."""
+    places = [
+        n for n, s in enumerate(sources) if s.files and not s.fault and one.belongs_to(s.series, s.frame, s.owner)
+    ]
+    for agrees in (lambda s: s.study == one.study, lambda s: s.frame in one.frames):
+        near = [n for n in places if agrees(sources[n])]
+        places = near if near and len(places) > 1 else places
+    return places
+
+
+def without_duplicates(sources: list[Source], *, unique: bool = True) -> list[Source]:
+    """Sorted by id; scans that share a name (where it must be unique) and names that cannot be used get a fault."""
     alike: dict[str, list[Source]] = {}
     for source in sources:
         alike.setdefault(source.id.casefold(), []).append(source)
@@ -192,7 +271,7 @@ def without_duplicates(sources: list[Source]) -> list[Source]:
     for source in sorted(sources, key=lambda s: (s.id, s.name)):
         fault = source.fault
         others = [other.name for other in alike[source.id.casefold()] if other is not source]
-        if not fault and others:
+        if not fault and others and unique:
             fault = f"duplicate case name: {source.id!r} is also {others[0]}; rename one, or give a CSV with ids"
         if not fault and (not source.id or source.id.strip() != source.id or any(c in source.id for c in "\\/")):
             fault = (
@@ -202,36 +281,3 @@ def without_duplicates(sources: list[Source]) -> list[Source]:
             fault = f"bad case name: longer than {MAX_ID_BYTES} bytes; rename the file"
         checked.append(replace(source, fault=fault))
     return checked
-
-
-def with_labels(found: Found, labels: Path) -> Found:
-    """Give each source the label of the same name from a folder.
-
-    Raises:
-        UserError: no label has the name of a scan.
-    """
-    by_id: dict[str, list[Path]] = {}
-    dicom = []
-    files, unreadable = searched(labels, labels)
-    for path in files:
-        extension = extension_of(path)
-        if extension is not None and not is_data_file(path, extension):
-            by_id.setdefault(clean(case_id(path)), []).append(path)
-        elif extension is None and path.suffix.lower() not in NO_DICOM and is_dicom(path):
-            dicom.append(path)
-    given, strangers = with_objects(found.sources, group(dicom).labels if dicom else [], labels)
-    if not by_id and not dicom:
-        raise UserError(f"{labels}: no labels found")
-    sources = []
-    for source in given:
-        mine = by_id.pop(source.id, [])
-        if len(mine) > 1 and not source.fault:
-            names = " and ".join(shown(path, labels) for path in mine[:2])
-            source = replace(source, fault=f"duplicate label: {names}; remove one")
-        if mine:
-            source = replace(source, label=mine[0], label_name=shown(mine[0], labels))
-        sources.append(source)
-    warnings = [*found.warnings, *unreadable, *strangers, *without_scan(list(by_id))]
-    if not any(source.label for source in sources):
-        raise UserError(f"{labels}: no label has the name of a scan; a label is named like its scan")
-    return replace(found, sources=sources, warnings=warnings)

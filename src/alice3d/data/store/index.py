@@ -49,7 +49,11 @@ COLUMNS = (
     "stamp",  # size and modification time of the source files, to detect changes
     "source_shape",
     "source_spacing_mm",
+    "patient",  # salted hash of the patient's identifier, or "": the case is its own patient
+    "root",  # hashes of the folder or list that the scan was found in
 )
+ADDED = ("patient", "root")
+"""Columns that stores of earlier releases lack; there they are empty."""
 Row = dict[str, str]
 """Column to text; all of `COLUMNS`."""
 
@@ -104,13 +108,14 @@ def read_rows(path: Path) -> list[Row]:
     reader = csv.DictReader(io.StringIO(text))
     rows = []
     try:
-        missing = set(COLUMNS) - set(reader.fieldnames or ())
+        present = [name for name in COLUMNS if name in (reader.fieldnames or ())]
+        missing = set(COLUMNS) - set(ADDED) - set(present)
         if missing:
             raise UserError(f"{path}: no column {sorted(missing)[0]!r}; {REPAIR_ADVICE}")
         for row in reader:
-            if None in row or any(row[name] is None for name in COLUMNS):
+            if None in row or any(row[name] is None for name in present):
                 raise UserError(f"{path}: row {reader.line_num} is incomplete; {REPAIR_ADVICE}")
-            rows.append({name: row[name] for name in COLUMNS})
+            rows.append({name: row.get(name, "") for name in COLUMNS})
     except csv.Error:
         raise UserError(f"{path}: row {reader.line_num + 1} is not valid CSV; {REPAIR_ADVICE}") from None
     return rows
@@ -178,3 +183,18 @@ def appending(path: Path, before_sync: Callable[[], object] = lambda: None) -> I
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Replace an index file, atomically."""
     write_text(path, _text_of(rows, header=True))
+
+
+def ready_to_append(path: Path) -> None:
+    """Make an index file that lacks its header, or columns that this release adds, take rows.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.exists():
+        write_rows(path, [])
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = file.readline().rstrip("\n").split(",")
+    if header != [""] and not set(COLUMNS) <= set(header):
+        write_rows(path, read_rows(path))

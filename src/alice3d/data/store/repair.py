@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from alice3d import console
-from alice3d.data.store.index import COLUMNS, INDEX, PARTS, Row, read_rows, write_rows
+from alice3d.data.store.index import ADDED, COLUMNS, INDEX, PARTS, Row, read_rows, write_rows
 from alice3d.data.store.store import Case
 from alice3d.errors import UserError
 
@@ -54,7 +54,7 @@ def _good_rows(path: Path) -> tuple[list[Row], int]:
     """The rows that can be read, and how many lines cannot; every row is one line, since names are printable."""
     lines = path.read_bytes().decode("utf-8-sig", "replace").split("\n")[:-1]
     columns = _cells(lines[0]) if lines else []
-    if not set(COLUMNS) <= set(columns):
+    if not set(COLUMNS) - set(ADDED) <= set(columns):
         return [], len(lines)
     rows = [_row(columns, _cells(line)) for line in lines[1:]]
     good = [row for row in rows if row is not None]
@@ -74,7 +74,7 @@ def _row(columns: list[str], cells: list[str]) -> Row | None:
     if len(cells) != len(columns) or any("\ufffd" in cell for cell in cells):
         return None
     given = dict(zip(columns, cells, strict=True))
-    row = {name: given[name] for name in COLUMNS}
+    row = {name: given.get(name, "") for name in COLUMNS}
     if row["status"] == "taken":
         try:
             Case.of_row(row)

@@ -33,8 +33,13 @@ class StoreSpec(BaseModel):
     crop: Literal["body", "none"] = "body"
     label_names: dict[int, str] = {}
     """Value to name, as declared; empty where nothing was declared."""
+    names_from_files: bool = False
+    """The names were collected from label files that name their structures, not declared: the values of a plain label
+    map are then unknown, and it is refused."""
     seed: int = 0
     """Seed of the default split."""
+    salt: str = ""
+    """Random, drawn once, of the keys that stand for patients in the index; empty where no patient is known."""
 
 
 def spec_content(folder: Path) -> dict[str, Any] | None:
@@ -81,4 +86,5 @@ def read_spec(folder: Path) -> StoreSpec | None:
 
 def write_spec(folder: Path, spec: StoreSpec) -> None:
     """Write store.json, atomically."""
-    write_text(folder / SPEC, json.dumps(spec.model_dump(mode="json"), indent=1) + "\n")
+    content = spec.model_dump(mode="json", exclude=set() if spec.salt else {"salt"})
+    write_text(folder / SPEC, json.dumps(content, indent=1) + "\n")

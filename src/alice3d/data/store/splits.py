@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
@@ -16,25 +16,58 @@ from alice3d.io.read import case_id
 
 SPLITS = "splits.json"
 """In the store: split to ids, of every case that was ever asked for."""
-FORM = TypeAdapter(dict[str, list[str]])
-"""A file of splits: name of a split (train, val, test, pretrain or any other) to ids of its cases."""
+
+
+class ListedCase(BaseModel):
+    """A case of a file of splits, with its patient."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    """Case id."""
+    patient: str = ""
+    """Any identifier of the patient, the same for all of its cases; the store keeps a salted hash of it."""
+
+
+FORM = TypeAdapter(dict[str, list[str | ListedCase]])
+"""A file of splits: name of a split (train, val, test, pretrain or any other) to its cases, ids or `ListedCase`."""
 SHARES = (("test", 0.2), ("val", 0.1))
-"""Of the labelled cases; the rest is train."""
+"""Of the patients with labelled cases; the rest is train."""
 FEW = 4
-"""With fewer labelled cases there is no val."""
+"""With fewer patients with labelled cases there is no val."""
 
 
 def read_splits(path: Path) -> dict[str, str]:
-    """Case id to split, of a JSON file: split name to list of ids.
+    """Case id to split, of a JSON file: split name to list of cases.
 
     Raises:
         UserError: no such file, no JSON of that form, or a case in two splits.
     """
+    split_of: dict[str, str] = {}
+    for split, cases in _listed(path).items():
+        for case in cases:
+            name = case_id(Path(case.id))
+            if split_of.setdefault(name, split) != split:
+                raise UserError(f"{path.name}: case {name!r} is in split {split_of[name]!r} and in {split!r}")
+    return split_of
+
+
+def read_patients(path: Path) -> dict[str, str]:
+    """Case id to patient, of those cases of a file of splits that name theirs.
+
+    Raises:
+        UserError: as `read_splits`.
+    """
+    cases = [case for of_split in _listed(path).values() for case in of_split]
+    return {case_id(Path(case.id)): case.patient.strip() for case in cases if case.patient.strip()}
+
+
+def _listed(path: Path) -> dict[str, list[ListedCase]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path.name}: splits cannot be read ({getattr(error, 'strerror', 'not UTF-8')})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path.name}: no valid JSON ({error})") from None
     try:
         listed = FORM.validate_python(content, strict=True)
@@ -42,41 +75,71 @@ def read_splits(path: Path) -> dict[str, str]:
         place = error.errors()[0]["loc"]
         if not place:
             raise UserError(f"{path.name}: splits must be a mapping of split name to a list of case ids") from None
-        raise UserError(f"{path.name}: split {place[0]!r} must be a list of case ids") from None
-    split_of: dict[str, str] = {}
-    for split, ids in listed.items():
-        for name in ids:
-            name = case_id(Path(name))
-            if split_of.setdefault(name, split) != split:
-                raise UserError(f"{path.name}: case {name!r} is in split {split_of[name]!r} and in {split!r}")
-    return split_of
+        raise UserError(f"{path.name}: split {place[0]!r} must be a list of case ids, or of id and patient") from None
+    return {split: [ListedCase(id=one) if isinstance(one, str) else one for one in of] for split, of in listed.items()}
 
 
 def default_splits(
-    labelled: Iterable[str], unlabelled: Iterable[str], seed: int, earlier: Mapping[str, str] | None = None
+    labelled: Iterable[str],
+    unlabelled: Iterable[str],
+    seed: int,
+    earlier: Mapping[str, str] | None = None,
+    patients: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Case id to split: 70 % train, 10 % val, 20 % test of the labelled cases, `pretrain` for the rest.
+    """Case id to split: 70 % train, 10 % val, 20 % test of the patients with labelled cases, `pretrain` for the rest.
+
+    All cases of a patient get one split. A new case joins that of its patient's earlier ones; those that wait in
+    `pretrain` follow once their patient has a labelled case, and is drawn.
 
     Args:
         labelled, unlabelled: ids.
         seed: of the draw.
-        earlier: splits of cases that stay as they are; new cases fill up what is missing to the shares.
+        earlier: splits of cases that stay as they are; new patients fill up what is missing to the shares.
+        patients: case id to the first case id of its patient; a case that is not named is its own patient.
     """
-    earlier = dict(earlier or {})
+    earlier, patients = dict(earlier or {}), patients or {}
     names = sorted(labelled)
-    split_of = {name: earlier[name] for name in names if earlier.get(name, "pretrain") != "pretrain"}
-    free = [name for name in names if name not in split_of]
+    settled: dict[str, str] = {}
+    for name in sorted(earlier):
+        if earlier[name] != "pretrain":
+            settled.setdefault(patients.get(name, name), earlier[name])
+    drawn = _drawn(sorted({patients.get(name, name) for name in names}), seed, settled)
+    found = {name: earlier.get(name, "pretrain") for name in (*earlier, *names, *unlabelled)}
+    for name, split in found.items():
+        if split == "pretrain":
+            first = patients.get(name, name)
+            found[name] = drawn.get(first) or settled.get(first, "pretrain")
+    asked = {*names, *unlabelled}
+    return {name: split for name, split in found.items() if name in asked or split != earlier[name]}
+
+
+def _drawn(patients: list[str], seed: int, settled: Mapping[str, str]) -> dict[str, str]:
+    """Patient to split, of those with labelled cases; settled ones stay."""
+    split_of = {name: settled[name] for name in patients if name in settled}
+    free = [name for name in patients if name not in split_of]
     free = [free[i] for i in np.random.default_rng(seed).permutation(len(free))]
     for split, share in SHARES:
-        wanted = round(share * len(names))
-        if len(names) >= (2 if split == "test" else FEW):
+        wanted = round(share * len(patients))
+        if len(patients) >= (2 if split == "test" else FEW):
             wanted = max(wanted, 1)
         for _ in range(max(wanted - list(split_of.values()).count(split), 0)):
             if free:
                 split_of[free.pop()] = split
-    split_of |= dict.fromkeys(free, "train")
-    split_of |= {name: earlier.get(name, "pretrain") for name in unlabelled}
-    return split_of
+    return split_of | dict.fromkeys(free, "train")
+
+
+def torn_patients(split_of: Mapping[str, str], patients: Mapping[str, str]) -> list[dict[str, str]]:
+    """Case id to split, of each patient whose cases lie in two splits or more; cases in none do not count.
+
+    Args:
+        split_of: case id to split; "" where it is in none.
+        patients: case id to the first case id of its patient.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name in sorted(split_of):
+        if split_of[name]:
+            found.setdefault(patients.get(name, name), {})[name] = split_of[name]
+    return [of for _, of in sorted(found.items()) if len(set(of.values())) > 1]
 
 
 def write_splits(folder: Path, split_of: Mapping[str, str]) -> None:

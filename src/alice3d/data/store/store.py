@@ -7,8 +7,12 @@ import json
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,9 +43,10 @@ class Case:
         content: SHA-256 of the source's voxels: the same scan in any format, under any name, at any spacing.
         source: relative to the folder the user gave.
         labelled: has a stored label.
-        structures: label values that occur: what was contoured; () where unlabelled.
+        structures: label values that occur: what was contoured; () where unlabelled or healthy.
         label_checksum: SHA-256 of the stored label's voxels; "" where unlabelled.
         notes: remarks and repairs.
+        patient: key of the patient, the same for all of its cases in this store; the id where none is known.
     """
 
     id: str
@@ -57,6 +62,16 @@ class Case:
     structures: tuple[int, ...]
     label_checksum: str = ""
     notes: str = ""
+    patient: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.patient:
+            object.__setattr__(self, "patient", self.id)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether its label map is empty: all structures were looked for, and none is there."""
+        return self.labelled and not self.structures
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -83,6 +98,7 @@ class Case:
             structures=integers(row["structures"]),
             label_checksum=row["label_checksum"],
             notes=row["notes"],
+            patient=row.get("patient", ""),
         )
 
     def to_row(self) -> Row:
@@ -105,7 +121,33 @@ class Case:
             "label_checksum": self.label_checksum,
             "structures": joined(self.structures),
             "notes": self.notes,
+            "patient": self.patient if self.patient != self.id else "",
         }
+
+
+def first_of_patient(patients: Mapping[str, str]) -> dict[str, str]:
+    """Case id to the first case id of the same patient.
+
+    Args:
+        patients: case id to any key of its patient.
+    """
+    first: dict[str, str] = {}
+    for name in sorted(patients):
+        first.setdefault(patients[name], name)
+    return {name: first[patients[name]] for name in sorted(patients)}
+
+
+_limits: ContextVar[Mapping[Path, frozenset[str]]] = ContextVar("limits", default=MappingProxyType({}))
+
+
+@contextmanager
+def limited(folder: Path, ids: Iterable[str]) -> Iterator[None]:
+    """Inside, a store opens with these cases alone: those that it had when a run of several steps began."""
+    token = _limits.set({**_limits.get(), folder.resolve(): frozenset(ids)})
+    try:
+        yield
+    finally:
+        _limits.reset(token)
 
 
 class Store:
@@ -138,8 +180,10 @@ class Store:
         if spec is None:
             what = "no such folder" if not folder.exists() else f"no store there ({SPEC} is missing)"
             raise UserError(f"{folder}: {what}; make one by alice prepare SCANS {folder}")
+        only = _limits.get().get(folder.resolve())
         try:
-            return cls(folder, spec, read_index(folder))
+            rows = [row for row in read_index(folder) if only is None or row["id"] in only]
+            return cls(folder, spec, rows)
         except (ValueError, IndexError, TypeError):
             raise UserError(f"{folder}: {REPAIR_ADVICE}") from None
 
@@ -168,6 +212,11 @@ class Store:
         return sorted({case.split for case in self._cases.values()} - {""})
 
     @property
+    def patients(self) -> dict[str, str]:
+        """Case id to the first case id of its patient, which stands for the patient wherever patients are counted."""
+        return first_of_patient({case.id: case.patient for case in self._cases.values()})
+
+    @property
     def label_names(self) -> dict[int, str]:
         """Label value to name: as declared, and `label_3` for a value without one."""
         found = {value for case in self._cases.values() for value in case.structures}
@@ -176,11 +225,22 @@ class Store:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over the spec, and the voxels, labels and split of every accepted case."""
-        spec = self.spec.model_dump(mode="json", exclude={"made_by", "intensity", "seed"})
+        """SHA-256 over the spec, and the voxels, labels, split and patient of every accepted case."""
+        return self.checksum_of(self._cases.values())
+
+    def checksum_of(self, cases: Iterable[Case]) -> str:
+        """SHA-256 over the spec, and the voxels, labels, split and patient of some cases, in whatever order.
+
+        A patient counts by its first case among them, so that the salt of its key does not matter.
+        """
+        cases = sorted(cases, key=lambda case: case.id)
+        spec = self.spec.model_dump(mode="json", exclude={"made_by", "intensity", "seed", "salt"})
         digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
-        for case in self._cases.values():
+        for case in cases:
             digest.update("\0".join((case.id, case.split, case.checksum, case.label_checksum, "\n")).encode())
+        for name, first in first_of_patient({case.id: self.patients[case.id] for case in cases}).items():
+            if name != first:
+                digest.update("\0".join((name, first, "\n")).encode())
         return digest.hexdigest()
 
     def image(self, id: str) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alice3d.data.store.index import INDEX, PARTS, Row, read_index, write_rows
@@ -13,10 +14,12 @@ from alice3d.data.store.spec import SPEC, spec_content
 from alice3d.data.store.splits import SPLITS
 from alice3d.errors import UserError
 from alice3d.files import UNFINISHED, file_sha256, write_text
+from alice3d.locks import LOCK, locked
+from alice3d.replacement import REPLACEMENT
 
 try:
     import fcntl
-except ImportError:  # Windows: no lock there
+except ImportError:  # Windows: shards start with the same settings, so the last to write store.json does no harm
     fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "SHA256SUMS"
@@ -40,33 +43,16 @@ def sync_folders(store: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, shard: tuple[int, int] | None = None) -> Iterator[None]:
-    """Hold the store for writing: one writer, or the shards of one job array, each once.
-
-    Raises:
-        UserError: another process is writing to it, or it cannot be written.
-    """
-    names = [(".lock", shard is None), *([(f".lock-{shard[0]}-of-{shard[1]}", True)] if shard else [])]
-    held: list[int] = []
+def settling(folder: Path) -> Iterator[None]:
+    """Wait for the other shards of a job array that write store.json, and keep them waiting."""
+    handle = os.open(folder / ".lock-settings", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        for name, alone in names if fcntl is not None else ():
-            try:
-                handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
-            except OSError as error:
-                raise UserError(
-                    f"{folder / name}: cannot be opened for writing ({error.strerror}); correct its permissions"
-                ) from None
-            held.append(handle)
-            try:
-                fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{folder}: another alice prepare is writing to it; wait for it, or stop it") from None
-            except OSError:  # a file system without locks
-                pass
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        for handle in held:
-            os.close(handle)
+        os.close(handle)
 
 
 def sweep(folder: Path) -> None:
@@ -180,7 +166,7 @@ def _is_a_beginning(path: Path) -> bool:
     begun."""
     if path.name in FOLDERS and path.is_dir():
         return all(inner.name.startswith(UNFINISHED) for inner in path.iterdir())
-    return path.name.startswith((".lock", UNFINISHED)) or path.name == SPEC
+    return path.name.startswith((LOCK, UNFINISHED)) or path.name == SPEC
 
 
 def _is_of_a_store(name: str) -> bool:
@@ -188,28 +174,70 @@ def _is_of_a_store(name: str) -> bool:
     return name in (INDEX, MANIFEST, SPLITS, *FOLDERS) or Path(name).match(PARTS)
 
 
-def claim(store: Path, *, clear: bool) -> None:
-    """Create the folder; with `clear` remove the files of the store in it, and nothing else.
+def claim(store: Path) -> None:
+    """Create the folders of a store.
 
     Raises:
-        UserError: it cannot be written, or another process is writing to it.
+        UserError: they cannot be written.
     """
     try:
-        if clear and spec_content(store) is not None:
-            with locked(store):
-                _clear(store)
         for name in FOLDERS:
             (store / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{store}: cannot be written ({error.strerror})") from None
 
 
-def _clear(store: Path) -> None:
-    """Remove the files of a store; store.json last, so that an interrupted call still leaves a store."""
-    mine = [store / name for name in (INDEX, MANIFEST, SPLITS)]
-    mine += [*store.glob(PARTS), *store.glob(f"{SET_ASIDE}index*.csv"), *store.glob(f"{UNFINISHED}*")]
-    for name in FOLDERS:
-        mine += [*(store / name).glob("*.b2nd"), *(store / name).glob(f"{UNFINISHED}*")]
-    for path in [*mine, store / SPEC]:
-        if path.is_symlink() or not path.is_dir():
-            path.unlink(missing_ok=True)
+COMPLETE = "complete"
+"""File in a new store that is about to take the place of the one around it."""
+
+
+@contextmanager
+def replacement_of(store: Path, goes_on: Callable[[Path], bool]) -> Iterator[Path]:
+    """The folder of a new store, which takes the place of `store` when the block ends without an error.
+
+    Until then the earlier store stays as it is. Nobody else writes to it meanwhile.
+
+    Args:
+        store: holds a store.
+        goes_on: whether a new store that an interrupted call left is the one that is asked for.
+
+    Raises:
+        UserError: another process is writing to it.
+    """
+    inside = store / REPLACEMENT
+    with locked(store):
+        _put_in_place(store)
+        if inside.exists() and not goes_on(inside):
+            shutil.rmtree(inside)
+        yield inside
+        (inside / COMPLETE).touch()
+        _put_in_place(store)
+
+
+def finish_replacement(store: Path) -> None:
+    """Put a complete new store in place whose call was killed just before."""
+    if (store / REPLACEMENT / COMPLETE).is_file():
+        with locked(store):
+            _put_in_place(store)
+
+
+def _put_in_place(store: Path) -> None:
+    """Move a complete new store to the place of the one around it; every step can be repeated after a kill.
+
+    store.json goes first and comes last: in between there is no store to be read.
+    """
+    inside = store / REPLACEMENT
+    if not (inside / COMPLETE).is_file():
+        return
+    if (inside / SPEC).is_file():
+        (store / SPEC).unlink(missing_ok=True)
+        for path in [*store.glob(PARTS), *store.glob(f"{SET_ASIDE}index*.csv")]:
+            path.unlink()
+        for name in (*FOLDERS, INDEX, SPLITS, MANIFEST, SPEC):
+            files = sorted((inside / name).glob("*.b2nd")) if name in FOLDERS else [inside / name]
+            for path in files:
+                if path.is_file():
+                    (store / path.relative_to(inside)).parent.mkdir(exist_ok=True)
+                    os.replace(path, store / path.relative_to(inside))
+    fold(store)  # arrays of the earlier store have no row
+    shutil.rmtree(inside)

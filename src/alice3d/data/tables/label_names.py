@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from alice3d import console
+from alice3d.data.tables.regions import region_names
 from alice3d.errors import UserError
 
+IGNORE = "ignore"
+"""nnU-Net's name of the value whose voxels take no part in loss and score."""
 NAME_FILES = {
     '{"1": "liver", "2": "spleen"}': "label value to name",
     '{"liver": 1, "spleen": 2}': "name to label value",
@@ -39,11 +44,35 @@ def read_label_names(text: str) -> dict[int, str]:
             pairs = json.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise UserError(f"{where}: label names cannot be read ({error.strerror})") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: not valid JSON ({error})") from None
         if isinstance(pairs, dict) and isinstance(pairs.get("labels"), dict):
-            pairs = pairs["labels"]
+            names, warnings = named_values(pairs["labels"], where)
+            for warning in warnings:
+                console.warn(warning)
+            return names
     return checked_names(pairs, where)
+
+
+def named_values(labels: Any, where: str) -> tuple[dict[int, str], list[str]]:
+    """Label value to name, of `labels` in a dataset.json, and warnings; {} where there is no mapping.
+
+    nnU-Net's regions, names with a list of values, become names of single values: see `region_names`.
+
+    Raises:
+        UserError: as `checked_names`.
+    """
+    if not isinstance(labels, dict):
+        return {}, []
+    regions = {str(name): value for name, value in labels.items() if isinstance(value, list)}
+    plain = {name: value for name, value in labels.items() if not isinstance(value, list)}
+    known = checked_names(plain, where)
+    if not regions:
+        return known, []
+    named = region_names(regions, known, where)
+    shown = ", ".join(f"{value}={name}" for value, name in named.items() if value not in known)
+    warnings = [f"{where}: regions are read as the values that they consist of: {shown}"] if shown else []
+    return named, warnings
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -81,3 +110,9 @@ def checked_names(pairs: Any, where: str) -> dict[int, str]:
     if len(set(names.values())) < len(names):
         raise UserError(f"{where}: two label values have the same name")
     return dict(sorted(names.items()))
+
+
+def without_ignored(names: Mapping[int, str]) -> tuple[dict[int, str], int | None]:
+    """The names of structures, and the value that is called `ignore`, whose voxels have no reference; else None."""
+    ignored = next((value for value, name in names.items() if name.lower() == IGNORE), None)
+    return {value: name for value, name in names.items() if value != ignored}, ignored

@@ -40,7 +40,7 @@ def filled(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> N
 
 def fill_structure(
     contours: Sequence[NDArray[np.float64]], shape: tuple[int, int, int]
-) -> tuple[NDArray[np.bool_], str]:
+) -> tuple[NDArray[np.bool_], str, bool]:
     """A structure from its contours.
 
     Each slice takes the plane of contours nearest to it. Where contours were drawn on every second or third slice
@@ -51,22 +51,25 @@ def fill_structure(
         shape: of the series, slices last.
 
     Returns:
-        (i, j, k) True = inside; and a fault, "" where there is none.
+        (i, j, k) True = inside; a fault, "" where there is none; and whether it reaches beyond the first or last slice.
     """
     mask = np.zeros(shape, np.bool_)
     heights = np.array([contour[:, 2].mean() for contour in contours])
     if max(float(np.ptp(contour[:, 2])) for contour in contours) > LEVEL:
-        return mask, "its contours do not lie in the slices of the scan"
+        return mask, "its contours do not lie in the slices of the scan", False
     order = np.argsort(heights)
     heights = heights[order]
     plane_of = np.concatenate([[0], np.cumsum(np.diff(heights) > PLANE)])
     planes = np.array([heights[plane_of == n].mean() for n in range(int(plane_of[-1]) + 1)])
-    if planes.min() < -0.5 or planes.max() > shape[2] - 0.5:
-        return mask, "its contours reach beyond the scan"
+    outside = (planes < -0.5) | (planes > shape[2] - 0.5)
+    points = np.concatenate(contours)[:, :2]
+    beside = ((points < -0.5) | (points > np.array(shape[:2]) - 0.5)).any(axis=1)
+    if outside.all() or beside.all():
+        return mask, "its contours lie outside the scan", False
     for k, plane in _plane_of_slices(planes, shape[2]):
         polygons = [contours[order[n]][:, :2] for n in np.flatnonzero(plane_of == plane)]
         mask[:, :, k] = filled(polygons, shape[:2])
-    return mask, ""
+    return mask, "", bool(outside.any())
 
 
 def _plane_of_slices(planes: NDArray[np.float64], slices: int) -> list[tuple[int, int]]:

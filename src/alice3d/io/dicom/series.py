@@ -16,17 +16,22 @@ from pydicom import config
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 
+from alice3d.io.dicom.copies import Contents
+from alice3d.io.dicom.identity import TAGS as IDENTITY
+from alice3d.io.dicom.identity import patient_key
 from alice3d.io.dicom.stack import Slice, stacked
 from alice3d.io.volume import Header, ScanError, check_shape, check_space, scaled
 
-TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesNumber",
-    "Modality", "ImageType", "Rows", "Columns",
+MOSAIC_TAGS = (0x00651050, 0x00651051)
+"""Of United Imaging: the number of slices in a grid, and their positions."""
+TAGS: list[Any] = [
+    *IDENTITY, *MOSAIC_TAGS, "SOPClassUID", "ImageType", "Rows", "Columns",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept",
     "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", "BitsStored",
     "PixelRepresentation", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-"""All tags that are read: no name, no date, no identifier except those that group files."""
+"""All tags that are read of a slice before its pixels; those of the patient only tell scans apart, see `identity`."""
+UNKNOWN_IMAGE = "image of an unknown kind"
 COLOURS = {"MONOCHROME1", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
 GE_BIG_ENDIAN = "1.2.840.113619.5.2"
 """GE's own: implicit little endian with big-endian pixels."""
@@ -77,32 +82,33 @@ def read_series(files: Sequence[Path], name: str, path: Path) -> Header:
         ScanError: slices missing, duplicate, at unequal gaps or of different kinds; no position; colours.
     """
     slices: list[Slice] = []
-    said = {"modality": "", "series": "", "frame": ""}
-    copies = 0
-    seen: set[str] = set()
-    for file in files:
+    said = {"modality": "", "series": "", "frame": "", "owner": ""}
+    for file in sorted(files):
         dataset = open_dataset(file, force=True)
         _check_kind(dataset, name)
         for key, tag in (("modality", "Modality"), ("series", "SeriesInstanceUID"), ("frame", "FrameOfReferenceUID")):
             said[key] = said[key] or _text(dataset, tag)
-        instance = _text(dataset, "SOPInstanceUID")
-        if instance and instance in seen:
-            copies += 1
-            continue
-        seen.add(instance)
+        said["owner"] = said["owner"] or patient_key(dataset)
         slices += slices_of(dataset, file, name)
-    ordered, affine, notes = stacked(slices, name)
+    contents = Contents(name, lambda file: pixels_of(open_dataset(file, pixels=True, force=True), name))
+    ordered, affine, notes = stacked(slices, name, contents)
     rows, columns = ordered[0].shape
     shape, _ = check_shape((columns, rows, len(ordered)), name)
-    if copies:
-        notes.append(f"{copies} files are copies of others, dropped")
     details = {"slices": ordered, **said}
     return Header(path, "dicom", shape, check_space(affine, name), np.dtype(np.int16), tuple(notes), details)
 
 
+def kind_of(dataset: Any) -> str:
+    """SOPClassUID; else that of the file's meta information, where a DICOMDIR and some anonymisers leave it alone; else
+    `UNKNOWN_IMAGE` where there are rows at a position; else ""."""
+    kind = _text(dataset, "SOPClassUID") or _text(getattr(dataset, "file_meta", {}), "MediaStorageSOPClassUID")
+    located = "ImagePositionPatient" in dataset or "PerFrameFunctionalGroupsSequence" in dataset
+    return kind or (UNKNOWN_IMAGE if dataset.get("Rows") and located else "")
+
+
 def _check_kind(dataset: Any, name: str) -> None:
-    if not _text(dataset, "SOPClassUID"):
-        raise ScanError(name, "not a DICOM file: no DICM prefix")
+    if not kind_of(dataset):
+        raise ScanError(name, "not a DICOM file: neither DICM prefix nor SOPClassUID")
     if not dataset.get("Rows") or not dataset.get("Columns"):
         raise ScanError(name, "no image: a DICOM object without pixels")
     colours = _text(dataset, "PhotometricInterpretation")
@@ -189,7 +195,6 @@ def slices_of(dataset: Any, file: Path, name: str) -> list[Slice]:
                 (int(dataset.Rows), int(dataset.Columns)),
                 slope or 1.0,
                 intercept,
-                _text(dataset, "SOPInstanceUID"),
             )
         )
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,17 +13,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydicom.uid import UID
 
+from alice3d.io.dicom.detect import is_dicom
+from alice3d.io.dicom.identity import Identity, identity_of, patient_key, told_apart
 from alice3d.io.dicom.labels import RTSTRUCT, SEG, LabelObject, read_object
-from alice3d.io.dicom.series import numbers_of, open_dataset, silent
-from alice3d.io.folders import clean, is_plain
+from alice3d.io.dicom.series import MOSAIC_TAGS, kind_of, numbers_of, open_dataset, silent
+from alice3d.io.folders import clean, walk
 from alice3d.io.volume import ScanError
 from alice3d.io.volume import damaged as damaged_reason
 
-EXTENSIONS = (".dcm", ".dicom", ".ima")
 NOT_IMAGES = {"SR", "PR", "KO", "REG", "RTPLAN", "RTSTRUCT", "RTDOSE", "RTRECORD", "SEG", "DOC", "ECG", "AU", "FID"}
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DIRECTORY = "1.2.840.10008.1.3.10"
 REFORMATS = {"MPR", "REFORMATTED", "PROJECTION IMAGE", "CSA MPR", "MIP"}
+CHANGING = (
+    "identifiers change from slice to slice (patient, study or frame of reference), as after a faulty anonymisation; "
+    "anonymise it again so that a series keeps them"
+)
 AXIAL = 0.8
 """Component of the slice normal along the body's axis from which slices count as axial."""
 
@@ -35,7 +41,10 @@ class Series:
         files: in no order.
         number: SeriesNumber, "" where there is none.
         modality: such as CT.
-        uid, frame: identifiers of the series and of its coordinate system, to find its labels; never shown.
+        patient: PatientID as the files give it; in memory only: never shown, logged or written.
+        owner: digest of PatientID, "" where there is none.
+        uid, study, frame: identifiers of the series, its study and its coordinate system, to find its labels; never
+            shown.
         fault: why it is not a scan; "" where it is one.
         part: "localiser" for the localisers of a series that is a scan, else "".
     """
@@ -43,8 +52,11 @@ class Series:
     files: list[Path] = field(default_factory=list)
     number: str = ""
     modality: str = ""
-    uid: str = ""
-    frame: str = ""
+    patient: str = field(default="", repr=False)
+    owner: str = field(default="", repr=False)
+    uid: str = field(default="", repr=False)
+    study: str = field(default="", repr=False)
+    frame: str = field(default="", repr=False)
     fault: str = ""
     part: str = ""
 
@@ -86,29 +98,39 @@ class Grouped(NamedTuple):
     labels: list[LabelObject]
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its DICM prefix, or by its name where the prefix is missing.
+class Image(NamedTuple):
+    """What is kept of a file with pixels while files are sorted; identifiers as in `Series`.
 
-    A file that cannot be read may be one: it is reported, not skipped.
+    Attributes:
+        path: the file.
+        fault: why it is not part of a scan; "" where it is.
     """
-    named = path.name.lower().endswith(EXTENSIONS)
-    if not is_plain(path):
-        return False
-    try:
-        with path.open("rb") as file:
-            file.seek(128)
-            magic = file.read(4)
-    except FileNotFoundError:  # a dangling link
-        return named
-    except OSError:
-        return True
-    return magic == b"DICM" or named
+
+    path: Path
+    fault: str
+    number: str
+    modality: str
+    patient: str
+    owner: str
+    uid: str
+    study: str
+    frame: str
+
+
+@silent()
+def patient_of(path: Path) -> str:
+    """PatientID of a DICOM file, or of the first one in a folder; "" where there is none. Never shown or written."""
+    for file in walk(path) if path.is_dir() else [path]:
+        with contextlib.suppress(Exception):  # a damaged tag raises nearly any exception; told when the scan is read
+            if is_dicom(file):
+                return str(open_dataset(file, force=True).get("PatientID") or "").strip()
+    return ""
 
 
 @silent()
 def group(files: Iterable[Path]) -> Grouped:
     """Sort DICOM files by series; a series that a damaged file may belong to gets a fault."""
-    series: dict[tuple[str, bool], Series] = {}
+    images: dict[str, list[tuple[Identity, Image]]] = {}
     damaged: list[Damaged] = []
     others: Counter[str] = Counter()
     labels: list[LabelObject] = []
@@ -116,7 +138,7 @@ def group(files: Iterable[Path]) -> Grouped:
         dataset: Any = None
         try:
             dataset = open_dataset(path, force=True)
-            kind = _kind(dataset)
+            kind = kind_of(dataset)
             modality = str(dataset.get("Modality") or "")
             label = read_object(path) if kind in (*SEG, RTSTRUCT) else None
             if label is not None:
@@ -125,41 +147,56 @@ def group(files: Iterable[Path]) -> Grouped:
                 empty = path.stat().st_size == 0
                 reason = "empty file" if empty else "not a DICOM file: no DICM prefix"
                 damaged.append(Damaged(path, reason, *_of_slice(dataset)))
-            elif modality not in NOT_IMAGES and not dataset.get("Rows") and UID(kind).name.endswith("Image Storage"):
+            elif modality not in NOT_IMAGES and not dataset.get("Rows") and _claims_image(dataset, kind):
                 damaged.append(Damaged(path, "damaged file: an image without rows", *_of_slice(dataset)))
             elif kind != DIRECTORY and (modality in NOT_IMAGES or not dataset.get("Rows")):
                 others[modality if modality in NOT_IMAGES else "other"] += 1  # a damaged tag may hold anything
             elif kind != DIRECTORY:
-                _add(series, dataset, path, kind, modality)
+                identity = identity_of(dataset)
+                place = identity.series or f"{path.parent}/{identity.number}"
+                images.setdefault(place, []).append((identity, _image(path, dataset, kind)))
         except ScanError as error:
             damaged.append(Damaged(path, error.reason, *_of_slice(dataset)))
         except OSError as error:
             damaged.append(Damaged(path, f"cannot be read: {error.strerror or type(error).__name__}"))
         except Exception as error:  # a damaged tag raises nearly any exception, and its text may hold the value
             damaged.append(Damaged(path, damaged_reason(error), *_of_slice(dataset)))
-    _fault_lost(series.values(), damaged)
-    ordered = sorted(series.values(), key=lambda s: (s.folder, s.number.zfill(8), s.part, min(s.files)))
+    series = [one for same in images.values() for one in _series_of(same)]
+    _fault_lost(series, damaged)
+    ordered = sorted(series, key=lambda s: (s.folder, s.number.zfill(8), s.part, min(s.files)))
     return Grouped(ordered, [(file.path, file.reason) for file in damaged], others, labels)
 
 
-def _kind(dataset: Any) -> str:
-    """SOPClassUID; a DICOMDIR gives it in the file's meta information only."""
-    preamble = str(dataset.file_meta.get("MediaStorageSOPClassUID") or "")
-    return str(dataset.get("SOPClassUID") or (preamble if preamble == DIRECTORY else ""))
+def _claims_image(dataset: Any, kind: str) -> bool:
+    """Whether a file without rows is a damaged image: it says so, or breaks off before it says anything."""
+    return UID(kind).name.endswith("Image Storage") or ("SOPClassUID" not in dataset and kind != DIRECTORY)
 
 
-def _add(series: dict[tuple[str, bool], Series], dataset: Any, path: Path, kind: str, modality: str) -> None:
-    """Add an image to its series; localisers among the slices of a scan are kept separate."""
-    uid, frame = str(dataset.get("SeriesInstanceUID") or ""), str(dataset.get("FrameOfReferenceUID") or "")
-    number, fault = str(dataset.get("SeriesNumber") or "").strip(), _fault(dataset, kind)
-    overview = fault.startswith("localiser")
-    key = uid or str(path.parent)
-    one = series.setdefault((key, overview), Series())
-    one.files.append(path)
-    one.number, one.modality = one.number or number, one.modality or modality
-    one.uid, one.frame, one.fault = one.uid or uid, one.frame or frame, one.fault or fault
-    if (key, not overview) in series:
-        series[key, True].part = "localiser"
+def _image(path: Path, dataset: Any, kind: str) -> Image:
+    tags = ("SeriesNumber", "Modality", "PatientID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+    number, modality, patient, uid, study, frame = (sys.intern(str(dataset.get(tag) or "")) for tag in tags)
+    owner = sys.intern(patient_key(dataset))
+    return Image(path, _fault(dataset, kind), number.strip(), modality, patient, owner, uid, study, frame)
+
+
+def _series_of(images: list[tuple[Identity, Image]]) -> list[Series]:
+    """Images that claim one series, told apart by patient, study and frame of reference; localisers are kept apart."""
+    scans = [(identity, image) for identity, image in images if not image.fault.startswith("localiser")]
+    overviews = [image for _, image in images if image.fault.startswith("localiser")]
+    groups, changing = told_apart(scans)
+    found = [_one_series(group_) for group_ in groups]
+    for one in found:
+        one.fault = one.fault or (CHANGING if changing else "")
+    if overviews:
+        found.append(_one_series(overviews))
+        found[-1].part = "localiser" if groups else ""
+    return found
+
+
+def _one_series(images: list[Image]) -> Series:
+    """A series of these images, with the first value of each tag that is not empty."""
+    first = {name: next(filter(None, (getattr(image, name) for image in images)), "") for name in Image._fields[1:]}
+    return Series(files=[image.path for image in images], **first)
 
 
 def _fault_lost(series: Iterable[Series], damaged: list[Damaged]) -> None:
@@ -181,7 +218,7 @@ def _of_slice(dataset: Any) -> tuple[str, bool]:
     with contextlib.suppress(Exception):
         uid = str(dataset.get("SeriesInstanceUID") or "")
     with contextlib.suppress(Exception):
-        kind, modality = _kind(dataset), str(dataset.get("Modality") or "")
+        kind, modality = kind_of(dataset), str(dataset.get("Modality") or "")
         slice_like = kind not in (*SEG, RTSTRUCT, DIRECTORY) and modality not in NOT_IMAGES
     return uid, slice_like
 
@@ -191,6 +228,8 @@ def _fault(dataset: Any, kind: str) -> str:
     words = [str(word).upper() for word in dataset.get("ImageType") or ()]
     if kind.startswith(SECONDARY_CAPTURE):
         return "secondary capture: a picture of a screen or a report, not a scan"
+    if any("MOSAIC" in word for word in words) or any(tag in dataset for tag in MOSAIC_TAGS):
+        return "a mosaic: its slices are tiles of one picture; convert it (dcm2niix) and prepare the NIfTI"
     if any("LOCALIZER" in word or "SCOUT" in word or "TOPOGRAM" in word for word in words):
         return "localiser: an overview picture, not a scan"
     axes = numbers_of(dataset, "ImageOrientationPatient", 6)

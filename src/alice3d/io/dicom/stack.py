@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,12 @@ from numpy.typing import NDArray
 from alice3d.geometry import Affine
 from alice3d.io.volume import ScanError
 
-GAP_SHARE = 0.02
-"""Distances between slices may differ by this fraction, and by 0.02 mm, from rounding in the tags."""
+EVEN_SHARE = 0.02
+"""Slices may lie this fraction of their spacing off an even grid."""
+ROUNDED_MM, ROUNDED_SHARE = 0.1, 0.2
+"""They may lie this far off, and this fraction of their spacing, where positions were written with few decimals."""
+SAME_MM = 0.01
+"""Slices that are closer than this lie at one position."""
 LINE_MM = 0.1
 """Slices may lie this far off the straight line through them, and a tenth of a pixel."""
 TILT_DEG = 0.1
@@ -31,7 +36,6 @@ class Slice:
         spacing_mm: between rows, between columns.
         shape: rows, columns.
         slope, intercept: of the stored values.
-        instance: identifier of the file's object, to detect copies; never shown.
     """
 
     file: Path
@@ -42,14 +46,24 @@ class Slice:
     shape: tuple[int, int]
     slope: float
     intercept: float
-    instance: str
 
 
-def stacked(slices: list[Slice], name: str) -> tuple[list[Slice], Affine, list[str]]:
+class Copies(Protocol):
+    """What tells copies from contradicting slices: `copies.Contents`."""
+
+    def without_copies(self, places: list[list[Slice]]) -> tuple[list[Slice], int]: ...
+
+
+def stacked(slices: list[Slice], name: str, contents: Copies) -> tuple[list[Slice], Affine, list[str]]:
     """Slices ordered by position, the affine (4, 4) of the stack to RAS mm, and notes.
 
+    Args:
+        slices: of the series, in any order; of exact copies the first is kept.
+        name: for messages.
+        contents: compares the pixels of slices at one position.
+
     Raises:
-        ScanError: slices missing, duplicate, at unequal gaps, of different kinds, or off a straight line.
+        ScanError: slices missing, contradicting, at unequal gaps, of different kinds, or off a straight line.
     """
     if len(slices) < 2:
         raise ScanError(name, f"too thin: {len(slices)} slice is not a volume")
@@ -66,36 +80,72 @@ def stacked(slices: list[Slice], name: str) -> tuple[list[Slice], Affine, list[s
     if abs(np.linalg.norm(columns) - 1) > 0.01 or abs(np.linalg.norm(rows) - 1) > 0.01 or np.linalg.norm(normal) < 0.9:
         raise ScanError(name, "bad affine: ImageOrientationPatient holds no two perpendicular directions")
     normal /= np.linalg.norm(normal)
-    heights = np.array([np.dot(piece.position_mm, normal) for piece in slices])
-    order = np.argsort(heights, kind="stable")
-    ordered = [slices[n] for n in order]
-    _check_gaps(heights[order], name)
+    ordered, copies = contents.without_copies(_by_place(slices, normal, name))
+    notes = [f"{copies} slices are exact copies of others (same position, same pixels), dropped"] if copies else []
+    if len(ordered) < 2:
+        raise ScanError(name, "too thin: 1 slice is not a volume, the others are copies of it")
     places = np.array([piece.position_mm for piece in ordered])
-    step = (places[-1] - places[0]) / (len(ordered) - 1)
-    line = places[0] + np.arange(len(ordered))[:, None] * step
+    start, step, note = _even_line(places, normal, name)
+    line = start + np.arange(len(ordered))[:, None] * step
     if np.abs(places - line).max() > LINE_MM + 0.1 * min(first.spacing_mm):
         raise ScanError(name, f"slices do not lie on a straight line: up to {np.abs(places - line).max():.1f} mm off")
     tilt = np.degrees(np.arccos(np.clip(np.dot(step, normal) / np.linalg.norm(step), -1, 1)))
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = columns * first.spacing_mm[1], rows * first.spacing_mm[0], step
-    affine[:3, 3] = places[0]
+    affine[:3, 3] = start
     affine[:2] *= -1  # LPS to RAS
-    return ordered, affine, [f"gantry tilt of {tilt:.1f} degrees, corrected"] if tilt > TILT_DEG else []
+    notes += [note] if note else []
+    return ordered, affine, [*notes, *([f"gantry tilt of {tilt:.1f} degrees, corrected"] if tilt > TILT_DEG else [])]
 
 
-def _check_gaps(heights: NDArray[np.float64], name: str) -> None:
-    """Refuse duplicate, missing and unequally spaced slices; `heights` (n,) mm, ascending."""
+def _by_place(slices: list[Slice], normal: NDArray[np.float64], name: str) -> list[list[Slice]]:
+    """Slices of each position, by ascending height along the normal.
+
+    Raises:
+        ScanError: slices side by side in one plane.
+    """
+    heights = np.array([np.dot(piece.position_mm, normal) for piece in slices])
+    order = np.argsort(heights, kind="stable")
+    places: list[list[Slice]] = []
+    for before, n in zip([None, *order], order, strict=False):
+        piece = slices[n]
+        if before is None or heights[n] - heights[before] >= SAME_MM:
+            places.append([piece])
+        elif np.abs(np.subtract(piece.position_mm, places[-1][0].position_mm)).max() >= 2 * SAME_MM:
+            raise ScanError(name, "slices side by side in one plane; several volumes in one series?")
+        else:
+            places[-1].append(piece)
+    return places
+
+
+def _even_line(
+    places: NDArray[np.float64], normal: NDArray[np.float64], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """First position and step (3,) of the even grid that positions (n, 3) lie on, and a note where they are rounded.
+
+    Raises:
+        ScanError: missing slices, or unequal gaps.
+    """
+    number = np.arange(len(places), dtype=np.float64)
+    start, step = places[0], (places[-1] - places[0]) / (len(places) - 1)
+    heights = places @ normal
+    fit, first = (float(value) for value in np.polyfit(number, heights, 1))
+    off = float(np.abs(heights - (first + fit * number)).max())
+    if off > max(EVEN_SHARE * fit, min(ROUNDED_MM, ROUNDED_SHARE * fit)):
+        raise ScanError(name, _uneven(heights))
+    if off <= EVEN_SHARE * fit:
+        return start, step, ""
+    centred = number - number.mean()
+    step = (centred @ (places - places.mean(axis=0))) / (centred @ centred)
+    return places.mean(axis=0) - number.mean() * step, step, f"slice positions lie up to {off:.2g} mm off an even grid"
+
+
+def _uneven(heights: NDArray[np.float64]) -> str:
+    """The reason, with the place, why ascending heights (n,) in mm are no even grid."""
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
-    doubled = int((gaps < 0.01).sum())
-    if doubled:
-        raise ScanError(
-            name, f"duplicated slices: {doubled} share a position with another; several volumes in one series?"
-        )
-    odd = np.flatnonzero(np.abs(gaps - usual) > np.maximum(GAP_SHARE * usual, 0.02))
-    if len(odd):
-        after, gap = int(odd[0]) + 1, float(gaps[odd[0]])
-        multiple = gap / usual
-        if multiple > 1.5 and abs(multiple - round(multiple)) < 0.05:
-            raise ScanError(name, f"missing slices: {gap:g} mm after slice {after} where the spacing is {usual:g} mm")
-        raise ScanError(name, f"unequal slice gaps: {gaps.min():g} to {gaps.max():g} mm")
+    worst = int(np.argmax(np.abs(gaps - usual)))
+    multiple = gaps[worst] / usual
+    if multiple > 1.5 and abs(multiple - round(multiple)) < 0.2:
+        return f"missing slices: {gaps[worst]:g} mm after slice {worst + 1} where the spacing is {usual:g} mm"
+    return f"unequal slice gaps: {gaps.min():g} to {gaps.max():g} mm, the oddest after slice {worst + 1}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import secrets
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from alice3d import console
 from alice3d.errors import UserError
 from alice3d.geometry import Grid
 from alice3d.matching import EmbeddedScan, Matcher
@@ -28,6 +30,8 @@ CT_WINDOWS = (("soft tissue", -200.0, 300.0), ("bone", -500.0, 1500.0), ("lung",
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
+FARTHEST = 1e6
+"""No position in mm and no value of a window reaches it."""
 HEADERS = {
     "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -160,6 +164,12 @@ class ViewerServer(ThreadingHTTPServer):
         except (OSError, OverflowError) as error:
             raise UserError(f"--port {port}: cannot be used ({getattr(error, 'strerror', None) or error})") from None
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing of a client that has left; of any other error its type, since its words may name a patient."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, (OSError, ValueError)):
+            console.warn(f"a request of the page failed: {type(error).__name__}")
+
     @property
     def url(self) -> str:
         """Address of the page."""
@@ -173,7 +183,11 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "alice", ""
 
     def do_GET(self) -> None:
-        address = urlsplit(self.path)
+        try:
+            address = urlsplit(self.path)
+        except ValueError:  # no address at all
+            self._send(404, "text/plain", b"not found")
+            return
         _, token, *parts = [*address.path.split("/"), "", ""]
         hosts = {f"{name}:{self.server.server_port}" for name in (LOOPBACK, "localhost")}
         known = secrets.compare_digest(token.encode(), self.server.token.encode())
@@ -182,6 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             self._answer([part for part in parts if part], parse_qs(address.query))
+        except ConnectionError:
+            raise  # the client has left; an OSError of another kind is one of the page
         except (KeyError, IndexError, ValueError):
             self._send(404, "text/plain", b"not found")
         except UserError as error:
@@ -197,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
 
         def number(name: str) -> float:
             value = float(query[name][0])
-            if not np.isfinite(value):
+            if not abs(value) < FARTHEST:
                 raise ValueError(name)
             return value
 

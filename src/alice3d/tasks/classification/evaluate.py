@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from alice3d import console, files
+from alice3d.data.sources.scan_list import refuse
 from alice3d.data.store import Store
 from alice3d.data.tables.classes import Example, examples_of, read_class_table
 from alice3d.data.tables.csv_rows import POINT
 from alice3d.errors import UserError
+from alice3d.io.volume import ScanError
+from alice3d.memory import within_memory
 from alice3d.metrics.classification import METRICS, overall_scores
 from alice3d.metrics.intervals import in_words
 from alice3d.nn.heads.classification import ClassificationNet
+from alice3d.tasks.cases import scored_of
 from alice3d.tasks.classification.job import ClassificationJob
 from alice3d.tasks.classification.model import Classifier
 from alice3d.tasks.settings import EvaluateConfig
@@ -62,8 +67,15 @@ def examples_to_score(model: Classifier, store: Store, table: Path, split: str) 
     return sorted(found, key=lambda example: example.case.id)
 
 
-def score_examples(model: Classifier, store: Store, examples: list[Example], device: str) -> NDArray[np.float64]:
+def score_examples(
+    model: Classifier, store: Store, examples: list[Example], device: str, refused: dict[str, str]
+) -> NDArray[np.float64]:
+    """Class probabilities (n, k) of the examples, without those of cases for which memory does not suffice: these go
+    into `refused`, with the reason.
 
+    Raises:
+        UserError: memory suffices for none.
+    """
     probabilities = []
     by_case: dict[str, list[Example]] = {}
     for example in examples:
@@ -71,8 +83,13 @@ def score_examples(model: Classifier, store: Store, examples: list[Example], dev
     with console.progress("Evaluating", len(by_case)) as bar:
         for id, its in by_case.items():
             centres = np.stack([example.centre_mm for example in its])
-            probabilities.append(model.scores(store, its[0].case, centres, device=device))
+            try:
+                with within_memory(partial(ScanError, id)):
+                    probabilities.append(model.scores(store, its[0].case, centres, device=device))
+            except ScanError as error:
+                refuse(id, error.reason, refused)
             bar.advance(note=id)
+    scored_of([its[0].case for its in by_case.values()], refused)
     return np.concatenate(probabilities)
 
 

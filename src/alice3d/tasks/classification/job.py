@@ -12,6 +12,7 @@ import torch
 from alice3d import console, files, outputs
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
+from alice3d.data.store.pins import pin
 from alice3d.data.tables.classes import Example, examples_of, read_class_table
 from alice3d.device import resolve_device
 from alice3d.engine.checkpoint import has_checkpoint
@@ -20,7 +21,7 @@ from alice3d.errors import UserError
 from alice3d.nn.heads.classification import ClassificationNet
 from alice3d.tasks.adaptation import BACKBONE_SETTINGS
 from alice3d.tasks.base import Validate, already_claimed, claim, plain, watched
-from alice3d.tasks.cases import draw_examples
+from alice3d.tasks.cases import draw_examples, pinned_training_cases
 from alice3d.tasks.classification.objective import ClassificationTask, frozen_features, solve_linear
 from alice3d.tasks.classification.samples import Augmentation, ClassificationSamples, FieldOfView
 from alice3d.tasks.initialisation import crop_side, report_seen, starting_backbone
@@ -46,6 +47,7 @@ class ClassificationJob:
         rule, field: intensity rule and field of view.
         settings: all that the result depends on, inputs by checksum.
         card: of the model, before training adds its results.
+        former: see `outputs.check`.
     """
 
     config: FinetuneSettings
@@ -59,6 +61,7 @@ class ClassificationJob:
     field: FieldOfView
     settings: dict[str, Any]
     card: dict[str, Any]
+    former: dict[str, tuple[Any, Any]]
 
 
 def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
@@ -74,7 +77,7 @@ def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
     store = Store.open(config.store)
     rows = read_class_table(config.classes)
     held = examples_of(rows, store, config.classes)
-    cases, examples, classes = draw_examples(held, store, config)
+    cases, examples, classes = draw_examples(held, store, config, pinned_training_cases(store, config))
     torch.manual_seed(config.seed)  # initial weights
     backbone, rule, spacing_mm, described = starting_backbone(config, store)
     pointed = examples[0].point_mm is not None
@@ -99,10 +102,13 @@ def prepare_classification(config: FinetuneSettings) -> ClassificationJob:
         "source_commit": source_commit(),
     }
     report_seen(encoder, cases)
-    inputs = {"store": store.checksum, "encoder": encoder["sha256"] if encoder else None}
+    provenance.report_held_out(store, cases)
+    checksum = store.checksum_of(cases)
+    inputs = {"store": checksum, "encoder": encoder["sha256"] if encoder else None}
+    former = {"store": (store.checksum, checksum)}
     settings = config.settings(**inputs, classes=files.file_sha256(config.classes))
     net = ClassificationNet(backbone, len(classes), config.pool)
-    return ClassificationJob(config, net, store, cases, examples, held, classes, rule, field, settings, card)
+    return ClassificationJob(config, net, store, cases, examples, held, classes, rule, field, settings, card, former)
 
 
 def field_of_view(
@@ -136,7 +142,7 @@ def learn_classes(
     """
     config = job.config
     device = resolve_device(config.device, config.threads)
-    claim(config, job.settings, state)
+    claim(config, job.settings, state, pin(job.store, job.cases))
     samples = ClassificationSamples(
         store=job.store,
         examples=job.examples,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from functools import partial
 from pathlib import Path
 
 from alice3d import console
@@ -14,7 +15,8 @@ from alice3d.data.tables.classes import Row, read_class_table
 from alice3d.data.tables.csv_rows import POINT
 from alice3d.errors import UserError
 from alice3d.io.read import read_scan
-from alice3d.io.volume import ScanError
+from alice3d.io.volume import ScanError, Unoriented
+from alice3d.memory import within_memory
 from alice3d.tasks.classification.model import Classifier
 
 SCORES = "scores.csv"
@@ -46,8 +48,9 @@ def predict_scores(
     points: dict[str, list[Row]] | None,
     device: str,
     refused: dict[str, str],
+    unoriented: Unoriented = "refuse",
 ) -> tuple[str, int]:
-    """The table of scores, and its number of rows."""
+    """The table of scores, and its number of rows; `unoriented` is the orientation of a file that gives none."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["case", *(POINT if points else ()), "predicted", *(f"score_{name}" for name in model.classes)])
@@ -57,8 +60,9 @@ def predict_scores(
             bar.advance(note=name)
             given = [row.point_mm for row in points[name] if row.point_mm is not None] if points else []
             try:
-                volume = read_scan(source.path, files=source.files)
-                scores = model.of_volume(volume, given if points else None, device=device)
+                with within_memory(partial(ScanError, name)):
+                    volume = read_scan(source.path, files=source.files, unoriented=unoriented)
+                    scores = model.of_volume(volume, given if points else None, device=device)
             except ScanError as error:
                 refuse(name, error.reason, refused)
                 continue

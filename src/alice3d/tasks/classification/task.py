@@ -15,6 +15,7 @@ from alice3d.engine.fit import FitResult
 from alice3d.errors import UserError
 from alice3d.metrics.classification import summarise_classes
 from alice3d.tasks.base import Selection, Task
+from alice3d.tasks.cases import named_refusals
 from alice3d.tasks.classification.evaluate import (
     ClassificationCheck,
     class_table_of,
@@ -63,11 +64,16 @@ class Classification(Task):
     ) -> dict[str, Any]:
         """Score each row of the split; metrics.csv has one row for each."""
         examples = chosen.rows
-        probabilities = score_examples(model, store, examples, device)
+        refused: dict[str, str] = {}
+        probabilities = score_examples(model, store, examples, device, refused)
+        examples = [example for example in examples if example.case.id not in refused]
         reference = np.array([model.classes.index(example.name) for example in examples])
         cases = [example.case.id for example in examples]
         write_scores(out, model, examples, probabilities)
-        return summarise_classes(cases, reference, probabilities, model.classes, seed=config.seed)
+        result = summarise_classes(
+            cases, reference, probabilities, model.classes, seed=config.seed, patients=store.patients
+        )
+        return {**result, **named_refusals(refused)}
 
     def say(self, model: Classifier, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
         """Scores over all rows, then of each class."""
@@ -92,10 +98,14 @@ class Classification(Task):
         self, model: Classifier, chosen: Selection, config: PredictConfig, *, device: str, refused: dict[str, str]
     ) -> dict[str, Any]:
         """Write OUT/scores.csv, one row per scan or point."""
-        text, rows = predict_scores(model, chosen.sources, chosen.rows, device, refused)
+        text, rows = predict_scores(model, chosen.sources, chosen.rows, device, refused, config.unoriented)
         if rows:
             files.write_text(config.out / SCORES, text)
         return {"written": [SCORES] if rows else [], "rows": rows, "classes": list(model.classes)}
+
+    def predicts(self, names: list[str]) -> list[str]:
+        """One table."""
+        return [SCORES] if names else []
 
     def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
         """The number of rows."""

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import numpy as np
 from torch import nn
 
 from alice3d import console, files
+from alice3d.data.sources.scan_list import refuse
 from alice3d.data.store import Case, Store
 from alice3d.data.store.read_grid import read_case
 from alice3d.errors import UserError
+from alice3d.io.volume import ScanError
+from alice3d.memory import within_memory
 from alice3d.metrics.intervals import in_words
-from alice3d.metrics.segmentation import StructureScore, dice_score, score_case
+from alice3d.metrics.segmentation import StructureScore, dice_score, score_absent, score_case, with_reference
 from alice3d.nn.tiling import reading_window
-from alice3d.tasks.cases import draw_cases, labelled_cases
+from alice3d.tasks.cases import draw_cases, labelled_cases, patients_of, refuse_healthy
 from alice3d.tasks.segmentation.job import FinetuneJob
 from alice3d.tasks.segmentation.model import SegmentationModel
 from alice3d.tasks.settings import EvaluateConfig
@@ -43,8 +47,11 @@ class SegmentationCheck:
     def __init__(self, job: FinetuneJob) -> None:
         config = job.config
         cases = labelled_cases(job.store, config.validate_split)
+        refuse_healthy(cases, f"cases of split {config.validate_split!r}")
+        cases = [case for case in cases if case.structures]  # Dice is of structures that are there
         self.job = job
-        self.cases = draw_cases(cases, min(config.validate_cases, len(cases)), ORDER_SEED)
+        count = min(config.validate_cases, len(patients_of(cases)))
+        self.cases = draw_cases(cases, count, ORDER_SEED)[: config.validate_cases]
         self.read = [read_case(job.store, case, job.rule, job.spacing_mm) for case in self.cases]
 
     def __call__(self, net: nn.Module) -> dict[str, float]:
@@ -67,6 +74,7 @@ class SegmentationCheck:
         for case, (image, grid) in zip(self.cases, self.read, strict=True):
             predicted = model.label_map(image, grid, case.grid, device=device)
             reference = job.store.label(case.id)[:, :, :]
+            predicted = with_reference(reference, predicted)
             means.append(np.mean([dice_score(reference == value, predicted == value) for value in case.structures]))
         return {"val_dice": float(np.mean(means))}
 
@@ -107,39 +115,62 @@ def score_cases(
     names: dict[int, str],
     tolerance_mm: float,
     device: str,
+    refused: dict[str, str],
 ) -> list[StructureScore]:
-    """Predict each case and score it against its stored reference; NSD at a tolerance in mm."""
+    """Predict each case and score it against its stored reference; NSD at a tolerance in mm.
+
+    Structures that a reference lacks are among the scores, without Dice, where they are predicted or the case is
+    healthy. A case for which memory does not suffice goes into `refused`, with the reason.
+    """
     scores: list[StructureScore] = []
     with console.progress("Evaluating", len(cases)) as bar:
         for case in cases:
-            image, grid = read_case(store, case, model.rule, model.spacing_mm)
-            predicted = model.label_map(image, grid, case.grid, device=device)
-            reference = store.label(case.id)[:, :, :]
-            scores += score_case(case.id, reference, predicted, case.spacing_mm, names, tolerance_mm=tolerance_mm)
+            try:
+                with within_memory(partial(ScanError, case.id)):
+                    image, grid = read_case(store, case, model.rule, model.spacing_mm)
+                    predicted = model.label_map(image, grid, case.grid, device=device)
+                    reference = store.label(case.id)[:, :, :]
+                    found = score_case(case.id, reference, predicted, case.spacing_mm, names, tolerance_mm=tolerance_mm)
+                    found += score_absent(case.id, reference, predicted, case.spacing_mm, names)
+                scores += found
+            except ScanError as error:
+                refuse(case.id, error.reason, refused)
             bar.advance(note=case.id)
     return scores
 
 
 def write_scores(out: Path, scores: list[StructureScore]) -> None:
-    """metrics.csv, one row per case and structure."""
-
+    """metrics.csv, one row per case and structure; a score that does not exist is empty."""
     text = io.StringIO()
     table = csv.DictWriter(text, [field.name for field in fields(StructureScore)], lineterminator="\n")
     table.writeheader()
     for score in scores:
         row = asdict(score)
-        table.writerow({key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in row.items()})
+        table.writerow({key: _cell(value) for key, value in row.items()})
     files.write_text(out / "metrics.csv", text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if np.isnan(value) else f"{value:.6g}"
 
 
 def say_scores(result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
     tolerance_mm = result["nsd_tolerance_mm"]
-    width = max(len(name) for name in (*result["by_structure"], "mean over cases"))
-    console.say(f"{'':{width}}  {'Dice':24}{f'NSD at {tolerance_mm:g} mm':24}HD95 mm")
-    for name, entry in (*result["by_structure"].items(), ("mean over cases", result)):
+    mean = "mean over cases" if result["patients"] == result["cases"] else "mean over patients"
+    width = max(len(name) for name in (*result["by_structure"], mean))
+    console.say(f"{'':{width}}  {'Dice':24}{f'NSD at {tolerance_mm:g} mm':24}{'HD95 mm':24}false positives")
+    for name, entry in (*result["by_structure"].items(), (mean, result)):
         dice, nsd, hd95 = (entry[metric] for metric in ("dice", "nsd", "hd95_mm"))
-        console.say(f"{name:{width}}  {in_words(dice, 3):24}{in_words(nsd, 3):24}{in_words(hd95, 1)}")
+        false = f"{entry['false_positive']} of {entry['absent']}"
+        if entry["false_positive"]:
+            false += f", mean {entry['false_positive_ml']:.3g} ml"
+        scores = f"{in_words(dice, 3):24}{in_words(nsd, 3):24}{in_words(hd95, 1):24}{false if entry['absent'] else '-'}"
+        console.say(f"{name:{width}}  {scores}")
+    healthy = f" ({result['healthy']} healthy)" if result["healthy"] else ""
     console.say(
-        f"{result['cases']} cases; {result['absent']} structures absent from a reference, {result['missed']} missed. "
+        f"{result['cases']} cases{healthy}; {result['absent']} structures absent from a reference, of which "
+        f"{result['false_positive']} were predicted (false positives: in no mean), {result['missed']} missed. "
         f"Scores written to {out}. Next: alice predict {config.model} SCANS PREDICTIONS"
     )

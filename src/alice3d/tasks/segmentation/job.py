@@ -12,6 +12,7 @@ from torch import nn
 from alice3d import console, outputs
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.store import Case, Store
+from alice3d.data.store.pins import pin
 from alice3d.device import resolve_device
 from alice3d.engine.checkpoint import has_checkpoint
 from alice3d.engine.fit import FitResult, fit
@@ -19,7 +20,7 @@ from alice3d.errors import UserError
 from alice3d.nn.heads.segmentation import JointSegmentationNet, LinearSegmentationNet, SegmentationNet, build_segmenter
 from alice3d.tasks.adaptation import BACKBONE_SETTINGS
 from alice3d.tasks.base import Validate, already_claimed, claim, plain, watched
-from alice3d.tasks.cases import draw_cases, labelled_cases
+from alice3d.tasks.cases import draw_cases, labelled_cases, pinned_training_cases, refuse_healthy
 from alice3d.tasks.initialisation import crop_side, report_seen, starting_backbone
 from alice3d.tasks.segmentation.components import connected_structures
 from alice3d.tasks.segmentation.linear import LinearFit
@@ -43,6 +44,7 @@ class FinetuneJob:
         crop: voxels per side.
         settings: all that the result depends on, inputs by checksum.
         card: of the model, before training adds its results.
+        former: see `outputs.check`.
     """
 
     config: FinetuneSettings
@@ -55,6 +57,7 @@ class FinetuneJob:
     crop: int
     settings: dict[str, Any]
     card: dict[str, Any]
+    former: dict[str, tuple[Any, Any]]
 
 
 def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
@@ -66,7 +69,10 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
     if config.scale_low > config.scale_high:
         raise UserError(f"--scale-low {config.scale_low:g} is above --scale-high {config.scale_high:g}")
     store = Store.open(config.store)
-    cases = draw_cases(labelled_cases(store, config.split), config.labels, config.seed)
+    cases = pinned_training_cases(store, config) or draw_cases(
+        labelled_cases(store, config.split), config.labels, config.seed
+    )
+    refuse_healthy(cases, "training cases")
     values = class_values(cases)
     lacking = [name for value, name in store.label_names.items() if value not in values]
     if lacking:
@@ -96,8 +102,11 @@ def prepare_finetuning(config: FinetuneSettings) -> FinetuneJob:
     }
     encoder = described["encoder"]
     report_seen(encoder, cases)
-    settings = config.settings(store=store.checksum, encoder=encoder["sha256"] if encoder else None)
-    return FinetuneJob(config, net, store, cases, values, rule, spacing_mm, crop, settings, card)
+    provenance.report_held_out(store, cases)
+    checksum = store.checksum_of(cases)
+    settings = config.settings(store=checksum, encoder=encoder["sha256"] if encoder else None)
+    former = {"store": (store.checksum, checksum)}
+    return FinetuneJob(config, net, store, cases, values, rule, spacing_mm, crop, settings, card, former)
 
 
 def finetune(
@@ -115,7 +124,7 @@ def finetune(
     """
     config = job.config
     device = resolve_device(config.device, config.threads)
-    claim(job.config, job.settings, state)
+    claim(job.config, job.settings, state, pin(job.store, job.cases))
     if isinstance(job.net, LinearSegmentationNet):
         result = _solve_linear(job, job.net, device)
         net: nn.Module = job.net

@@ -159,7 +159,7 @@ class LinearFit:
 def strata_of(classes_xyz: NDArray[np.int64], classes: int, reach: int = 3) -> NDArray[np.int64]:
     """Stratum of each voxel: 1 .. k-1 its structure, 0 background, k background within `reach` voxels of a structure.
 
-    k + 1 is free for other hard voxels.
+    k + 1 is free for other hard voxels; voxels without a reference (below 0) are in none.
     """
     strata = classes_xyz.copy()
     near = ndimage.binary_dilation(classes_xyz > 0, iterations=reach)
@@ -170,14 +170,14 @@ def strata_of(classes_xyz: NDArray[np.int64], classes: int, reach: int = 3) -> N
 def draw_by_stratum(
     strata_xyz: NDArray[np.int64], count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Up to `count` voxels of each stratum, without repeats.
+    """Up to `count` voxels of each stratum from 0, without repeats.
 
     Returns:
         indices (n, 3), and number of voxels of its stratum that each represents (n,).
     """
-    chosen, weights = [], []
+    chosen, weights = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
     flat = strata_xyz.ravel()
-    for stratum in np.unique(flat):
+    for stratum in np.unique(flat[flat >= 0]):
         members = np.flatnonzero(flat == stratum)
         taken = members if len(members) <= count else rng.choice(members, count, replace=False)
         chosen.append(taken)

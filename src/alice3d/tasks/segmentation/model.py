@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from alice3d.data.preprocessing.preprocess import prepare_array
 from alice3d.device import resolve_device
 from alice3d.errors import UserError
 from alice3d.geometry import Affine, Grid
+from alice3d.io.forms import Forms
 from alice3d.io.in_memory import ScanLike, as_volume, name_of
 from alice3d.io.volume import Volume
 from alice3d.io.write import write_label
@@ -36,11 +37,13 @@ class LabelMap:
         array: (i, j, k) int16 label values in the scan's own grid, 0 is background.
         affine: (4, 4) of the scan, voxel index to RAS mm.
         names: value to name.
+        forms: sform and qform of a NIfTI scan; None for other formats.
     """
 
     array: NDArray[np.int16]
     affine: Affine
     names: dict[int, str]
+    forms: Forms | None = field(default=None, repr=False)
 
     def save(self, path: str | Path) -> None:
         """Write NIfTI, as `alice predict` does; `path` ends in .nii or .nii.gz.
@@ -51,7 +54,7 @@ class LabelMap:
         """
         if not str(path).endswith((".nii", ".nii.gz")):
             raise UserError(f"{path}: label maps are written as NIfTI; give a name that ends in .nii or .nii.gz")
-        write_label(Path(path), self.array, self.affine)
+        write_label(Path(path), self.array, self.affine, self.forms)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class SegmentationModel:
         x, y, z = volume.array.shape
         image = self.rule(prepared.image, prepared.stats)
         labels = self.label_map(image, prepared.grid, Grid((x, y, z), volume.affine), device=device)
-        return LabelMap(labels, volume.affine, self.names)
+        return LabelMap(labels, volume.affine, self.names, volume.forms)
 
     def predict(self, scan: ScanLike, *, points_mm: None = None, device: str = "auto") -> LabelMap:
         """Segment a scan of any kind: a file, (array, affine), a nibabel or a SimpleITK image.

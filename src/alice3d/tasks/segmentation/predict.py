@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from alice3d import console
 from alice3d.data.sources.scan_list import refuse
 from alice3d.data.sources.sources import Source
 from alice3d.io.read import read_scan
-from alice3d.io.volume import ScanError
+from alice3d.io.volume import ScanError, Unoriented
+from alice3d.memory import within_memory
 from alice3d.tasks.segmentation.model import SegmentationModel
 
 
 def predict_label_maps(
-    model: SegmentationModel, wanted: dict[str, Source], out: Path, device: str, refused: dict[str, str]
+    model: SegmentationModel,
+    wanted: dict[str, Source],
+    out: Path,
+    device: str,
+    refused: dict[str, str],
+    unoriented: Unoriented = "refuse",
 ) -> list[str]:
     """Segment and write; returns the names of all written files. Files of an earlier, interrupted call are kept.
 
@@ -23,18 +30,21 @@ def predict_label_maps(
         out: folder.
         device: device of the network.
         refused: gets the reason of each scan that cannot be read.
+        unoriented: orientation of a file that gives none.
     """
     written = []
     with console.progress("Predicting", len(wanted)) as bar:
         for name, source in wanted.items():
-            if not (out / name).exists():
+            if not (out / name).exists() or not (out / name).stat().st_size:
                 try:
-                    made = model.of_volume(read_scan(source.path, files=source.files), device=device)
+                    with within_memory(partial(ScanError, name)):
+                        volume = read_scan(source.path, files=source.files, unoriented=unoriented)
+                        made = model.of_volume(volume, device=device)
+                        made.save(out / name)
                 except ScanError as error:
                     refuse(name, error.reason, refused)
                     bar.advance(note=name)
                     continue
-                made.save(out / name)
             written.append(name)
             bar.advance(note=name)
     return written

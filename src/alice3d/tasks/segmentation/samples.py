@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.data.preprocessing.intensity import IntensityRule
+from alice3d.data.preprocessing.labels import IGNORED
 from alice3d.data.sampling.augmentation import change_intensity
 from alice3d.data.sampling.crops import ViewSettings, random_matrix
 from alice3d.data.store import Case, Store
@@ -53,16 +54,21 @@ def class_values(cases: list[Case]) -> tuple[int, ...]:
 
 
 def contoured_classes(case: Case, values: tuple[int, ...]) -> NDArray[np.bool_]:
-    """(k,) True = this class was contoured in the case; always for background."""
-    return np.array([value == 0 or value in case.structures for value in values])
+    """(k,) True = this class was contoured in the case, or looked for and not found; always for background.
+
+    A structure that a reference lacks was not contoured; where it has none at all the case is healthy, and every
+    structure was looked for.
+    """
+    return np.array([value == 0 or case.healthy or value in case.structures for value in values])
 
 
 def classes_of(labels_xyz: NDArray[Any], values: tuple[int, ...]) -> NDArray[np.int64]:
-    """Label values (x, y, z) to class indices; a value without a class becomes background."""
+    """Label values (x, y, z) to class indices; a value without a class becomes background, `IGNORED` stays."""
     order = np.argsort(values)
     ranked = np.asarray(values)[order]
     at = np.clip(np.searchsorted(ranked, labels_xyz), 0, len(ranked) - 1)
     classes: NDArray[np.int64] = np.where(ranked[at] == labels_xyz, order[at], 0)
+    classes[labels_xyz == IGNORED] = IGNORED
     return classes
 
 
@@ -70,10 +76,10 @@ class SegmentationSamples:
     """Sample i is one crop, from a generator seeded with (seed, i): the same i gives the same sample.
 
     Structures take turns (sample i is centred on structure i modulo their number), so that all structures are equally
-    frequent; the case is sampled among those that have it.
+    frequent; the case is sampled among those that have it. Healthy cases are seen in the crops at random positions.
 
-    A sample holds (no batch axis): `image` (c, x, y, z) float32; `labels` (x, y, z) int64, class indices; `contoured`
-    (k,) bool, True = this class was contoured in the case.
+    A sample holds (no batch axis): `image` (c, x, y, z) float32; `labels` (x, y, z) int64, class indices or
+    `IGNORED`; `contoured` (k,) bool, True = this class was contoured in the case.
 
     Args:
         store: of the scans.

@@ -14,7 +14,7 @@ from alice3d.engine.fit import FitResult
 from alice3d.errors import UserError
 from alice3d.metrics.segmentation import summarise
 from alice3d.tasks.base import Selection, Task
-from alice3d.tasks.cases import labelled_cases
+from alice3d.tasks.cases import labelled_cases, named_refusals, scored_of
 from alice3d.tasks.segmentation.evaluate import (
     SegmentationCheck,
     nsd_tolerance,
@@ -71,17 +71,21 @@ class Segmentation(Task):
     ) -> dict[str, Any]:
         """Predict each labelled case and score it on the store's grid, against the stored reference.
 
-        A score is the mean over the structures in a case's reference, then over cases. A structure that the
-        reference lacks is left out and counted (`absent`); one that is present but not predicted scores Dice 0, NSD 0
+        A score is the mean over the structures in a case's reference, then over the cases of a patient, then over
+        patients. A structure that the
+        reference lacks has no Dice: it is counted (`absent`), and where it is predicted all the same as
+        `false_positive`, with its volume; one that is present but not predicted scores Dice 0, NSD 0
         and, for HD95, the diagonal of the stored scan (`missed`).
         """
         cases, names = chosen.cases, chosen.rows
         tolerance_mm = nsd_tolerance(config.tolerance, cases)
-        scores = score_cases(model, store, cases, names, tolerance_mm, device)
+        refused: dict[str, str] = {}
+        scores = score_cases(model, store, cases, names, tolerance_mm, device, refused)
+        cases = scored_of(cases, refused)
         shown = sorted({value for case in cases for value in case.structures})
         write_scores(out, scores)
-        result = summarise(scores, len(cases), [names[value] for value in shown])
-        return {**result, "nsd_tolerance_mm": tolerance_mm}
+        result = summarise(scores, len(cases), [names[value] for value in shown], store.patients)
+        return {**result, "nsd_tolerance_mm": tolerance_mm, **named_refusals(refused)}
 
     def say(self, model: SegmentationModel, result: dict[str, Any], config: EvaluateConfig, out: Path) -> None:
         """Each structure's scores, then their mean over cases."""
@@ -103,8 +107,12 @@ class Segmentation(Task):
         refused: dict[str, str],
     ) -> dict[str, Any]:
         """Write OUT/name.nii.gz for each scan, with its shape and affine."""
-        written = predict_label_maps(model, chosen.sources, config.out, device, refused)
+        written = predict_label_maps(model, chosen.sources, config.out, device, refused, config.unoriented)
         return {"written": written, "labels": {str(value): name for value, name in model.names.items()}}
+
+    def predicts(self, names: list[str]) -> list[str]:
+        """A label map for each."""
+        return names
 
     def say_predicted(self, made: dict[str, Any], out: Path) -> tuple[str, str]:
         """The number of label maps."""
