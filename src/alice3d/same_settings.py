@@ -35,8 +35,8 @@ def as_today(settings: dict[str, Any], former: Mapping[str, tuple[Any, Any]] | N
 
 
 def first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
-    """What differs first, for a message; None where nothing does."""
-    for key in sorted({*old, *new}):
+    """What differs first, for a message; None where nothing does. Settings come before inputs, which follow them."""
+    for key in sorted({*old, *new}, key=lambda key: (key == "inputs", key)):
         before, now = old.get(key), new.get(key)
         if before == now:
             continue

@@ -43,7 +43,9 @@ def test_pair_writes_a_table_and_its_report(capsys, passing, tiny_store, tiny_ma
     assert len(table.scan_pairs()) == 5
     assert found["pairs"] == len(table)
     assert found["accepted"] <= found["pairs"]
-    assert table.card["store"] == Store.open(tiny_store).checksum
+    store = Store.open(tiny_store)
+    matched = [case for case in store.cases() if case.split in ("pretrain", "train")]
+    assert table.card["store"] == store.checksum_of(matched)
     splits = {Store.open(tiny_store).case(name).split for pair in table.scan_pairs() for name in pair}
     assert splits <= {"pretrain", "train"}
     for name in ("quality.json", "scan_pairs.csv", "quality.png", "pairs.csv.gz"):
@@ -58,11 +60,11 @@ def test_pair_writes_a_table_and_its_report(capsys, passing, tiny_store, tiny_ma
 
 
 def test_interrupted_pair_goes_on_to_the_same_table(capsys, passing, tiny_store, tiny_matcher, tmp_path, monkeypatch):
-    from alice3d.matching import pairing
+    from alice3d.matching import pair_work
 
     words = ("--scan-pairs", 4, "--points", 60)
     result(capsys, "pair", tiny_store, tiny_matcher, tmp_path / "whole", *words)
-    write, count = pairing.write_part, []
+    write, count = pair_work.write_part, []
 
     def stop_after_two(path, rows):
         if len(count) == 2:
@@ -70,11 +72,11 @@ def test_interrupted_pair_goes_on_to_the_same_table(capsys, passing, tiny_store,
         count.append(path)
         write(path, rows)
 
-    monkeypatch.setattr(pairing, "write_part", stop_after_two)
+    monkeypatch.setattr(pair_work, "write_part", stop_after_two)
     assert call(capsys, "pair", tiny_store, tiny_matcher, tmp_path / "cut", *words)[0] != 0
     assert len(list((tmp_path / "cut" / "parts").glob("*.npz"))) == 2
     assert not (tmp_path / "cut" / "pairs.npz").exists()
-    monkeypatch.setattr(pairing, "write_part", write)
+    monkeypatch.setattr(pair_work, "write_part", write)
     result(capsys, "pair", tiny_store, tiny_matcher, tmp_path / "cut", *words)
     assert (tmp_path / "cut" / "pairs.npz").read_bytes() == (tmp_path / "whole" / "pairs.npz").read_bytes()
 

@@ -44,7 +44,7 @@ def scored_without(store, folder, left_out):
     at = {name: rows[0].index(name) for name in ("case", "structure", "dice")}
     found = {}
     for row in rows[1:]:
-        if row[at["structure"]] not in left_out:
+        if row[at["structure"]] not in left_out and row[at["dice"]]:  # without: predicted where the reference has none
             found.setdefault(row[at["case"]], []).append(float(row[at["dice"]]))
     return {case: np.mean(values) for case, values in found.items()}
 

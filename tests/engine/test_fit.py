@@ -241,8 +241,10 @@ def test_batches_keep_their_order() -> None:
 
 
 SCRIPT = """
-import sys, torch
+import signal, sys, torch
 sys.path.insert(0, {tests!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background, where it is ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from pathlib import Path
 from test_fit import CPU, Lines, Regression, settings
 from alice3d.engine.fit import fit
@@ -278,6 +280,7 @@ def test_a_signal_writes_a_checkpoint_before_the_end(tmp_path: Path, sent: str, 
 
 def test_signals_that_are_ignored_stay_so_and_a_second_ctrl_c_stops_at_once() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    in_front = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     try:
         with stop_requests() as request:
             signal.raise_signal(signal.SIGHUP)
@@ -289,6 +292,7 @@ def test_signals_that_are_ignored_stay_so_and_a_second_ctrl_c_stops_at_once() ->
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGINT, in_front)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_the_second_round_learns_from_the_pairs_of_the_first(tiny_store: Path, t
 
 
 def test_rounds_take_no_table(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train-matcher", str(tiny_store), str(tmp_path / "m"), "--rounds", "2", "--pairs", str(tmp_path)]
+    words = ["train-matcher", str(tiny_store), str(tmp_path / "m"), "--rounds", "2", "--pairs", str(tmp_path / "pairs")]
     assert cli.main(words) == 2
     assert "--rounds makes its own pairs tables" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()

@@ -1,5 +1,4 @@
-"""The whole pipeline at small scale: scans, store, matcher, pairs, Alice, segmenters, prediction, and a report to
-open."""
+"""The whole pipeline at small scale: scans, store, matcher, pairs, Alice, segmenters, prediction, report."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dataset_folders import OPTIONS, image, label
-from scan_files import head_like, write_nifti
+from scan_files import affine_of, head_like, write_nifti
 
 from alice3d.data.prepare import PrepareOptions, prepare
 from alice3d.data.sources.layouts import find_sources
@@ -180,7 +180,9 @@ def test_splits_of_totalsegmentator_are_read(tmp_path: Path) -> None:
 
 def test_a_mask_of_another_grid_or_several_values_is_refused(tmp_path: Path) -> None:
     folder = totalsegmentator(tmp_path / "t")
-    write_nifti(folder / "s0001" / "segmentations" / "liver.nii.gz", np.ones((5, 5, 5), np.uint8))
+    write_nifti(
+        folder / "s0001" / "segmentations" / "liver.nii.gz", np.ones((5, 5, 5), np.uint8), affine_of(spacing=(3, 3, 3))
+    )
     several = np.zeros(head_like().shape, np.uint8)
     several[3:6], several[8:9] = 1, 2
     write_nifti(folder / "s0002" / "segmentations" / "liver.nii.gz", several)
