@@ -132,3 +132,28 @@ def test_checking_a_store_writes_nothing(tmp_path: Path) -> None:
     check_apart(config_of("prepare", scans=tmp_path / "store", store=tmp_path / "store", verify=True))
     with pytest.raises(UserError, match="itself"):
         check_apart(config_of("prepare", scans=tmp_path / "store", store=tmp_path / "store"))
+
+
+def test_a_file_that_the_package_did_not_write_is_not_written_over(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    for command, name in (("inspect", "page"), ("match", "picture"), ("evaluate-matcher", "out"), ("probe", "out")):
+        with pytest.raises(UserError, match="was not written by alice; remove it, or give another name"):
+            check_apart(config_of(command, **{name: str(notes)}))
+        check_apart(config_of(command, **{name: str(tmp_path / "new")}))
+
+
+def test_pictures_pages_and_results_of_the_package_are_written_over(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from alice3d.report.page import page
+    from alice3d.report.planes import png_of
+
+    figure = Figure()
+    figure.add_subplot().plot([0, 1])
+    (tmp_path / "a.png").write_bytes(png_of(figure))
+    (tmp_path / "a.html").write_text(page("title", []))
+    (tmp_path / "a.json").write_text('{\n "made_by": "alice3d",\n "mean_mm": 7.8\n}\n')
+    (tmp_path / "empty").write_text("")
+    for name in ("a.png", "a.html", "a.json", "empty"):
+        check_apart(config_of("match", picture=str(tmp_path / name)))

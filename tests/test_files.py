@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,9 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "first"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_key_that_is_there_twice_is_no_valid_content():
+    assert json.loads('{"a": 1, "b": {"a": 2}}', object_pairs_hook=files.unique_keys) == {"a": 1, "b": {"a": 2}}
+    with pytest.raises(ValueError, match="the key 'a' is there twice"):
+        json.loads('{"a": 1, "b": 2, "a": 3}', object_pairs_hook=files.unique_keys)

@@ -10,6 +10,13 @@ from typing import Any
 
 from alice3d.config import CommandConfig, Config, Reads, Writes
 from alice3d.errors import UserError
+from alice3d.version import PROGRAM
+
+OURS = tuple(
+    mark.encode()
+    for mark in (f"Software\0{PROGRAM}", f'name="generator" content="{PROGRAM}"', f'"made_by": "{PROGRAM}"')
+)
+"""What pictures, pages and results of this package hold near their start."""
 
 
 def check_apart(config: CommandConfig) -> None:
@@ -33,6 +40,8 @@ def check_apart(config: CommandConfig) -> None:
         output, shown = Path(value), f"{_option(config, name)} {value}"
         if mark.file and output.is_dir():
             raise UserError(f"{shown}: is a folder; a file is written there, give its name")
+        if mark.file and not _is_ours(output):
+            raise UserError(f"{shown}: is there and was not written by alice; remove it, or give another name")
         for other, path in seen:
             if _is_same(output, path):
                 raise UserError(f"{shown}: is also written by {other}; give another name")
@@ -85,6 +94,16 @@ def _paths(value: Any) -> Iterator[Path]:
                     yield Path(one)
             except (OSError, ValueError):  # no path at all
                 continue
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether a file that a call would write over is missing, empty, or a picture, page or result of this package."""
+    try:
+        with output.open("rb") as file:
+            head = file.read(4096)
+    except OSError:  # not there; one that cannot be read cannot be written over either, and that is told later
+        return True
+    return not head or any(mark in head for mark in OURS)
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -82,3 +82,16 @@ def scratch_folder() -> Iterator[Path]:
         return
     with made as folder:
         yield Path(folder)
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads(..., object_pairs_hook=unique_keys)`: a key that is there twice is an error, not its last value.
+
+    Raises:
+        ValueError: names the key.
+    """
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return content

@@ -10,6 +10,7 @@ from pydantic import Field
 from alice3d import console
 from alice3d.config import ComputeConfig, Reads, Writes
 from alice3d.errors import UserError
+from alice3d.version import PROGRAM
 
 
 class EvaluateMatcherConfig(ComputeConfig):
@@ -87,7 +88,7 @@ def run(config: EvaluateMatcherConfig) -> dict[str, Any]:
     if config.plot is not None:
         _draw(config.plot, result["trust"])
     if config.out is not None:
-        write_text(config.out, json_text(result) + "\n")
+        write_text(config.out, json_text({"made_by": PROGRAM, **result}) + "\n")
     say_table(result)
     return result
 

@@ -11,6 +11,7 @@ from alice3d import console
 from alice3d.config import ComputeConfig, Reads, Writes, nearest
 from alice3d.errors import UserError
 from alice3d.tasks.settings import LinearSettings
+from alice3d.version import PROGRAM
 
 if TYPE_CHECKING:
     from alice3d.data.store import Case, Store
@@ -101,7 +102,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
         console.say("Baseline with random weights:")
         result["baselines"]["untrained"] = measured(_untrained(card, config.seed)).summary(config.seed)
     if config.out is not None:
-        write_text(config.out, json_text(result) + "\n")
+        write_text(config.out, json_text({"made_by": PROGRAM, **result}) + "\n")
     _say(result)
     return result
 

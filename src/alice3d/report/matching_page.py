@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from alice3d.version import PROGRAM
+
 
 def draw_quality(folder: Path, report: dict[str, Any]) -> None:
     """Write quality.png: cycle errors of all points, and the fraction of accepted points of each scan pair."""
@@ -28,7 +30,7 @@ def draw_quality(folder: Path, report: dict[str, Any]) -> None:
     right.hist(shares, bins=20, range=(0, 1), color="#3b6ea5")
     right.set(xlabel="accepted fraction of a scan pair's points", ylabel="scan pairs")
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": PROGRAM})
     (folder / "quality.png").write_bytes(stream.getvalue())
 
 
@@ -58,5 +60,5 @@ def draw_reliability(trust: dict[str, Any]) -> bytes:
     )
     axes.title.set_fontsize(9)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": PROGRAM})
     return stream.getvalue()

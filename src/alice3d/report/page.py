@@ -9,6 +9,8 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+from alice3d.version import PROGRAM
+
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The page may only show its own content: no script, no request."""
 
@@ -125,6 +127,7 @@ def page(title: str, sections: Sequence[Section], *, lead: Any = "", foot: Any =
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
+        f'<meta name="generator" content="{PROGRAM}">'
         f"<title>{escape(title)}</title><style>\n{style}</style></head><body>"
         f"<header><h1>{escape(title)}</h1>{paragraph(lead, kind='lead') if lead else ''}"
         f'<nav aria-label="Contents"><ul>{links}</ul></nav></header>'

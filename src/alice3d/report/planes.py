@@ -14,6 +14,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from alice3d.version import PROGRAM
+
 CT_WINDOW = (-200.0, 300.0)
 """HU from black to white: soft tissue, the usual window of a CT."""
 LABEL_COLOURS = (
@@ -225,7 +227,7 @@ def side_by_side(query: View, key: View, *, title: str = "") -> Figure:
 
 
 def png_of(figure: Figure, *, dpi: int = 110) -> bytes:
-    """The figure as a PNG file, without metadata on its author or date."""
+    """The figure as a PNG file, without metadata on its author or date; it says that it was made by this package."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": PROGRAM})
     return stream.getvalue()

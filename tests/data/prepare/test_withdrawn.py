@@ -13,6 +13,7 @@ import pytest
 from scan_files import head_like, write_nifti
 
 from alice3d.data.prepare import PrepareOptions, prepare
+from alice3d.data.prepare.patients import patient_keys
 from alice3d.data.prepare.prepare import verify
 from alice3d.data.store import Store
 from alice3d.errors import UserError
@@ -151,3 +152,48 @@ def test_stores_of_an_earlier_release_lose_nothing(
     prepare(folder, store, PRUNE)
     assert "not among the given scans (b); an earlier release" in capsys.readouterr().err
     assert ids(store) == ["a", "b"]
+
+
+def test_a_label_that_is_gone_is_named_and_leaves_with_prune(
+    scans: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, store = scans("a", "b", "c", "d", "e", labels=True), tmp_path / "s"
+    options = replace(OPTIONS, labels=tmp_path / "labels")
+    prepare(folder, store, options)
+    gone = tmp_path / "labels" / "b.nii.gz"
+    kept = gone.read_bytes()
+    gone.unlink()
+    capsys.readouterr()
+    prepare(folder, store, options)
+    assert "labels of 1 cases are not among the given ones any more (b); they stay" in capsys.readouterr().err
+    assert Store.open(store).case("b").labelled
+    prepare(folder, store, OPTIONS)  # without --labels: labels are not the matter of this call
+    assert "labels of" not in capsys.readouterr().err
+    prepare(folder, store, replace(options, prune=True))
+    assert "labels of 1 cases are not among the given ones any more (b); they leave" in capsys.readouterr().err
+    assert not Store.open(store).case("b").labelled
+    assert not (store / "labels" / "b.b2nd").exists()
+    assert Store.open(store).case("a").labelled
+    verify(store)
+    gone.write_bytes(kept)
+    prepare(folder, store, options)
+    assert Store.open(store).case("b").labelled
+
+
+def test_overwrite_names_the_cases_of_other_folders(
+    scans: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, store = scans("a", "b", folder="one"), scans("c", "d", folder="two"), tmp_path / "s"
+    prepare(one, store, OPTIONS)
+    prepare(two, store, OPTIONS)
+    capsys.readouterr()
+    prepare(one, store, replace(OPTIONS, overwrite=True))
+    assert "--overwrite: 2 cases of the store are not among the given scans (c, d)" in capsys.readouterr().err
+    assert ids(store) == ["a", "b"]
+    prepare(one, store, replace(OPTIONS, overwrite=True))
+    assert "--overwrite" not in capsys.readouterr().err
+
+
+def test_identifiers_that_differ_in_case_or_blanks_are_one_patient() -> None:
+    keys = patient_keys({"a": "P1", "b": " p1 ", "c": "P2"}, "salt")
+    assert keys["a"] == keys["b"] != keys["c"]

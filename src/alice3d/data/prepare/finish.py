@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from alice3d import console
-from alice3d.data.prepare.withdrawn import joined_root, missing_rows, report, without_root
+from alice3d.data.prepare.withdrawn import joined_root, lost_labels, missing_rows, report, without_root
 from alice3d.data.sources.listed import NO_FILE
 from alice3d.data.sources.sources import Found
 from alice3d.data.store.index import Row, read_index
@@ -32,6 +32,9 @@ def finish_index(
             row["patient"] = keys.get(row["id"], row["patient"])
     report(rows, found, root, prune=prune)
     if prune:
+        for row in lost_labels(rows, found):
+            row |= dict.fromkeys(("label", "label_source", "label_checksum", "label_sha256", "structures"), "")
+            row["stamp"] = row["stamp"].partition(" ")[0]
         gone = {row["id"] for row in missing_rows(rows, found, root)}
         rows = [row for row in rows if row["status"] != "taken" or row["id"] not in gone]
         for row in (row for row in rows if row["source"] not in present):

@@ -60,16 +60,17 @@ def new_salt() -> str:
 
 
 def patient_keys(patients: Mapping[str, str], salt: str) -> dict[str, str]:
-    """Case id to the key of its patient: a salted hash.
+    """Case id to the key of its patient: a salted hash. Blanks around an identifier and its case do not count.
 
     Args:
         patients: case id to identifier.
         salt: of the store.
     """
-    return {
-        name: hashlib.sha256(f"{salt}\0{patient}".encode("utf-8", "surrogateescape")).hexdigest()[:KEY_DIGITS]
-        for name, patient in patients.items()
-    }
+    keys = {}
+    for name, patient in patients.items():
+        words = f"{salt}\0{patient.strip().casefold()}".encode("utf-8", "surrogateescape")
+        keys[name] = hashlib.sha256(words).hexdigest()[:KEY_DIGITS]
+    return keys
 
 
 def patients_with(rows: list[Row], names: set[str], keys: Mapping[str, str]) -> dict[str, str]:

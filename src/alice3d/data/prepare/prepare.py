@@ -17,7 +17,7 @@ from alice3d.data.prepare.patients import known_patients, new_salt, patient_keys
 from alice3d.data.prepare.splitting import earlier_splits, splits_of
 from alice3d.data.prepare.summary import SHOWN, dry_run, result_of
 from alice3d.data.prepare.taken_for import files_of, say_table
-from alice3d.data.prepare.withdrawn import check_prune, report, root_of
+from alice3d.data.prepare.withdrawn import check_prune, report, report_replaced, root_of
 from alice3d.data.sources.layouts import find_sources
 from alice3d.data.sources.listed import NO_FILE
 from alice3d.data.sources.sources import Found, Source
@@ -101,6 +101,8 @@ def prepare(
         return begun is not None and begun.model_copy(update=same) == wanted
 
     replaces = options.overwrite and spec_content(store) is not None
+    if replaces:
+        report_replaced(store, found)
     with replacement_of(store, goes_on) if replaces else nullcontext(store) as place:
         claim(place)
         with locked(place, options.shard):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from alice3d import console
 from alice3d.data.sources.layouts import DATASET
 from alice3d.data.sources.listed import NO_FILE
 from alice3d.data.sources.sources import Found
-from alice3d.data.store.index import Row
+from alice3d.data.store.index import Row, read_index
 from alice3d.errors import UserError
 from alice3d.io.folders import walk
 
@@ -61,6 +62,17 @@ def missing_rows(rows: Iterable[Row], found: Found, root: str) -> list[Row]:
         for row in rows
         if row["status"] == "taken" and row["id"] not in there and row["root"] and not without_root(row["root"], root)
     ]
+
+
+def lost_labels(rows: Iterable[Row], found: Found) -> list[Row]:
+    """Accepted cases with a stored label whose scan is given without one now, while others are given with labels.
+
+    Where no scan is given with a label, labels were left out of the call, and those in the store stay.
+    """
+    if all(source.label is None for source in found.sources):
+        return []
+    bare = {source.id: source.name for source in found.sources if source.label is None and not source.fault}
+    return [row for row in rows if row["status"] == "taken" and row["label"] and bare.get(row["id"]) == row["source"]]
 
 
 def check_prune(rows: list[Row], found: Found, root: str, scans: Path) -> None:
@@ -113,6 +125,10 @@ def report(rows: list[Row], found: Found, root: str, *, prune: bool) -> None:
             f"{len(gone)} cases of the store are not among the given scans any more ({named(gone)}); they stay in the "
             "store, and --prune removes them"
         )
+    lost = lost_labels(rows, found)
+    if lost:
+        what = "leave the store" if prune else "stay in the store, and --prune removes them"
+        console.warn(f"labels of {len(lost)} cases are not among the given ones any more ({named(lost)}); they {what}")
     there = {source.id for source in found.sources}
     unknown = [row for row in rows if row["status"] == "taken" and not row["root"] and row["id"] not in there]
     if unknown:
@@ -126,3 +142,18 @@ def named(rows: list[Row]) -> str:
     """Their ids, the first of many."""
     names = [row["id"] for row in rows]
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def report_replaced(store: Path, found: Found) -> None:
+    """Name the cases of a store that is to be replaced which are not among the given scans: they leave it.
+
+    A store whose index is damaged names none.
+    """
+    given = {source.id for source in found.sources}
+    with contextlib.suppress(UserError, OSError, ValueError):
+        others = [row for row in read_index(store) if row["status"] == "taken" and row["id"] not in given]
+        if others:
+            console.warn(
+                f"--overwrite: {len(others)} cases of the store are not among the given scans ({named(others)}) and "
+                "leave it; prepare their folder into it afterwards to have them back"
+            )

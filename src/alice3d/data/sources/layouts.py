@@ -20,6 +20,7 @@ from alice3d.data.sources.sources import Found, plain_sources, without_duplicate
 from alice3d.data.tables.csv_rows import read_rows
 from alice3d.data.tables.label_names import named_values
 from alice3d.errors import UserError
+from alice3d.files import unique_keys
 from alice3d.io.folders import clean
 from alice3d.io.label_files import structures_of
 from alice3d.io.structures import few, numbered
@@ -120,9 +121,10 @@ def with_structures(found: Found) -> Found:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path.name}: not valid JSON ({type(error).__name__})") from None
+        said = str(error) if type(error) is ValueError else type(error).__name__  # others repeat what the file holds
+        raise UserError(f"{path.name}: not valid JSON ({said})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path.name}: must hold a mapping")
     return content

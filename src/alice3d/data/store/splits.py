@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from alice3d.data.store import Case, Store
 from alice3d.errors import UserError
-from alice3d.files import write_text
+from alice3d.files import unique_keys, write_text
 from alice3d.io.read import case_id
 
 SPLITS = "splits.json"
@@ -64,7 +64,7 @@ def read_patients(path: Path) -> dict[str, str]:
 
 def _listed(path: Path) -> dict[str, list[ListedCase]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path.name}: splits cannot be read ({getattr(error, 'strerror', 'not UTF-8')})") from None
     except (ValueError, RecursionError) as error:

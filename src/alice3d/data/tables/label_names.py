@@ -12,6 +12,7 @@ from typing import Any
 from alice3d import console
 from alice3d.data.tables.regions import region_names
 from alice3d.errors import UserError
+from alice3d.files import unique_keys
 
 IGNORE = "ignore"
 """nnU-Net's name of the value whose voxels take no part in loss and score."""
@@ -41,7 +42,7 @@ def read_label_names(text: str) -> dict[int, str]:
     else:
         where = path.name
         try:
-            pairs = json.loads(path.read_text(encoding="utf-8-sig"))
+            pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
         except OSError as error:
             raise UserError(f"{where}: label names cannot be read ({error.strerror})") from None
         except (ValueError, RecursionError) as error:
