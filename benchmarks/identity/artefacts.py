@@ -23,12 +23,13 @@ from safetensors import safe_open
 LEFT_OUT = frozenset(
     {
         *("version", "created_by", "made_by", "source_commit", "commit"),  # of the program
+        "root",  # of the folder that scans were found in: a hash of its whole path is part of it
         *("seconds", "step_s", "monitor_s", "data_wait_s", "samples_per_s"),  # what a clock said
     }
 )
 """Keys and columns that may differ between two runs of the same code."""
-CHECKSUMS_LEFT_OUT = frozenset({"store.json"})
-"""Lines of SHA256SUMS that may differ: the file holds the version. Its own values are compared."""
+CHECKSUMS_LEFT_OUT = frozenset({"store.json", "index.csv"})
+"""Lines of SHA256SUMS that may differ: the files hold the version and `root`. Their own values are compared."""
 RENAMED = {
     "hidden_share": "mask_ratio",
     "trunk": "backbone_maps",
