@@ -16,7 +16,10 @@ from alice3d.errors import UserError
 T = TypeVar("T")
 _own: set[str] = set()
 """Top-level packages that hold the user's own methods, networks and tasks, as far as they were asked for."""
-NO_PLUGIN = ("__init__", "base", "registry", "feature_statistics")
+NO_PLUGIN = (
+    *("__init__", "base", "registry", "listing"),
+    *("feature_statistics", "masked_reconstruction", "self_distillation"),
+)
 """Modules of such a folder that are no plugins, in addition to those that end in `_settings`."""
 
 

@@ -2,9 +2,19 @@
 
 import math
 
+import pytest
 import torch
 
-from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise
+from alice3d.losses.distill import (
+    Centring,
+    distillation_loss,
+    entropy,
+    koleo,
+    masked_distillation_loss,
+    sinkhorn,
+    standardise,
+    warmed,
+)
 
 
 def logits(n, k, seed=0):
@@ -84,3 +94,33 @@ def test_nearly_equal_logits_give_uniform_targets_unless_standardised():
     uniform = torch.tensor(64.0).log()
     assert entropy(sinkhorn(logits, 0.05)) > uniform - 0.01
     assert entropy(sinkhorn(standardise(logits, 0.15), 0.05)) < uniform - 1
+
+
+def test_masked_distillation_counts_each_crop_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.zeros(3, 10, dtype=torch.bool)
+    hidden[0, 3], hidden[1, :9] = True, True  # 1 and 9 hidden patches, and a crop without
+    student = torch.randn(10, 6, generator=generator)
+    teacher = torch.randn(10, 6, generator=generator).softmax(dim=-1)
+    rows = [-float((t * (s / 0.1).log_softmax(dim=-1)).sum()) for s, t in zip(student, teacher, strict=True)]
+    expected = (rows[0] + sum(rows[1:]) / 9) / 3
+    found = masked_distillation_loss(student, teacher, hidden, student_temperature=0.1)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_limits_of_masked_distillation() -> None:
+    hidden = torch.ones(2, 3, dtype=torch.bool)
+    teacher = logits(6, 8).softmax(dim=-1)
+    uniform = masked_distillation_loss(torch.zeros(6, 8), teacher, hidden, student_temperature=0.1)
+    assert float(uniform) == pytest.approx(math.log(8), rel=1e-5)
+    same = masked_distillation_loss(teacher.log() * 0.1, teacher, hidden, student_temperature=0.1)
+    entropy_of = -(teacher * teacher.log()).sum(dim=-1).mean()
+    assert float(same) == pytest.approx(float(entropy_of), rel=1e-5)
+    one_hot = torch.nn.functional.one_hot(torch.zeros(6, dtype=torch.long), 8).float()
+    margin = masked_distillation_loss(one_hot * 0.5, one_hot, hidden, student_temperature=0.1)
+    assert float(margin) == pytest.approx(math.log(1 + 7 * math.exp(-5)), rel=1e-4)
+
+
+def test_warmed_rises_and_stays() -> None:
+    values = [warmed(0.04, 0.07, share=0.5, step=step, total_steps=10) for step in (0, 2, 5, 9)]
+    assert values == pytest.approx([0.04, 0.052, 0.07, 0.07])

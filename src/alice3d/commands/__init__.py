@@ -21,6 +21,7 @@ COMMANDS = {
     "calibrate-matcher": "calibrate a matcher's error estimates on landmarks",
     "evaluate-matcher": "landmark errors of a matcher, in mm",
     "pair": "match points between patients into a table",
+    "methods": "the objectives of pretrain: paper, samples, backbones, cost of a step",
     "pretrain": "learn an encoder without labels: Alice or a rival",
     "probe": "what an encoder's frozen features know: linear, nearest neighbours, landmarks",
     "compare": "pre-training objectives under equal conditions: table, paired tests, plot",

@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
+from alice3d import console
 from alice3d.comparison.settings import CompareConfig
 from alice3d.config import nearest, recipe, recipes
 from alice3d.errors import UserError
-from alice3d.methods.base import method_names
+from alice3d.methods.base import fitting_methods, method_names
 from alice3d.pretraining.settings import PretrainConfig
 
 FIXED = ("store", "out", "seed", "pairs", "init", "threads", "device", "overwrite")
@@ -59,6 +60,18 @@ def refuse_ambiguous(name: str) -> None:
             f"--methods: {name!r} is a method, and a recipe for method {other!r}; say which under `arms` in a YAML: "
             f"`method: {name}` or `recipe: {name}`"
         )
+
+
+def named_methods(config: CompareConfig) -> list[str]:
+    """The names of `--methods`; `all` stands for every objective that the comparison's backbone can learn by."""
+    if "all" not in config.methods:
+        return config.methods
+    backbone = str(config.pretrain.get("backbone", PretrainConfig.model_fields["backbone"].default))
+    fitting, refused = fitting_methods(backbone, config.pretrain.get("backbone_options") or {})
+    for name, why in refused.items():
+        console.say(f"{name} is left out with backbone {backbone}: {why}")
+    others = [name for name in config.methods if name != "all"]
+    return [*others, *(name for name in fitting if name not in {*others, *config.arms})]
 
 
 def make_arm(name: str, described: dict[str, Any], config: CompareConfig) -> Arm:

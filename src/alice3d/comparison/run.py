@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alice3d import console, files, outputs
-from alice3d.comparison.arms import Arm, make_arm, refuse_ambiguous
+from alice3d.comparison.arms import Arm, make_arm, named_methods, refuse_ambiguous
 from alice3d.comparison.cells import Cells
 from alice3d.comparison.checks import LEARNING, check
 from alice3d.comparison.conditions import described, differences
@@ -134,7 +134,7 @@ def arms_of(config: CompareConfig) -> dict[str, Arm]:
     """
 
     entries = dict(config.arms)
-    for name in config.methods:
+    for name in named_methods(config):
         if name in entries:
             raise UserError(f"--methods: {name!r} is also the name of an arm")
         refuse_ambiguous(name)

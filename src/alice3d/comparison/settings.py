@@ -39,8 +39,9 @@ class CompareConfig(OutputConfig, ComputeConfig):
     store: Annotated[Path, Reads()]
     """Store with labelled cases, made by `alice prepare --labels`."""
     methods: list[str] = Field(default_factory=list)
-    """Arms by their method: alice, mae, package.module of your own, a recipe's name, scratch (random weights, otherwise
-    like the other arms), or init (the shared warm start without further training)."""
+    """Arms by their method: a name of `alice methods`, all (every one that the backbone can learn by), package.module
+    of your own, a recipe's name, scratch (random weights, otherwise like the other arms), or init (the shared warm
+    start without further training)."""
     arms: Annotated[dict[str, dict[str, Any]], Keys(_of_arms)] = Field(default_factory=dict)
     """In a YAML: arm name to its `method` or `recipe` or `encoder` (one that exists), and any setting of
     `alice pretrain` in which it differs from the others; of scratch backbone, backbone_options, windows and crop."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.distributed import ReduceOp
 from torch.nn import functional as F
@@ -23,6 +23,34 @@ def distillation_loss(
     """
     log_probability = F.log_softmax(student_nk / student_temperature, dim=-1)
     return -(teacher_nk.detach() * log_probability).sum(dim=-1).mean()
+
+
+def masked_distillation_loss(
+    student_mk: Float[Tensor, "m k"],
+    teacher_mk: Float[Tensor, "m k"],
+    hidden_bn: Bool[Tensor, "b n"],
+    *,
+    student_temperature: float,
+) -> Float[Tensor, ""]:
+    """Cross-entropy at hidden patches: mean over each crop's, then over all crops (iBOT, Zhou et al., ICLR 2022).
+
+    Args:
+        student_mk: logits at the m hidden patches of all crops, in the order of `hidden_bn`.
+        teacher_mk: probabilities of the same patches of the whole crops; without gradient.
+        hidden_bn: True = hidden. A crop without hidden patches adds 0 and counts, as in DINOv2's code.
+        student_temperature: divides the student's logits.
+    """
+    log_probability = F.log_softmax(student_mk / student_temperature, dim=-1)
+    each = -(teacher_mk.detach() * log_probability).sum(dim=-1)
+    share = 1 / hidden_bn.sum(dim=1).clamp_min(1).float()
+    weight = share[:, None].expand(hidden_bn.shape)[hidden_bn]
+    return (each * weight).sum() / len(hidden_bn)
+
+
+def warmed(first: float, last: float, *, share: float, step: int, total_steps: int) -> float:
+    """A value that changes linearly from `first` to `last` over that share of the run, and then stays."""
+    done = min(step / max(share * total_steps, 1), 1.0)
+    return float(first + (last - first) * done)
 
 
 class Centring(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -24,6 +26,22 @@ def normalise_patches(patches: Float[Tensor, "b n p"]) -> Float[Tensor, "b n p"]
     return F.layer_norm(patches, patches.shape[-1:], eps=1e-2)  # the same in one pass; a CPU's `var` is slow
 
 
+def patch_errors(
+    rebuilt: Float[Tensor, "b n p"],
+    volume: Float[Tensor, "b c x y z"],
+    *,
+    patch: int,
+    normalised: bool = True,
+    power: Literal[1, 2] = 2,
+) -> Float[Tensor, "b n"]:
+    """Mean squared (`power` 2) or absolute (1) error of each patch; arguments as of `reconstruction_loss`."""
+    target = patchify(volume.float(), patch)
+    if normalised:
+        target = normalise_patches(target)
+    apart = rebuilt.float() - target
+    return (apart.square() if power == 2 else apart.abs()).mean(dim=-1)
+
+
 def reconstruction_loss(
     rebuilt: Float[Tensor, "b n p"],
     volume: Float[Tensor, "b c x y z"],
@@ -32,8 +50,9 @@ def reconstruction_loss(
     patch: int,
     normalised: bool = True,
     hidden_only: bool = True,
+    power: Literal[1, 2] = 2,
 ) -> Float[Tensor, ""]:
-    """Mean squared error between reconstructed and true patches.
+    """Mean error between reconstructed and true patches.
 
     Args:
         rebuilt: the decoder's voxels of every patch.
@@ -42,11 +61,9 @@ def reconstruction_loss(
         patch: side in voxels.
         normalised: compare with per-patch normalised voxels; False = raw values, as the published code does.
         hidden_only: only masked patches; False = all, as the published code does.
+        power: 2 = squared, 1 = absolute errors.
     """
-    target = patchify(volume.float(), patch)
-    if normalised:
-        target = normalise_patches(target)
-    error = (rebuilt.float() - target).square().mean(dim=-1)
+    error = patch_errors(rebuilt, volume, patch=patch, normalised=normalised, power=power)
     return error[~visible].mean() if hidden_only else error.mean()
 
 

@@ -13,14 +13,14 @@ from torch.distributed import ReduceOp
 from alice3d.config import Config
 from alice3d.distributed import all_reduce, world_size
 from alice3d.losses.contrast import crop_contrast
-from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise
+from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise, warmed
 from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.losses.target_queue import FEWEST_PAIRS, TargetQueue, by_crop
 from alice3d.methods.alice_settings import AliceConfig
 from alice3d.methods.base import PretrainMethod
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.casa import CASA
-from alice3d.nn.decoder import TokenDecoder
+from alice3d.nn.decoder import TokenDecoder, lifted
 from alice3d.nn.ema import cosine_momentum, target_of, update_ema
 from alice3d.nn.heads.embedding import dense_head, has_pyramid
 from alice3d.nn.heads.prototypes import PrototypeHead
@@ -35,6 +35,7 @@ class Alice(PretrainMethod):
     """
 
     Config: ClassVar[type[Config]] = AliceConfig
+    paper: ClassVar[str] = "Jiang et al., ICCV 2023, arXiv 2302.05615"
     advice: ClassVar[Mapping[str, str]] = {
         "answers": "try --options.balance sinkhorn, --options.spread 0.15, a lower --options.teacher_temperature or a "
         "larger --batch",
@@ -146,8 +147,8 @@ class Alice(PretrainMethod):
             parts["koleo"] = (koleo(online_class[: len(masked) // 2]) + koleo(online_class[len(masked) // 2 :])) / 2
             weights["koleo"] = config.koleo_weight
         if self.dense is not None:
-            lifted = self._lifted(decoded, online_patches, visible, grid)
-            parts["dense"] = self._dense_contrast(batch, lifted, target_pyramid)
+            maps = self._lifted(decoded, online_patches, visible, grid)
+            parts["dense"] = self._dense_contrast(batch, maps, target_pyramid)
             weights["dense"] = config.dense_weight
         loss = torch.stack([weights[name] * part for name, part in parts.items() if weights[name]]).sum()
         return {
@@ -214,8 +215,7 @@ class Alice(PretrainMethod):
 
     def _teacher_temperature(self, step: int) -> float:
         first, last = self.config.teacher_temperature
-        share = min(step / max(self.config.teacher_warmup * self.total_steps, 1), 1.0)
-        return float(first + (last - first) * share)
+        return warmed(first, last, share=self.config.teacher_warmup, step=step, total_steps=self.total_steps)
 
     def _target(self, whole: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         if self.dense is None:
@@ -228,13 +228,10 @@ class Alice(PretrainMethod):
         """A map of tokens from the masked view: H_u at all places, and V_u itself where the encoder saw the patch."""
         if self.dense_lift is None:
             return None
-        lifted: Tensor = self.dense_lift(decoded)
-        seen = torch.zeros_like(lifted)
-        seen[visible] = patches.flatten(0, 1).to(seen.dtype)
-        return [(lifted + seen).transpose(1, 2).reshape(len(lifted), -1, *grid)]
+        return [lifted(self.dense_lift(decoded), patches, visible, grid)]
 
     def _dense_contrast(
-        self, batch: dict[str, Tensor], lifted: list[Tensor] | None, target_pyramid: list[Tensor]
+        self, batch: dict[str, Tensor], maps: list[Tensor] | None, target_pyramid: list[Tensor]
     ) -> Tensor:
         """Past the paper: points of Q against their places in K, other places of K as negatives; and back.
 
@@ -243,7 +240,7 @@ class Alice(PretrainMethod):
         assert self.dense is not None
         assert self.target_dense is not None
         b = len(batch["q"])
-        maps = lifted if lifted is not None else self.backbone.pyramid(torch.cat([batch["q"], batch["k"]]))
+        maps = maps if maps is not None else self.backbone.pyramid(torch.cat([batch["q"], batch["k"]]))
         online = self.dense(maps)
         with torch.no_grad():
             target = self.target_dense(target_pyramid)

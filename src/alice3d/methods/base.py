@@ -14,6 +14,7 @@ from alice3d.data.sampling.matched_pair import MatchedPair
 from alice3d.errors import UserError
 from alice3d.methods.feature_statistics import watch_features
 from alice3d.nn.backbones.base import Backbone
+from alice3d.nn.backbones.registry import build_backbone
 from alice3d.plugins import checked_options, find_class, listed
 
 
@@ -61,6 +62,7 @@ class PretrainMethod(nn.Module):
         Config: its settings; every field is an option of `alice pretrain --options.FIELD`.
         Sampler: the kind of samples that it learns from.
         defaults: settings of `alice pretrain` that suit it, such as a learning rate; what the user gives wins.
+        paper: what it implements, for lists and tables.
         advice: what to try when a run collapses: `answers` of heads with prototypes are empty, or `features` are; for
             `pairs`, why a forward pass needs several and what else to try.
     """
@@ -68,6 +70,7 @@ class PretrainMethod(nn.Module):
     Config: ClassVar[type[Config]] = Config
     Sampler: ClassVar[type[Sampler]] = MatchedPair
     defaults: ClassVar[Mapping[str, Any]] = {}
+    paper: ClassVar[str] = ""
     advice: ClassVar[Mapping[str, str]] = {
         "answers": "try a larger --batch",
         "features": "try a lower --learning-rate or a longer --warmup",
@@ -76,10 +79,17 @@ class PretrainMethod(nn.Module):
 
     def __init__(self, backbone: Backbone, config: Any, *, crop: int, total_steps: int) -> None:
         super().__init__()
+        if reason := self.unfit(backbone, config):
+            raise ValueError(reason)
         self.backbone = backbone
         self.config = config
         self.crop = crop
         self.total_steps = total_steps
+
+    @classmethod
+    def unfit(cls, backbone: Backbone, config: Any) -> str:
+        """Why a backbone cannot learn by this objective with these options; "" where it can."""
+        return ""
 
     def wants(self) -> Any:
         """What it wants of its sampler with these options: an instance of `Sampler.Wants`."""
@@ -158,3 +168,14 @@ def method_config(method: type[PretrainMethod], options: dict[str, Any]) -> Any:
         UserError: unknown key or value out of range, with the nearest key.
     """
     return checked_options(method, options, "options")
+
+
+def fitting_methods(backbone: str, options: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """The package's objectives that a backbone can learn by at their default options, and why it cannot by the others.
+
+    Raises:
+        UserError: unknown backbone or option.
+    """
+    network = build_backbone(backbone, 1, dict(options))
+    reasons = {name: find_method(name).unfit(network, find_method(name).Config()) for name in method_names()}
+    return [name for name, why in reasons.items() if not why], {name: why for name, why in reasons.items() if why}

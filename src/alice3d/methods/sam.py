@@ -43,6 +43,14 @@ class SAM(PretrainMethod):
     """
 
     Config: ClassVar[type[Config]] = SAMConfig
+    paper: ClassVar[str] = "Yan et al., TMI 2022, arXiv 2012.02383"
+
+    @classmethod
+    def unfit(cls, backbone: Backbone, config: SAMConfig) -> str:
+        """See `PretrainMethod.unfit`."""
+        if backbone.strides == [1, 2, 4, 8]:
+            return ""
+        return f"the matcher needs a backbone with strides 1, 2, 4, 8; got {backbone.strides}"
 
     def __init__(self, backbone: Backbone, config: SAMConfig, *, crop: int, total_steps: int) -> None:
         super().__init__(backbone, config, crop=crop, total_steps=total_steps)

@@ -58,3 +58,22 @@ class TokenDecoder(nn.Module):
             x_bne = block(x_bne)
         features = self.norm(x_bne)[:, 1:]
         return features, self.to_voxels(features)
+
+
+def lifted(
+    decoded_bnd: Float[Tensor, "b n d"],
+    patches_bvd: Float[Tensor, "b v d"],
+    visible_bn: Bool[Tensor, "b n"],
+    grid: tuple[int, int, int],
+) -> Float[Tensor, "b d x y z"]:
+    """A map of tokens from a masked view: what was decoded at all places, and the encoder's own where it saw the patch.
+
+    Args:
+        decoded_bnd: the decoder's features, brought to the encoder's width.
+        patches_bvd: the encoder's tokens of the visible patches, in their order.
+        visible_bn: True = the encoder saw this patch.
+        grid: tokens along x, y, z; n is their product.
+    """
+    seen = torch.zeros_like(decoded_bnd)
+    seen[visible_bn] = patches_bvd.flatten(0, 1).to(seen.dtype)
+    return (decoded_bnd + seen).transpose(1, 2).reshape(len(decoded_bnd), -1, *grid)

@@ -181,7 +181,7 @@ def _card(
         "steps": config.steps,
         "batch": config.batch,
         "seed": config.seed,
-        "cases": described(given.cases),
+        "cases": described(given.cases if find_method(method_name).Sampler.reads_scans else []),
         "licence": config.licence,
         "source_commit": source_commit(),
     }

@@ -79,7 +79,7 @@ class PretrainConfig(SelfSupervisedSettings):
         "landmarks",
     }
     method: str = "alice"
-    """Objective: alice, mae, or package.module of your own."""
+    """Objective: a name of `alice methods`, or package.module of your own."""
     options: Annotated[dict[str, Any], Keys(_of_method)] = Field(default_factory=dict)
     """Settings of the objective, as `--options.dense_weight 0`; the reference lists them."""
     partner: Literal["auto", "same", "matched", "random"] = "auto"

@@ -105,10 +105,12 @@ class Sampler(ABC):
     Attributes:
         Wants: what a method may ask of it; an instance comes from `PretrainMethod.wants`.
         views: keys of the crops that an encoder reads whole.
+        reads_scans: whether samples hold voxels of the store's scans.
     """
 
     Wants: ClassVar[type[Any]]
     views: ClassVar[tuple[str, ...]]
+    reads_scans: ClassVar[bool] = True
     store: Store
     rule: IntensityRule
     seed: int

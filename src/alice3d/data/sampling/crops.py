@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from alice3d.geometry import Grid
+
 
 @dataclass(frozen=True)
 class ViewSettings:
@@ -49,3 +51,10 @@ def random_matrix(settings: ViewSettings, rng: np.random.Generator) -> NDArray[n
     scale = np.exp(rng.uniform(np.log(low), np.log(high)))
     matrix: NDArray[np.float64] = rotation @ np.diag(settings.spacing_mm) * scale
     return matrix
+
+
+def overlap_share(one: Grid, other: Grid, points: int = 8) -> float:
+    """Share of a crop's volume that another one of the same scan holds, counted on `points`³ places."""
+    sides = [(np.arange(points) + 0.5) / points * n - 0.5 for n in one.shape]
+    places = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
+    return float(other.contains(one.world(places)).mean())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,4 +74,28 @@ def draw_visible_regions(
     order = np.lexsort((rng.random(n), rank))
     visible = np.ones(n, bool)
     visible[order[: hidden_patches(n, mask_ratio)]] = False
+    return visible
+
+
+def draw_harder_visible(
+    error: NDArray[np.floating[Any]], hidden: int, hardest: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Hide the patches that are hardest to reconstruct, and random ones (AnatoMask, Li et al., ECCV 2024, section 3).
+
+    Args:
+        error: (b, n) of each patch; equal errors are ordered at random.
+        hidden: patches to hide in each row.
+        hardest: share of the hidden ones that are the hardest; the rest is drawn among all others.
+        rng: where the randomness comes from.
+
+    Returns:
+        (b, n) bool, True = visible; exactly `hidden` False in each row.
+    """
+    chosen = int(hidden * hardest)
+    by_error = np.lexsort((rng.random(error.shape), -error), axis=1)
+    rank = np.empty_like(by_error)
+    np.put_along_axis(rank, by_error, np.arange(error.shape[1])[None].repeat(len(error), 0), axis=1)
+    key = np.where(rank < chosen, -1.0, rng.random(error.shape))
+    visible = np.ones(error.shape, bool)
+    np.put_along_axis(visible, np.argsort(key, axis=1)[:, :hidden], False, axis=1)
     return visible

@@ -20,8 +20,10 @@ class Backbone(nn.Module):
         stride: voxels that a token spans along each axis; crop sides are multiples of it.
         channels: channels of `pyramid`'s maps, finest first.
         strides: their strides in voxels. Feature f of a map of stride s is centred on voxel (f + 0.5) s - 0.5.
+        entry_width: channels right after the volume has entered: the width of a mask token.
         position_free: without a position code: what it computes does not depend on where a window starts or how large
             it is.
+        takes_masked_pyramid: `pyramid` takes a mask.
         checkpoint: keep only what enters a block and compute the rest again in the backward pass: a third more
             computation for a fraction of the memory, with the same gradients. Backbones whose blocks support it take
             it as an option.
@@ -32,8 +34,10 @@ class Backbone(nn.Module):
     stride: int
     channels: list[int]
     strides: list[int]
+    entry_width: int
     name: ClassVar[str] = ""
     position_free: ClassVar[bool] = False
+    takes_masked_pyramid: ClassVar[bool] = False
     checkpoint: bool = False
 
     def through(self, block: nn.Module, x: Tensor) -> Tensor:
@@ -60,8 +64,34 @@ class Backbone(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not define tokens()")
 
-    def pyramid(self, volume: Float[Tensor, "b c x y z"]) -> list[Tensor]:
-        """Feature maps (b, channels[i], x / strides[i], …) of the whole, unmasked volume, finest first."""
+    def masked_tokens(
+        self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"], mask_token: Float[Tensor, " e"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n d"]]:
+        """Class token and the tokens of all patches, a learnt value in place of hidden ones (SimMIM, Xie et al., CVPR
+        2022).
+
+        Args:
+            volume: crops; sides are multiples of `stride`.
+            visible: True = the encoder sees this patch; n patches in x-major order.
+            mask_token: what stands for hidden patches after the entry; it is the objective's, so that an exported
+                encoder does not hold it.
+
+        Returns:
+            class tokens (b, width) and tokens (b, n, width) of visible and hidden patches.
+        """
+        raise TypeError(f"{type(self).__name__} does not define masked_tokens()")
+
+    def pyramid(self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"] | None = None) -> list[Tensor]:
+        """Feature maps (b, channels[i], x / strides[i], …), finest first.
+
+        Args:
+            volume: crops; sides are multiples of `stride`.
+            visible: True = the encoder sees this patch; None shows everything. Where `takes_masked_pyramid`
+                only: hidden places are then zero in every map (SparK, Tian et al., ICLR 2023).
+
+        Raises:
+            ValueError: a mask, and the backbone cannot leave places out of its maps.
+        """
         raise TypeError(f"{type(self).__name__} does not define pyramid()")
 
     def whole(self, volume: Float[Tensor, "b c x y z"]) -> tuple[Tensor, Tensor, list[Tensor]]:

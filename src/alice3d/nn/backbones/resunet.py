@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,6 +38,7 @@ class ResUNet(Backbone):
 
     name = "resunet"
     position_free = True
+    takes_masked_pyramid = True
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class ResUNet(Backbone):
         self.in_channels, self.checkpoint = in_channels, checkpoint
         self.channels = list(widths)
         self.strides = [2**level for level in range(len(widths))]
-        self.width = widths[-1]
+        self.width, self.entry_width = widths[-1], widths[0]
         self.stride = self.strides[-1]
         self.stem = Conv3(in_channels, widths[0])
         self.down = nn.ModuleList()
@@ -93,9 +95,28 @@ class ResUNet(Backbone):
             deep_bnd = take_visible(deep_bnd, visible)
         return self.class_token(deep_bnd.mean(dim=1)), deep_bnd
 
-    def pyramid(self, volume: Float[Tensor, "b c x y z"]) -> list[Tensor]:
-        """See `Backbone.pyramid`."""
-        return self._maps(volume, None)
+    def masked_tokens(
+        self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"], mask_token: Float[Tensor, " e"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n d"]]:
+        """See `Backbone.masked_tokens`; the learnt value stands after the stem, which sees hidden voxels as zero.
+
+        Adapted: SimMIM's papers have transformers only.
+        """
+        seen = visible.view(len(visible), 1, *self.token_grid(volume.shape[2:]))
+        for axis in (2, 3, 4):
+            seen = seen.repeat_interleave(self.stride, axis)
+        x = F.gelu(self.stem(torch.where(seen, volume, 0)))
+        x = torch.where(seen, x, mask_token.to(x.dtype).view(1, -1, 1, 1, 1))
+        for down, stage in zip(self.down, self.stages, strict=True):
+            x = down(x)
+            for block in stage:  # type: ignore[attr-defined]
+                x = self.through(block, x)
+        deep_bnd = x.flatten(2).transpose(1, 2)
+        return self.class_token(deep_bnd.mean(dim=1)), deep_bnd
+
+    def pyramid(self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"] | None = None) -> list[Tensor]:
+        """See `Backbone.pyramid`; the norms look at single voxels, so no statistic counts hidden ones."""
+        return self._maps(volume, visible)
 
     def whole(self, volume: Float[Tensor, "b c x y z"]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """See `Backbone.whole`: the deep map is both."""

@@ -112,7 +112,7 @@ class Swin3D(Backbone):
         self.in_channels = in_channels
         self.channels = [first * 2**scale for scale in range(len(depths))]
         self.strides = [patch * 2**scale for scale in range(len(depths))]
-        self.width, self.stride = self.channels[-1], self.strides[-1]
+        self.width, self.stride, self.entry_width = self.channels[-1], self.strides[-1], first
         self.patch, self.checkpoint = patch, checkpoint
         self.embed = nn.Linear(in_channels * patch**3, first)
         self.mask_token = nn.Parameter(torch.zeros(first))
@@ -125,7 +125,7 @@ class Swin3D(Backbone):
         self.class_token = nn.Linear(self.width, self.width)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
-    def _enter(self, volume: Tensor, visible: Tensor | None) -> Tensor:
+    def _enter(self, volume: Tensor, visible: Tensor | None, mask_token: Tensor) -> Tensor:
         """The first scale's grid (b, x, y, z, d), mask tokens where patches are hidden."""
         b, c, side, token_grid = len(volume), self.in_channels, self.patch, self.token_grid(volume.shape[2:])
         grid = sides_of([n // side for n in volume.shape[2:]])
@@ -136,11 +136,11 @@ class Swin3D(Backbone):
         seen = visible.view(b, *token_grid)
         for axis in (1, 2, 3):
             seen = seen.repeat_interleave(self.stride // side, axis)
-        return torch.where(seen[..., None], x_bxyzd, self.mask_token.to(x_bxyzd.dtype))
+        return torch.where(seen[..., None], x_bxyzd, mask_token.to(x_bxyzd.dtype))
 
-    def _maps(self, volume: Tensor, visible: Tensor | None) -> list[Tensor]:
+    def _maps(self, volume: Tensor, visible: Tensor | None, mask_token: Tensor | None = None) -> list[Tensor]:
         """Every scale's features (b, x, y, z, d), finest first; the deepest normalised."""
-        x_bxyzd = self._enter(volume, visible)
+        x_bxyzd = self._enter(volume, visible, self.mask_token if mask_token is None else mask_token)
         maps: list[Tensor] = []
         for merge, stage in zip(self.merge, self.stages, strict=True):
             x_bxyzd = merge(x_bxyzd)
@@ -163,8 +163,17 @@ class Swin3D(Backbone):
             tokens_bnd = take_visible(tokens_bnd, visible)
         return self._class(tokens_bnd), tokens_bnd
 
-    def pyramid(self, volume: Float[Tensor, "b c x y z"]) -> list[Tensor]:
+    def masked_tokens(
+        self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"], mask_token: Float[Tensor, " e"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n d"]]:
+        """See `Backbone.masked_tokens`; the class token is a linear map of the mean over all tokens."""
+        tokens_bnd = self._maps(volume, visible, mask_token)[-1].flatten(1, 3)
+        return self._class(tokens_bnd), tokens_bnd
+
+    def pyramid(self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"] | None = None) -> list[Tensor]:
         """See `Backbone.pyramid`; every scale normalised, so that a head meets one scale of numbers."""
+        if visible is not None:
+            raise ValueError("a Swin has no maps with places left out")
         return self.whole(volume)[2]
 
     def whole(self, volume: Float[Tensor, "b c x y z"]) -> tuple[Tensor, Tensor, list[Tensor]]:

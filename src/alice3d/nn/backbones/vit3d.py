@@ -49,7 +49,7 @@ class ViT3D(Backbone):
         if registers < 0:
             raise ValueError(f"registers {registers} must not be negative")
         default_width, default_depth, default_heads = SIZES[size]
-        self.width = width or default_width
+        self.width = self.entry_width = width or default_width
         count = depth or default_depth
         self.in_channels = in_channels
         self.stride = patch
@@ -67,28 +67,30 @@ class ViT3D(Backbone):
         if self.registers is not None:
             nn.init.trunc_normal_(self.registers, std=0.02)
 
-    def _enter(self, volume: Tensor, visible: Tensor | None) -> Tensor:
+    def _enter(self, volume: Tensor, visible: Tensor | None, mask_token: Tensor | None = None) -> Tensor:
         """Tokens (b, prefix + patches, width): the class token and the registers come first.
 
         The embedding is a convolution whose stride is its kernel, computed as one matrix product over the patches
-        that are seen: hidden ones are dropped before it.
+        that are seen: hidden ones are dropped before it, or replaced after it where there is a mask token.
         """
         grid, side = self.token_grid(volume.shape[2:]), self.stride
         b, c = volume.shape[:2]
         cut = volume.reshape(b, c, grid[0], side, grid[1], side, grid[2], side)
         patches = cut.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(b, -1, c * side**3)
         position = sincos_position(grid, self.width, device=volume.device)
-        if visible is not None:
+        if visible is not None and mask_token is None:
             rows = visible.flatten().nonzero()[:, 0]
             patches = patches.flatten(0, 1)[rows].view(b, -1, patches.shape[2])
             position = position[rows % len(position)].view(b, -1, self.width)
         x_bnd = F.linear(patches, self.embed.weight.flatten(1), self.embed.bias)
+        if visible is not None and mask_token is not None:
+            x_bnd = torch.where(visible[..., None], x_bnd, mask_token.to(x_bnd.dtype))
         first = [token.expand(b, -1, -1) for token in (self.class_token, self.registers) if token is not None]
         return torch.cat([*(token.to(x_bnd.dtype) for token in first), x_bnd + position.to(x_bnd.dtype)], dim=1)
 
-    def _run(self, volume: Tensor, visible: Tensor | None) -> list[Tensor]:
+    def _run(self, volume: Tensor, visible: Tensor | None, mask_token: Tensor | None = None) -> list[Tensor]:
         """Patch tokens after the tapped blocks, then the class token and the patch tokens at the end, normalised."""
-        x_bnd = self._enter(volume, visible)
+        x_bnd = self._enter(volume, visible, mask_token)
         first = 1 + (0 if self.registers is None else self.registers.shape[1])
         taps = []
         for depth, block in enumerate(self.blocks, start=1):
@@ -104,8 +106,17 @@ class ViT3D(Backbone):
         *_, class_token, patches = self._run(volume, visible)
         return class_token, patches
 
-    def pyramid(self, volume: Float[Tensor, "b c x y z"]) -> list[Tensor]:
+    def masked_tokens(
+        self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"], mask_token: Float[Tensor, " e"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n d"]]:
+        """See `Backbone.masked_tokens`; the learnt value stands in place of the embedding, before positions."""
+        *_, class_token, patches = self._run(volume, visible, mask_token)
+        return class_token, patches
+
+    def pyramid(self, volume: Float[Tensor, "b c x y z"], visible: Bool[Tensor, "b n"] | None = None) -> list[Tensor]:
         """Token maps of four depths, shallow first, all at the patch's stride."""
+        if visible is not None:
+            raise ValueError("a ViT has no maps with places left out")
         return self.whole(volume)[2]
 
     def whole(self, volume: Float[Tensor, "b c x y z"]) -> tuple[Tensor, Tensor, list[Tensor]]:
