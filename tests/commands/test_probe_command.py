@@ -15,7 +15,7 @@ def test_linear_dice_equals_finetune_and_evaluate(capsys, tiny_store, tiny_scans
         capsys, "probe", tiny_matcher, tiny_store, "--labels", 2, "--landmarks", tiny_scans.landmarks,
         "--split", "test", "--out", tmp_path / "probe.json", *LIGHT,
     )  # fmt: skip
-    assert json.loads((tmp_path / "probe.json").read_text()) == probed
+    assert json.loads((tmp_path / "probe.json").read_text()) == {"made_by": "alice3d", **probed}
     result(
         capsys, "finetune", tiny_store, tmp_path / "model", "--encoder", tiny_matcher, "--head", "linear",
         "--labels", 2, *LIGHT,
