@@ -242,6 +242,25 @@ def test_cva_compares_the_same_places_under_turns_and_unequal_overlaps(tiny_stor
     assert checked > 50
 
 
+def test_cva_pairs_the_crops_the_right_way_round(tiny_store: Path) -> None:
+    """With features that are places, agreement is nearly full; with the target's crops exchanged it is not."""
+    method = build("cva")
+    method.projector = method.predictor = method.target_projector = torch.nn.Identity()
+    batch = batch_of(method, tiny_store, 2)
+    grid = method.backbone.token_grid((CROP,) * 3)
+    centres = (torch.arange(grid[0], dtype=torch.float32) + 0.5) * method.backbone.stride - 0.5
+    index = torch.stack(torch.meshgrid(centres, centres, centres, indexing="ij"))
+    maps = []
+    for name in ("q", "k"):
+        affine = batch[f"affine_{name}"].float()
+        world = torch.einsum("bij,jxyz->bixyz", affine[:, :3, :3], index) + affine[:, :3, 3, None, None, None]
+        maps.append(world - batch["affine_q"].float()[:, :3, 3, None, None, None])
+    places = torch.cat(maps)
+    right = float(method._fine(batch, places, places))
+    assert right < 0.02
+    assert float(method._fine(batch, places, places.roll(2, dims=0))) > 5 * right
+
+
 def test_vox2vec_leaves_out_near_points_of_the_same_scan(tiny_store: Path) -> None:
     losses = {}
     for ignore_mm in (0.0, 30.0, 1e9):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alice3d.data.sampling.base import SamplerInputs
-from alice3d.data.sampling.crop_sampler import CropSampler
+from alice3d.data.sampling.crop_sampler import WantedCrops
 from alice3d.data.sampling.crops import random_matrix
 from alice3d.data.store import Case
 from alice3d.data.store.read_grid import read_grid
@@ -45,7 +44,7 @@ def overlaps(start: NDArray[np.int64], bases: tuple[int, int, int], side: int) -
     return shares
 
 
-class BaseCrops(CropSampler):
+class BaseCrops(WantedCrops):
     """Sample i is a region of one scan, cut into base crops, and target crops inside it.
 
     The region is turned and scaled as a whole and read once. It is made smaller where the body is smaller than it, so
@@ -62,22 +61,7 @@ class BaseCrops(CropSampler):
     Wants: ClassVar[type[Any]] = BaseCropWants
     views: ClassVar[tuple[str, ...]] = ("target_0", "target_1")
 
-    def __init__(self, wants: BaseCropWants, **inputs: Any) -> None:
-        super().__init__(**inputs)
-        self.wants = wants
-
-    @classmethod
-    def of(cls, inputs: SamplerInputs, wants: BaseCropWants) -> Self:
-        """See `Sampler.of`."""
-        return cls(
-            wants,
-            store=inputs.store,
-            cases=inputs.cases,
-            rule=inputs.rule,
-            settings=inputs.views,
-            patch=inputs.patch,
-            seed=inputs.seed,
-        )
+    wants: BaseCropWants
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, index])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alice3d.data.preprocessing.intensity import IntensityRule
 from alice3d.data.sampling.augmentation import IntensityChange
-from alice3d.data.sampling.base import Masks, Sampler
+from alice3d.data.sampling.base import Masks, Sampler, SamplerInputs
 from alice3d.data.sampling.crops import ViewSettings, random_matrix
 from alice3d.data.sampling.masks import draw_visible, draw_visible_regions
 from alice3d.data.store import Case, Store
@@ -81,6 +81,32 @@ class CropSampler(Sampler):
         if masks.regions:
             return draw_visible_regions(clean, self.patch, masks.ratio, masks.block, rng)
         return draw_visible((self.settings.crop // self.patch,) * 3, masks.ratio, masks.block, rng)
+
+
+class WantedCrops(CropSampler):
+    """A sampler of crops that is built from what a method wants of it.
+
+    Args:
+        wants: an instance of `Wants`; the other arguments are those of `CropSampler`.
+    """
+
+    def __init__(self, wants: Any, **inputs: Any) -> None:
+        super().__init__(**inputs)
+        self.wants = wants
+
+    @classmethod
+    def of(cls, inputs: SamplerInputs, wants: Any) -> Self:
+        """See `Sampler.of`."""
+        return cls(
+            wants,
+            store=inputs.store,
+            cases=inputs.cases,
+            rule=inputs.rule,
+            settings=inputs.views,
+            masks=inputs.masks,
+            patch=inputs.patch,
+            seed=inputs.seed,
+        )
 
 
 def same_place(points_mm: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alice3d.data.sampling.base import Correspondence, SamplerInputs
-from alice3d.data.sampling.crop_sampler import CropSampler, corresponding, same_place
+from alice3d.data.sampling.base import Correspondence
+from alice3d.data.sampling.crop_sampler import WantedCrops, corresponding, same_place
 from alice3d.data.sampling.crops import overlap_share, random_matrix
 from alice3d.data.sampling.masks import draw_visible
 from alice3d.data.store import Case
@@ -44,7 +44,7 @@ class ViewsWants:
     clean: bool = False
 
 
-class SeveralViews(CropSampler):
+class SeveralViews(WantedCrops):
     """Sample i is several crops of one scan, each with an intensity change of its own.
 
     A sample holds (no batch axis), for the n-th crop of the full side and the m-th of half of it: `whole_n` (c, x, y,
@@ -62,9 +62,10 @@ class SeveralViews(CropSampler):
     Wants: ClassVar[type[Any]] = ViewsWants
     views: ClassVar[tuple[str, ...]] = ("whole_0", "whole_1")
 
+    wants: ViewsWants
+
     def __init__(self, wants: ViewsWants, **inputs: Any) -> None:
-        super().__init__(**inputs)
-        self.wants = wants
+        super().__init__(wants, **inputs)
         half = self.settings.crop // 2
         if wants.smalls and half % self.patch:
             raise UserError(
@@ -72,20 +73,6 @@ class SeveralViews(CropSampler):
                 f"take a multiple of {2 * self.patch}"
             )
         self.small = replace(self.settings, crop=half)
-
-    @classmethod
-    def of(cls, inputs: SamplerInputs, wants: ViewsWants) -> Self:
-        """See `Sampler.of`."""
-        return cls(
-            wants,
-            store=inputs.store,
-            cases=inputs.cases,
-            rule=inputs.rule,
-            settings=inputs.views,
-            masks=inputs.masks if wants.masked_share else None,
-            patch=inputs.patch,
-            seed=inputs.seed,
-        )
 
     @classmethod
     def correspondence(cls, batch: Mapping[str, Tensor]) -> Correspondence:
@@ -102,7 +89,7 @@ class SeveralViews(CropSampler):
             clean = self._view(f"whole_{n}", case, grid, sample, rng)
             if self.wants.clean:
                 sample[f"whole_{n}_clean"] = clean
-            if self.masks is not None:
+            if self.wants.masked_share:
                 sample[f"visible_whole_{n}"] = self._mask(rng)
             if n == 0:
                 drawn = 4 * self.settings.points

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from alice3d.data.sampling.augmentation import change_intensity
-from alice3d.data.sampling.base import SamplerInputs
-from alice3d.data.sampling.crop_sampler import CropSampler
+from alice3d.data.sampling.crop_sampler import WantedCrops
 from alice3d.geometry import Grid
 
 
@@ -106,7 +105,7 @@ def paint(labels: NDArray[np.uint8], channels: int, rng: np.random.Generator) ->
     return change_intensity(np.clip(np.stack(seen), -1, 1).astype(np.float32), 1.0, rng)
 
 
-class SyntheticLayouts(CropSampler):
+class SyntheticLayouts(WantedCrops):
     """Sample i is one random layout, painted twice (anatomix, Dey et al., ICLR 2025, section 3); no scan is read.
 
     A sample holds (no batch axis): `first`, `second` (c, x, y, z), the same layout under two appearances; `points` (p,
@@ -114,7 +113,6 @@ class SyntheticLayouts(CropSampler):
 
     Args:
         wants: see `LayoutWants`.
-        channels: of the network.
         The other arguments are those of `CropSampler`; scans of the store are not read.
     """
 
@@ -122,22 +120,7 @@ class SyntheticLayouts(CropSampler):
     views: ClassVar[tuple[str, ...]] = ("first", "second")
     reads_scans: ClassVar[bool] = False
 
-    def __init__(self, wants: LayoutWants, **inputs: Any) -> None:
-        super().__init__(**inputs)
-        self.wants = wants
-
-    @classmethod
-    def of(cls, inputs: SamplerInputs, wants: LayoutWants) -> Self:
-        """See `Sampler.of`."""
-        return cls(
-            wants,
-            store=inputs.store,
-            cases=inputs.cases,
-            rule=inputs.rule,
-            settings=inputs.views,
-            patch=inputs.patch,
-            seed=inputs.seed,
-        )
+    wants: LayoutWants
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, index])
