@@ -102,6 +102,23 @@ def sinkhorn(logits_nk: Float[Tensor, "n k"], temperature: float, iterations: in
     return weight
 
 
+@torch.no_grad()
+def balanced(
+    logits_nk: Float[Tensor, "n k"], temperature: float, *, spread: float, centring: Centring | None
+) -> Float[Tensor, "n k"]:
+    """Target probabilities: logits standardised where `spread` is above 0, then centred, or balanced by Sinkhorn-Knopp.
+
+    Args:
+        logits_nk: of the target head.
+        temperature: that sharpens them.
+        spread: see `standardise`; 0 leaves the logits as they are.
+        centring: None balances by Sinkhorn-Knopp.
+    """
+    logits = standardise(logits_nk, spread) if spread else logits_nk
+    probability: Tensor = sinkhorn(logits, temperature) if centring is None else centring(logits, temperature)
+    return probability
+
+
 def entropy(probability_nk: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
     """Mean entropy of the rows, in nats."""
     return -(probability_nk * probability_nk.clamp_min(1e-12).log()).sum(dim=-1).mean()

@@ -13,7 +13,7 @@ from torch.distributed import ReduceOp
 from alice3d.config import Config
 from alice3d.distributed import all_reduce, world_size
 from alice3d.losses.contrast import crop_contrast
-from alice3d.losses.distill import Centring, distillation_loss, entropy, koleo, sinkhorn, standardise, warmed
+from alice3d.losses.distill import Centring, balanced, distillation_loss, entropy, koleo, warmed
 from alice3d.losses.reconstruct import reconstruction_loss
 from alice3d.losses.target_queue import FEWEST_PAIRS, TargetQueue, by_crop
 from alice3d.methods.alice_settings import AliceConfig
@@ -193,13 +193,8 @@ class Alice(PretrainMethod):
 
     def _balanced(self, kind: str, logits: Tensor, step: int) -> Tensor:
         """Probabilities of target logits, standardised and balanced over the rows of all processes."""
-        temperature = self._teacher_temperature(step)
-        if self.config.spread:
-            logits = standardise(logits, self.config.spread)
-        if self.config.balance == "sinkhorn":
-            return sinkhorn(logits, temperature)
-        probability: Tensor = getattr(self, f"{kind}_centre")(logits, temperature)
-        return probability
+        centring = None if self.config.balance == "sinkhorn" else getattr(self, f"{kind}_centre")
+        return balanced(logits, self._teacher_temperature(step), spread=self.config.spread, centring=centring)
 
     def _local_classes(self, views: Tensor, step: int) -> list[Tensor]:
         """Class tokens of crops of half the side, at places drawn from the run's seed and the number of the step."""

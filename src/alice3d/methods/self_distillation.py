@@ -11,7 +11,7 @@ from torch.distributed import ReduceOp
 
 from alice3d.config import Config
 from alice3d.distributed import all_reduce
-from alice3d.losses.distill import Centring, entropy, sinkhorn, standardise, warmed
+from alice3d.losses.distill import Centring, balanced, entropy, warmed
 from alice3d.methods.base import PretrainMethod
 from alice3d.nn.backbones.base import Backbone
 from alice3d.nn.ema import cosine_momentum, target_of, update_ema
@@ -78,12 +78,8 @@ class SelfDistillation(PretrainMethod):
         logits = getattr(self, f"target_{name}_head")(rows_nd)
         first, last = config.teacher_temperature
         temperature = warmed(first, last, share=config.teacher_warmup, step=step, total_steps=self.total_steps)
-        if config.spread:
-            logits = standardise(logits, config.spread)
-        if config.balance == "sinkhorn":
-            probability = sinkhorn(logits, temperature)
-        else:
-            probability = getattr(self, f"{name}_centre")(logits, temperature)
+        centring = None if config.balance == "sinkhorn" else getattr(self, f"{name}_centre")
+        probability = balanced(logits, temperature, spread=config.spread, centring=centring)
         mean = all_reduce(probability.mean(dim=0, keepdim=True), ReduceOp.AVG)
         return probability, {
             f"{name}_target_entropy": entropy(probability),
